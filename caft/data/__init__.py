@@ -1,0 +1,1 @@
+"""Corpora, their files, and how training reads them."""

@@ -1,0 +1,1 @@
+"""Pairwise sigmoid losses, part level and whole level."""

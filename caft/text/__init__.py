@@ -1,0 +1,1 @@
+"""Sentences, chunks, tokens and the hierarchical text encoder."""

@@ -1,0 +1,1 @@
+"""Superpixels and the fine-to-coarse image encoder."""
