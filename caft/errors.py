@@ -1,0 +1,37 @@
+"""The errors that a user can cause and act on.
+
+Every message says what went wrong, where (file, shard, row or key), what was found, what was
+expected, and what to do next. The pipeline prints it without a traceback and exits with code 2.
+"""
+
+
+class CaftError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ParamsError(CaftError):
+    """The settings are wrong; lists all problems at once."""
+
+
+class DataError(CaftError):
+    """Input data is missing, damaged, or does not add up."""
+
+
+class SchemaError(DataError):
+    """A table does not have the columns or types that its reader needs."""
+
+
+class ManifestError(DataError):
+    """Files on disk are not the ones that a manifest describes."""
+
+
+class CheckpointError(CaftError):
+    """A checkpoint or model file cannot be read, or belongs to other settings."""
+
+
+class LaunchError(CaftError):
+    """A job or a server could not be started, or did not end well."""
+
+
+class TrackingError(CaftError):
+    """The experiment tracker cannot be reached or refuses what is logged."""
