@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 # Squared distances below this share of the largest squared norm are rounding noise of the Gram form.
-_RELATIVE_ZERO = 1e-12
+_ZERO = 1e-12
+# Marks that stand in for the distance of points not to be picked while others remain.
+_EMPTY, _PICKED = -1.0, -2.0
 
 
 @torch.no_grad()
@@ -38,25 +40,24 @@ def farthest_points(
         empty = torch.zeros(batch, total, dtype=torch.bool, device=points.device) if mask is None else mask
         live = (~empty).to(points.dtype)[..., None]  # (B, N, 1)
         centred = (points - (points * live).sum(1, keepdim=True) / live.sum(1, keepdim=True).clamp(min=1)) * live
+        # Largest squared norm one: marks and tolerance below need no scale of their own.
+        centred = centred / centred.square().sum(2).amax(1).sqrt().clamp(min=1e-30)[:, None, None]
         norms = centred.square().sum(2)  # (B, N)
-        zero = _RELATIVE_ZERO * norms.amax(1, keepdim=True)
         distances = norms[:, :, None] + norms[:, None, :] - 2 * centred @ centred.transpose(1, 2)  # (B, N, N)
-        distances = torch.where(distances <= zero[:, :, None], 0.0, distances)
+        distances = torch.where(distances <= _ZERO, 0.0, distances)
         distances.diagonal(dim1=1, dim2=2).zero_()
 
         rows = torch.arange(batch, device=points.device)
         picks = torch.empty(batch, count, dtype=torch.long, device=points.device)
-        if start is None:
-            nearest = torch.where(norms <= zero, 0.0, norms).masked_fill(empty, -1.0)
-            first = 0
-        else:
+        nearest = torch.where(norms <= _ZERO, 0.0, norms) if start is None else distances[:, start].clone()
+        nearest = nearest.masked_fill(empty, _EMPTY)
+        if start is not None:
             picks[:, 0] = start
-            nearest = distances[:, start].masked_fill(empty, -1.0)
-            nearest[:, start] = -2.0
-            first = 1
-        for step in range(first, count):
-            pick = nearest.argmax(1)  # the first maximum, so the lowest index
+            nearest[:, start] = _PICKED
+        for step in range(0 if start is None else 1, count):
+            # argmax gives the first of the equal maxima; equal is up to the Gram form's rounding.
+            pick = (nearest >= nearest.amax(1, keepdim=True) - _ZERO).int().argmax(1)
             picks[:, step] = pick
-            nearest = torch.minimum(nearest, distances[rows, pick])  # keeps the marks -1 and -2
-            nearest[rows, pick] = -2.0
+            nearest = torch.minimum(nearest, distances[rows, pick])  # keeps the marks, which are negative
+            nearest[rows, pick] = _PICKED
         return picks

@@ -1,0 +1,100 @@
+"""The hierarchical text encoder: sub-captions from tokens, whole captions from sub-captions (Eqs. 1-3)."""
+
+import torch
+from torch import Tensor, nn
+
+from caft.layers import MLP, TransformerBlock
+
+# Texts are grouped by length, rounded up to this, and each group is encoded without the rest of the padding.
+_LENGTH_STEP = 8
+
+
+class SubCaptionTransformer(nn.Module):
+    """CLIP's causal text transformer up to its final norm; a text's feature is the one at its end token.
+
+    Args:
+        vocabulary: Number of token ids; the end token has the largest.
+        context: Most tokens of a text, L.
+        width: W.
+        heads: Attention heads.
+        layers: Blocks.
+    """
+
+    def __init__(self, vocabulary: int, context: int, width: int, heads: int, layers: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.positions = nn.Parameter(torch.empty(context, width))
+        self.blocks = _blocks(width, heads, layers)
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.normal_(self.positions, std=0.01)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encodes each text on its own.
+
+        Causality makes padding after the end token invisible, so cutting it off changes no feature.
+
+        Args:
+            tokens: Ids with start and end, zero padded, (T, L).
+
+        Returns:
+            Features at the end tokens after the final norm, (T, W).
+        """
+        ends = tokens.argmax(1)  # (T,)
+        lengths = ((ends + _LENGTH_STEP) // _LENGTH_STEP * _LENGTH_STEP).clamp(max=tokens.shape[1])
+        order = lengths.argsort(stable=True)
+        features = []
+        start = 0
+        for length, count in zip(*(part.tolist() for part in lengths.unique(return_counts=True)), strict=True):
+            rows = order[start : start + count]
+            start += count
+            hidden = self.blocks(self.embedding(tokens[rows, :length]) + self.positions[:length])
+            features.append(hidden[torch.arange(count, device=tokens.device), ends[rows]])
+        return self.norm(torch.cat(features)[order.argsort()])  # type: ignore[no-any-return]
+
+
+class WholeCaptionTransformer(nn.Module):
+    """Sub-caption features of one long caption to one feature.
+
+    An adapter x + gamma * MLP(x), a class token appended last, learned positions, causal blocks, and the norm of the
+    last position, which sees all others. The order is the authors' release's; the paper does not say.
+
+    Args:
+        chunks: Sub-captions of a caption, C.
+        width: W.
+        heads: Attention heads.
+        layers: Blocks.
+        adapter: Hidden width of the adapter.
+    """
+
+    def __init__(self, chunks: int, width: int, heads: int, layers: int, adapter: int) -> None:
+        super().__init__()
+        self.adapter = MLP(width, adapter)
+        self.gamma = nn.Parameter(torch.full((width,), 1e-3))
+        self.cls = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(chunks + 1, width))
+        self.blocks = _blocks(width, heads, layers)
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.cls, std=0.01)
+        nn.init.normal_(self.positions, std=0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps sub-caption features (Q, C, W) to whole-caption features (Q, W)."""
+        features = features + self.gamma * self.adapter(features)
+        sequence = torch.cat([features, self.cls.expand(len(features), -1, -1)], dim=1)  # (Q, C + 1, W)
+        return self.norm(self.blocks(sequence + self.positions)[:, -1])  # type: ignore[no-any-return]
+
+
+def _blocks(width: int, heads: int, layers: int) -> nn.Sequential:
+    """Causal blocks with CLIP's start values."""
+    blocks = nn.Sequential(*(TransformerBlock(width, heads, 4, causal=True, eps=1e-5) for _ in range(layers)))
+    deep = width**-0.5 * (2 * layers) ** -0.5
+    for block in blocks:
+        assert isinstance(block, TransformerBlock)
+        nn.init.normal_(block.attn.qkv.weight, std=width**-0.5)
+        nn.init.normal_(block.attn.proj.weight, std=deep)
+        nn.init.normal_(block.mlp.fc1.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(block.mlp.fc2.weight, std=deep)
+        nn.init.zeros_(block.attn.qkv.bias)
+        nn.init.zeros_(block.attn.proj.bias)
+    return blocks
