@@ -1,0 +1,52 @@
+"""Which pairs are positive and which negatives are drawn: pure functions of ranks and indices."""
+
+import torch
+from torch import Tensor
+
+
+def sampled_index(images: int, sub_captions: int, generator: torch.Generator) -> Tensor:
+    """Texts that each image of a batch is compared with: its own, and one drawn of each other image.
+
+    FLAIR's rule: a fresh, independent draw for every ordered pair of images.
+
+    Args:
+        images: Images in the batch of one rank, B.
+        sub_captions: Texts of each image, K, image-major.
+        generator: Source of the draws, on the CPU.
+
+    Returns:
+        Indices into the B * K texts, ascending in each row, (B, B + K - 1); row i has its own texts in the columns
+        i to i + K - 1.
+    """
+    draws = torch.randint(sub_captions, (images, images), generator=generator)
+    rows = torch.arange(images)[:, None]
+    columns = torch.arange(images + sub_captions - 1)[None]
+    before, after = columns < rows, columns >= rows + sub_captions
+    other = torch.where(before, columns, columns - sub_captions + 1).clamp(0, images - 1)
+    drawn = other * sub_captions + draws.gather(1, other)
+    own = rows * sub_captions + columns - rows
+    return torch.where(before | after, drawn, own)
+
+
+def rank_blocks(
+    images: int, sub_captions: int, world_size: int, seed: int, step: int
+) -> Tensor:
+    """Sampled texts of every rank's block: the same table on each rank, without sending it.
+
+    As in FLAIR's ring, image i of this rank meets row i of every rank's own table.
+
+    Args:
+        images: Images of one rank, B.
+        sub_captions: K.
+        world_size: Number of ranks, R.
+        seed: Seed of the run.
+        step: Step of the optimizer.
+
+    Returns:
+        Indices into the texts of all ranks in order of rank, (B, R * (B + K - 1)).
+    """
+    tables = []
+    for rank in range(world_size):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 4099 + rank)
+        tables.append(sampled_index(images, sub_captions, generator) + rank * images * sub_captions)
+    return torch.cat(tables, dim=1)
