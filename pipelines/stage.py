@@ -1,0 +1,48 @@
+"""What every stage's script shares: arguments, logging, and errors as one block with exit code 2."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+# Before any of these packages is imported.
+os.environ.update(
+    {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "WANDB_MODE": "disabled",
+    }
+)
+
+from caft.errors import CaftError  # noqa: E402
+from caft.params import Params, load_params  # noqa: E402
+
+
+def run(stage: Callable[[Params, argparse.Namespace], None], *, corpus: bool = False) -> None:
+    """Runs a stage from the command line.
+
+    Args:
+        stage: Gets the validated settings and the arguments.
+        corpus: The stage takes the name of a corpus.
+    """
+    parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
+    parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
+    parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
+    if corpus:
+        parser.add_argument("corpus", help="a key of the table `corpus`")
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+    )
+    try:
+        params = load_params(arguments.params, arguments.overlay)
+        if corpus and arguments.corpus not in params.corpus:
+            known = ", ".join(params.corpus)
+            raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
+        stage(params, arguments)
+    except CaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
