@@ -1,0 +1,72 @@
+"""Columns of the tables that stages hand to each other."""
+
+import pyarrow as pa
+
+from caft.errors import SchemaError
+
+# Captions of an image, in the order of DreamLIP's columns: IB InstructBLIP, SV ShareGPT4V, LLA LLaVA-1.5.
+FIELDS = ("raw", "short_ib", "long_ib", "short_sv", "long_sv", "short_lla", "long_lla")
+LONG_FIELDS = tuple(field for field in FIELDS if field.startswith("long_"))
+# Headers of the published CSV files, in order; the first holds the URL in spite of its name.
+CSV_COLUMNS = (
+    "Image Path",
+    "raw_caption",
+    "shortIB_captions",
+    "longIB_captions",
+    "shortSV_captions",
+    "longSV_captions",
+    "shortLLA_captions",
+    "longLLA_captions",
+)
+
+_VERSION = {"caft_schema": "1"}
+_CAPTIONS = [(field, pa.string()) for field in FIELDS]
+_SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+
+URLS = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *_CAPTIONS], metadata=_VERSION)
+REJECTS = pa.schema(
+    [("row_id", pa.int64()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())], metadata=_VERSION
+)
+CAPTIONS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("row_id", pa.int64()),
+        ("offset", pa.int64()),
+        ("size", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        *_CAPTIONS,
+    ],
+    metadata=_VERSION,
+)
+SENTENCES = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        *(
+            column
+            for splitter in ("spacy", "dreamlip")
+            for column in (
+                (f"{splitter}_spans", pa.list_(pa.list_(_SPAN))),
+                (f"{splitter}_ids", pa.list_(pa.list_(pa.list_(pa.uint16())))),
+            )
+        ),
+    ],
+    metadata=_VERSION,
+)
+
+
+def check_table(found: pa.Schema, expected: pa.Schema, where: str) -> None:
+    """Compares a table's columns and types with what its reader needs.
+
+    Raises:
+        SchemaError: A column is missing or of another type; names the file, all such columns, and what to do.
+    """
+    problems = []
+    for field in expected:
+        if field.name not in found.names:
+            problems.append(f"column {field.name} is missing")
+        elif found.field(field.name).type != field.type:
+            problems.append(f"column {field.name} is {found.field(field.name).type}, expected {field.type}")
+    if problems:
+        raise SchemaError(f"{where}: {'; '.join(problems)}. It was written by another version: run its stage again")
