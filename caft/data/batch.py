@@ -1,0 +1,188 @@
+"""Batches for training: which images, which sub-captions, in an order that a step number determines."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from caft.data.reader import Pair, TrainingIndex
+from caft.data.schema import FIELDS
+from caft.data.transforms import open_image, random_resized_crop, squash
+from caft.text.chunking import random_chunks
+from caft.text.tokenizer import pad
+
+_LONG = tuple(number for number, field in enumerate(FIELDS) if field.startswith("long_"))
+# A long caption with fewer sentences is not taken apart, as in the authors' release.
+_ENOUGH = 3
+_FALLBACK = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one rank trains on in one step.
+
+    Attributes:
+        images: uint8 (B, 3, S, S).
+        tokens: Ids with start and end, zero padded, int64 (B, K, L); the first M sub-captions are one long caption.
+        rows: Position of each image in the index, int64 (B,).
+    """
+
+    images: Tensor
+    tokens: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How sub-captions are drawn: K, M, and most sentences of each."""
+
+    sub_captions: int = 8
+    chunks: int = 4
+    max_sentences: int = 3
+
+
+def sample_sub_captions(num_sentences: list[int], rng: np.random.Generator, sampling: Sampling) -> list[list[Pair]]:
+    """Draws the sub-captions of an image, as the authors' release does.
+
+    The first M are random chunks of one long caption with at least three sentences. Each of the others is one to
+    three distinct sentences of all other captions. Without such a caption, up to eight sentences of all captions
+    stand for it, in order of the draw, and the others come from all captions.
+
+    Args:
+        num_sentences: Sentences in each of the seven captions; not all zero.
+        rng: Source of the draws.
+        sampling: K, M and the most sentences.
+
+    Returns:
+        K lists of sentences (caption, number).
+    """
+    everything = [(field, s) for field, count in enumerate(num_sentences) for s in range(count)]
+    eligible = [field for field in _LONG if num_sentences[field] >= _ENOUGH]
+    if eligible:
+        chosen = eligible[int(rng.integers(len(eligible)))]
+        long = [(chosen, sentence) for sentence in range(num_sentences[chosen])]
+        rest = [pair for pair in everything if pair[0] != chosen] or everything
+    else:
+        order = rng.permutation(len(everything))[:_FALLBACK]
+        long, rest = [everything[i] for i in order], everything
+    groups = random_chunks(len(long), sampling.chunks, rng, sampling.max_sentences)
+    result = [[long[i] for i in group] for group in groups]
+    for _ in range(sampling.sub_captions - sampling.chunks):
+        count = int(rng.integers(1, sampling.max_sentences + 1))
+        if count == 1:
+            result.append([rest[int(rng.integers(len(rest)))]])
+        else:
+            drawn = rng.choice(len(rest), size=count, replace=len(rest) < count)
+            result.append([rest[i] for i in drawn.tolist()])
+    return result
+
+
+class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
+    """Samples by (epoch, row); every draw is seeded by seed, epoch and row, so no worker matters.
+
+    Args:
+        index: The training index.
+        image_size: S.
+        crop_scale: Of `random_resized_crop`; None takes the whole picture.
+        sampling: How sub-captions are drawn.
+        seed: Seed of the run.
+    """
+
+    def __init__(
+        self,
+        index: TrainingIndex,
+        image_size: int,
+        crop_scale: tuple[float, float] | None,
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
+        self.index = index
+        self.image_size = image_size
+        self.crop_scale = crop_scale
+        self.sampling = sampling
+        self.seed = seed
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        epoch, row = place
+        rng = np.random.Generator(np.random.PCG64([self.seed, epoch, row]))
+        pairs = sample_sub_captions(self.index.num_sentences(row), rng, self.sampling)
+        image = open_image(self.index.image_bytes(row))
+        if self.crop_scale is None:
+            pixels = squash(image, self.image_size)
+        else:
+            pixels = random_resized_crop(image, self.image_size, self.crop_scale, rng)
+        return pixels, pad([self.index.sub_caption_ids(row, sentences) for sentences in pairs]), row
+
+
+def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
+    """Stacks samples into a batch."""
+    images, tokens, rows = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(tokens), torch.tensor(rows))
+
+
+def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions for training and for validation; the `count` smallest hashes of row ids are held out.
+
+    A held-out image stays held out when rows are added after it only by chance of its hash, never by its position.
+
+    Args:
+        row_ids: Row of each image in its source, (images,).
+        count: Images to hold out; at most a quarter of all.
+
+    Returns:
+        Positions for training and positions for validation, ascending.
+    """
+    count = min(count, len(row_ids) // 4)
+    hashes = np.array(
+        [int.from_bytes(hashlib.blake2b(int(r).to_bytes(8), digest_size=8).digest()) for r in row_ids], np.uint64
+    )
+    held_out = np.zeros(len(row_ids), bool)
+    held_out[np.argsort(hashes, kind="stable")[:count]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+class BatchOrder:
+    """The places (epoch, row) of each step for one rank, by arithmetic alone.
+
+    An epoch is a permutation of the rows drawn from (seed, epoch); a global batch is a slice of it, and rank r takes
+    the r-th part of the slice. What is left at an epoch's end, less than a batch, is left out.
+
+    Args:
+        rows: Positions in the index.
+        batch: Global batch.
+        rank: Of this process.
+        world_size: Number of ranks; divides the batch.
+        seed: Seed of the run.
+        first_step: Step to start with.
+        steps: Step to end before.
+    """
+
+    def __init__(
+        self, rows: np.ndarray, batch: int, rank: int, world_size: int, seed: int, first_step: int, steps: int
+    ) -> None:
+        self.rows, self.batch, self.seed = rows, batch, seed
+        self.part = slice(batch // world_size * rank, batch // world_size * (rank + 1))
+        self.first_step, self.steps = first_step, steps
+        self.steps_per_epoch = max(1, len(rows) // batch)
+
+    def __len__(self) -> int:
+        return self.steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        current, order = -1, self.rows
+        for step in range(self.first_step, self.steps):
+            epoch, place = divmod(step, self.steps_per_epoch)
+            if epoch != current:
+                current, order = epoch, self._epoch(epoch)
+            rows = order[place * self.batch : (place + 1) * self.batch][self.part]
+            yield [(epoch, row) for row in rows.tolist()]
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        # A corpus smaller than one batch repeats within it.
+        repeats = -(-self.batch // len(order))
+        return np.tile(order, repeats) if repeats > 1 else order

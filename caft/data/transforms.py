@@ -1,0 +1,95 @@
+"""Pictures to tensors, with Pillow and torch only."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from caft.errors import DataError
+
+
+def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
+    """Decodes a picture as it is meant to be seen: upright, RGB, transparent parts white, the first frame.
+
+    Args:
+        source: An encoded picture, its path, or a Pillow image.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source
+        )  # fmt: skip
+        image.load()
+        if image.mode == "RGB" and not image.getexif():
+            return image
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16 or 32 bit grey, which conversion would clip to white
+            values = np.asarray(image, dtype=np.float64)
+            image = Image.fromarray((values / max(values.max(), 255) * 255).astype(np.uint8))
+        if "A" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+            image = Image.alpha_composite(white, image)
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        where = "the given bytes" if isinstance(source, bytes) else str(source)
+        raise DataError(f"{where}: cannot be decoded as a picture ({error})") from error
+
+
+def squash(image: Image.Image, size: int) -> Tensor:
+    """The whole picture at size x size, bicubic, whatever its shape: uint8 (3, S, S)."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return _tensor(image)
+
+
+def center_crop(image: Image.Image, size: int) -> Tensor:
+    """The middle of the picture after its short side was brought to `size`, bicubic: uint8 (3, S, S)."""
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return _tensor(image.crop((left, top, left + size, top + size)))
+
+
+def random_resized_crop(
+    image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
+) -> Tensor:
+    """A random part of the picture at size x size, bicubic, as torchvision's RandomResizedCrop.
+
+    Args:
+        image: RGB.
+        size: Side of the result in pixels, S.
+        scale: Least and most share of the picture's area; the aspect ratio lies between 3/4 and 4/3.
+        rng: Source of the draws.
+
+    Returns:
+        uint8 (3, S, S).
+    """
+    width, height = image.size
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
+            box = (left, top, left + wide, top + high)
+            return _tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    left, top = (width - wide) // 2, (height - high) // 2
+    box = (left, top, left + wide, top + high)
+    return _tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
