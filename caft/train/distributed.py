@@ -1,0 +1,55 @@
+"""Ranks of a job, and seeding that a step number determines."""
+
+import datetime
+import hashlib
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of a job."""
+
+    rank: int
+    local_rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the rank that writes."""
+        return self.rank == 0
+
+
+def start() -> World:
+    """Joins the other ranks, by the variables that torchrun and submitit set; one process needs none."""
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if size > 1:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=datetime.timedelta(minutes=30))
+    return World(rank, local_rank, size, device)
+
+
+def stop() -> None:
+    """Leaves the group of ranks."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Waits for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Sets torch's generators to a state of (seed, step, rank) alone, so that a resumed run draws the same."""
+    digest = hashlib.blake2b(f"{seed}-{step}-{rank}".encode(), digest_size=7).digest()
+    torch.manual_seed(int.from_bytes(digest))

@@ -1,0 +1,36 @@
+"""Label-free training of SFCN."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from caft.params import SuperpixelSizes, SuperpixelTraining
+from caft.progress import track
+from caft.vision.superpixels import SFCN, reconstruction_loss
+
+
+def train_superpixels(
+    sizes: SuperpixelSizes, training: SuperpixelTraining, images: Callable[[int], Tensor], seed: int
+) -> SFCN:
+    """Trains SFCN to give back colour and position from superpixel means.
+
+    Args:
+        sizes: Cell side and channels.
+        training: Steps, rate and weight of positions.
+        images: Batch of a step, uint8 (B, 3, S, S).
+        seed: Of the start values.
+
+    Returns:
+        The network in evaluation mode.
+    """
+    torch.manual_seed(seed)
+    network = SFCN(sizes.widths).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
+    for step in track(range(training.steps), "superpixel steps"):
+        batch = images(step).float() / 255
+        loss = reconstruction_loss(batch, network(batch), sizes.cell, training.position_weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()

@@ -1,0 +1,137 @@
+"""Stage train: CAFT on the training index, as a job of the selected launcher."""
+
+import argparse
+import csv
+import fcntl
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from caft import storage
+from caft.data.fetch import ensure_images
+from caft.data.index import read_summary
+from caft.errors import DataError, LaunchError
+from caft.params import Params
+from caft.train.fingerprint import file_digest, fingerprint
+from caft.train.tracking import open_run
+from pipelines.stage import run
+from slurm import submit
+from slurm.job import TrainJob
+
+logger = logging.getLogger(__name__)
+INDEX, SUPERPIXELS = Path("data/index"), Path("models/sfcn.safetensors")
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Runs the stage."""
+    recipe = params.selected_recipe
+    summary = read_summary(INDEX)
+    if summary["splitter"] != recipe.splitter:
+        raise DataError(
+            f"{INDEX}: made with splitter {summary['splitter']}, the recipe asks for {recipe.splitter}; "
+            "run `dvc repro index`"
+        )
+    for corpus in summary["corpora"]:
+        manifest = json.loads(Path(f"data/images/{corpus['name']}.json").read_text())
+        ensure_images(params, corpus["name"], manifest)
+    settings = {
+        "model": params.selected_model.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": params.seed,
+    }
+    name = fingerprint(settings, INDEX, SUPERPIXELS)
+    folder = storage.runs_folder(params) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LaunchError(f"{folder}: another `dvc repro` is training this run; wait for it or end it") from None
+        card = {
+            **settings,
+            "fingerprint": name,
+            "splitter": recipe.splitter,
+            "chunks": recipe.chunks,
+            "balanced_rule": recipe.balanced_rule,
+            "data": summary["corpora"],
+        }
+        _train(params, name, folder, card)
+    _write_outs(folder, name)
+
+
+def _train(params: Params, name: str, folder: Path, card: dict[str, Any]) -> None:
+    """Runs the job unless the run has ended before, and replays its metrics into the tracker."""
+    settings = {key: value for key, (value, _) in params.effective().items() if not key.startswith("storage.")}
+    tags = {"recipe": params.recipe, "model": params.model, "corpora": "+".join(params.corpora)}
+    tracked = open_run(params, name, f"{params.model}-{params.recipe}-b{params.selected_recipe.batch}", tags, settings)
+    status = "FAILED"
+    try:
+        tracked.log_data(json.loads(Path("metrics/data.json").read_text()))
+        if (folder / "final.safetensors").exists():
+            logger.info("run %s has ended before; its weights are taken", name)
+            tracked.log_metrics([(row["step"], row) for row in submit.Tail(folder / "metrics.jsonl").new()])
+        else:
+            job = TrainJob(
+                params,
+                name,
+                folder,
+                INDEX.resolve(),
+                storage.root(params) / "images",
+                SUPERPIXELS.resolve(),
+                card,
+            )
+
+            def progress(rows: list[dict[str, Any]]) -> None:
+                tracked.log_metrics([(row["step"], row) for row in rows])
+                for row in rows:
+                    if "validation_t2i_r1" in row:
+                        logger.info(
+                            "step %d: held-out T2I R@1 %.1f whole, %.1f part",
+                            row["step"],
+                            row["validation_t2i_r1"],
+                            row["validation_part_t2i_r1"],
+                        )
+                    elif row["step"] % 50 == 0:
+                        logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
+
+            submit.run(job, params.selected_launcher, folder, progress)
+        status = "FINISHED"
+    finally:
+        tracked.finish(status)
+
+
+def _write_outs(folder: Path, name: str) -> None:
+    """Weights, card, curves and summary, from the run's folder."""
+    Path("models").mkdir(exist_ok=True)
+    for suffix in (".safetensors", ".json"):
+        with storage.replacing(Path("models/caft").with_suffix(suffix)) as temporary:
+            shutil.copyfile(folder / f"final{suffix}", temporary)
+    rows = submit.Tail(folder / "metrics.jsonl").new()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with storage.replacing("plots/train.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    steps = [row for row in rows if "loss" in row]
+    last = steps[-1]
+    card = json.loads((folder / "final.json").read_text())
+    storage.write_json(
+        "metrics/train.json",
+        {
+            "steps": last["step"],
+            "samples": last["samples"],
+            "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
+            "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
+            "losses": {key: last[key] for key in last if key.endswith("loss")},
+            "scales": {"part": last["part_scale"], "whole": last["whole_scale"]},
+            "biases": {"part": last["part_bias"], "whole": last["whole_bias"]},
+            "settings_digest": card["fingerprint"],
+        },
+    )
+    logger.info("run %s: weights %s", name, file_digest(Path("models/caft.safetensors"))[:16])
+
+
+if __name__ == "__main__":
+    run(main)

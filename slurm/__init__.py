@@ -1,0 +1,1 @@
+"""Submitting training as a job, on this machine or on Slurm."""

@@ -1,0 +1,171 @@
+"""The training job: what each rank runs."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from caft.data.batch import Batch, BatchOrder, Sampling, TrainingSet, collate, split_validation
+from caft.data.reader import TrainingIndex
+from caft.data.schema import FIELDS
+from caft.data.transforms import open_image, squash
+from caft.eval.retrieval import recall_at_k
+from caft.eval.similarity import part_scores
+from caft.model import CAFT
+from caft.params import Params
+from caft.pretrained import fill, read_weights, save_model
+from caft.storage import replacing
+from caft.text.chunking import balanced_chunks
+from caft.text.tokenizer import pad
+from caft.train.distributed import World, barrier, seed_step, start, stop
+from caft.train.task import TrainingTask
+from caft.train.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+_LABELS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """A picklable callable that trains from the newest checkpoint of its run, or from the start.
+
+    Attributes:
+        params: Settings.
+        fingerprint: Of the run.
+        run_folder: Shared by all ranks.
+        index_folder: The training index.
+        images_root: Holds a folder of shards for each corpus.
+        superpixels: Weights of SFCN.
+        card: Written beside the final weights.
+    """
+
+    params: Params
+    fingerprint: str
+    run_folder: Path
+    index_folder: Path
+    images_root: Path
+    superpixels: Path
+    card: dict[str, Any]
+
+    def __call__(self) -> None:
+        """Runs one rank."""
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s rank %(process)d %(name)s: %(message)s")
+        _join_as_submitit_says()
+        torch.set_num_threads(self.params.selected_launcher.cpus_per_task)
+        world = start()
+        try:
+            self._train(world)
+        finally:
+            stop()
+
+    def checkpoint(self, *arguments: Any, **named: Any) -> Any:
+        """Called by submitit before a pre-emption or a time limit: the same job again, which resumes."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+    def _train(self, world: World) -> None:
+        recipe, seed = self.params.selected_recipe, self.params.seed
+        index = TrainingIndex(self.index_folder, self.images_root)
+        training, validation = split_validation(index.row_ids, recipe.validation_images)
+        steps = recipe.steps(len(training))
+        seed_step(seed, -1, 0)  # all ranks start alike
+        model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)
+        fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
+        task = TrainingTask(model, recipe, seed).to(world.device)
+        trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed)
+        sampling = Sampling(recipe.sub_captions, recipe.chunks, recipe.max_sentences)
+        samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed)
+        order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps)
+        workers = self.params.selected_launcher.workers
+        loader: DataLoader[Any] = DataLoader(
+            samples,  # type: ignore[arg-type]  # its keys are places, not integers
+            batch_sampler=order,  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=world.device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+        labels = self._labels(model, index, world)
+        trainer.train(loader, labels, lambda: validate(model, index, validation, self.params))
+        if world.is_main:
+            save_model(model, self.run_folder / "final.safetensors", self.card)
+        barrier()
+
+    def _labels(self, model: CAFT, index: TrainingIndex, world: World) -> Callable[[Batch], Tensor]:
+        """Superpixels of a batch: computed once for the whole corpus where pictures are not cropped."""
+        recipe, size = self.params.selected_recipe, model.config.image_size
+        if recipe.crop_scale is not None:
+            return lambda batch: model.superpixel_labels(batch.images.to(world.device))
+        path = self.run_folder / f"superpixels-{world.rank}-of-{world.size}.npy"
+        shape = (len(index), size, size)
+        mine = np.arange(world.rank, len(index), world.size)
+        dtype = np.uint8 if model.config.tokens[0] <= 256 else np.uint16
+        if not path.exists():
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                maps = np.empty((len(mine), size, size), dtype)
+                for first in range(0, len(mine), _LABELS_AT_ONCE):
+                    rows = mine[first : first + _LABELS_AT_ONCE]
+                    images = torch.stack([squash(open_image(index.image_bytes(int(row))), size) for row in rows])
+                    maps[first : first + len(rows)] = model.superpixel_labels(images.to(world.device)).cpu().numpy()
+                np.save(file, maps)
+        barrier()
+        parts = [
+            np.load(self.run_folder / f"superpixels-{rank}-of-{world.size}.npy", mmap_mode="r")
+            for rank in range(world.size)
+        ]
+        assert sum(map(len, parts)) == shape[0]
+
+        def look_up(batch: Batch) -> Tensor:
+            maps = np.stack([parts[row % world.size][row // world.size] for row in batch.rows.tolist()])
+            return torch.from_numpy(maps.astype(np.int64)).to(world.device)
+
+        return look_up
+
+
+@torch.no_grad()
+def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params) -> dict[str, float]:
+    """Retrieval among held-out images, each with its first long caption of enough sentences, chunks balanced.
+
+    Returns:
+        R@1 in percent: `i2t_r1` and `t2i_r1` of the whole score, `part_t2i_r1` of the part score.
+    """
+    recipe, device = params.selected_recipe, model.part_bias.device
+    pixels, tokens = [], []
+    for row in rows.tolist():
+        counts = index.num_sentences(row)
+        field = next((f for f, name in enumerate(FIELDS) if name.startswith("long_") and counts[f]), None)
+        if field is None:
+            continue
+        groups = balanced_chunks(counts[field], recipe.chunks, recipe.balanced_rule)
+        tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
+        pixels.append(squash(open_image(index.image_bytes(row)), model.config.image_size))
+    batch = params.evaluation.batch
+    images = [
+        model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)
+    ]
+    whole, parts = model.text_features(torch.stack(tokens).to(device))
+    image_whole = torch.cat([features.whole for features in images])
+    scores = recall_at_k(model.whole_logits(image_whole, whole).cpu().numpy(), ks=(1,))
+    part = part_scores(model, torch.cat([features.part for features in images]), parts)
+    return {**scores, "part_t2i_r1": recall_at_k(part.cpu().numpy(), ks=(1,))["t2i_r1"]}
+
+
+def _join_as_submitit_says() -> None:
+    """Exports the variables of torch's process groups when submitit started this process."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return
+    import submitit
+
+    environment = submitit.helpers.TorchDistributedEnvironment()
+    environment.export(set_cuda_visible_devices=torch.cuda.is_available())
+    if os.environ["SUBMITIT_EXECUTOR"] == "local":
+        os.environ["MASTER_ADDR"] = "127.0.0.1"
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
