@@ -1,0 +1,24 @@
+"""Stage fetch@CORPUS: images by their URLs into tars outside DVC; the manifest of them is the stage's out."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from caft.data.fetch import fetch
+from caft.params import Params
+from caft.storage import write_json
+from pipelines.stage import run
+
+logger = logging.getLogger(__name__)
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Runs the stage."""
+    corpus: str = arguments.corpus
+    manifest = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"))
+    write_json(f"data/images/{corpus}.json", manifest)
+    logger.info("%s: %d of %d images; lost: %s", corpus, manifest["successes"], manifest["rows"], manifest["lost"])
+
+
+if __name__ == "__main__":
+    run(main, corpus=True)

@@ -1,0 +1,27 @@
+"""Stage select: name and content fingerprint of each selected corpus."""
+
+import argparse
+from pathlib import Path
+
+from caft.data.selection import content_fingerprint
+from caft.params import Params
+from caft.storage import write_json
+from pipelines.stage import run
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Runs the stage."""
+    write_json(
+        "data/corpora.json",
+        [
+            {
+                "name": name,
+                "fingerprint": content_fingerprint(Path("data/captions") / name, Path("data/sentences") / name),
+            }
+            for name in params.corpora
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run(main)
