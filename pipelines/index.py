@@ -6,8 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from caft.data.index import build_index, read_summary
-from caft.errors import DataError
+from caft.errors import DataError, ManifestError
 from caft.params import Params
 from caft.storage import replacing, write_json
 from pipelines.stage import run
@@ -16,6 +18,8 @@ from pipelines.stage import run
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     corpora = json.loads(Path("data/corpora.json").read_text())
+    for corpus in corpora:
+        check_manifest(corpus["name"])
     with replacing("data/index") as folder:
         without = build_index(folder, corpora, params.selected_recipe.splitter)
         counts = {entry["name"]: entry["count"] for entry in read_summary(folder)["corpora"]}
@@ -23,6 +27,25 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         "metrics/data.json",
         {corpus["name"]: account(corpus, counts[corpus["name"]], without[corpus["name"]]) for corpus in corpora},
     )
+
+
+def check_manifest(name: str) -> None:
+    """Compares a corpus' caption tables, which hold the offsets, with the images that its manifest lists.
+
+    Raises:
+        ManifestError: They are not of the same shards, or not of as many images.
+    """
+    manifest = json.loads(Path(f"data/images/{name}.json").read_text())
+    listed = {shard["name"]: shard["successes"] for shard in manifest["shards"]}
+    folder = Path("data/captions") / name
+    found = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")}
+    wrong = sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard, 0) != found.get(shard, 0))
+    if wrong:
+        shard = wrong[0]
+        raise ManifestError(
+            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json; shard {shard} has "
+            f"{found.get(shard, 0)} rows, expected {listed.get(shard, 0)}; run `dvc repro captions@{name}`"
+        )
 
 
 def account(corpus: dict[str, str], rows_out: int, no_sentence: int) -> dict[str, Any]:

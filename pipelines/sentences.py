@@ -1,6 +1,8 @@
 """Stage sentences@CORPUS: sentence spans and token ids of every caption, by both splitters."""
 
 import argparse
+import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from caft.data.sentence_table import write_shard
 from caft.errors import DataError
 from caft.params import Params
 from caft.storage import root, write_json
+from caft.text.sentences import versions
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -23,7 +26,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     shards = sorted(captions.glob("[0-9]*.parquet"))
     if not shards:
         raise DataError(f"{captions}: holds no table; run `dvc repro captions@{corpus}`")
-    work = root(params) / "work" / "sentences" / f"{corpus}-{content_fingerprint(captions)[:16]}"
+    # What a killed run has finished is taken up only if made from the same captions by the same rules.
+    made_from = hashlib.sha256((content_fingerprint(captions) + json.dumps(versions())).encode()).hexdigest()
+    work = root(params) / "work" / "sentences" / f"{corpus}-{made_from[:16]}"
     todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
     ray_tasks(_split, todo, "sentence shards")
     publish_summary(corpus, captions, work)

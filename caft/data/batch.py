@@ -1,6 +1,5 @@
 """Batches for training: which images, which sub-captions, in an order that a step number determines."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,7 +44,12 @@ class Sampling:
     max_sentences: int = 3
 
 
-def sample_sub_captions(num_sentences: list[int], rng: np.random.Generator, sampling: Sampling) -> list[list[Pair]]:
+DEFAULT_SAMPLING = Sampling()
+
+
+def sample_sub_captions(
+    num_sentences: list[int], rng: np.random.Generator, sampling: Sampling = DEFAULT_SAMPLING
+) -> list[list[Pair]]:
     """Draws the sub-captions of an image, as the authors' release does.
 
     The first M are random chunks of one long caption with at least three sentences. Each of the others is one to
@@ -59,8 +63,13 @@ def sample_sub_captions(num_sentences: list[int], rng: np.random.Generator, samp
 
     Returns:
         K lists of sentences (caption, number).
+
+    Raises:
+        ValueError: There is no sentence.
     """
     everything = [(field, s) for field, count in enumerate(num_sentences) for s in range(count)]
+    if not everything:
+        raise ValueError("an image without a sentence has no sub-captions")
     eligible = [field for field in _LONG if num_sentences[field] >= _ENOUGH]
     if eligible:
         chosen = eligible[int(rng.integers(len(eligible)))]
@@ -73,11 +82,15 @@ def sample_sub_captions(num_sentences: list[int], rng: np.random.Generator, samp
     result = [[long[i] for i in group] for group in groups]
     for _ in range(sampling.sub_captions - sampling.chunks):
         count = int(rng.integers(1, sampling.max_sentences + 1))
-        if count == 1:
-            result.append([rest[int(rng.integers(len(rest)))]])
+        if len(rest) < count:
+            drawn = rng.integers(len(rest), size=count).tolist()
         else:
-            drawn = rng.choice(len(rest), size=count, replace=len(rest) < count)
-            result.append([rest[i] for i in drawn.tolist()])
+            drawn = []
+            while len(drawn) < count:  # far cheaper for three of many than a shuffle
+                place = int(rng.integers(len(rest)))
+                if place not in drawn:
+                    drawn.append(place)
+        result.append([rest[place] for place in drawn])
     return result
 
 
@@ -137,9 +150,11 @@ def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.nd
         Positions for training and positions for validation, ascending.
     """
     count = min(count, len(row_ids) // 4)
-    hashes = np.array(
-        [int.from_bytes(hashlib.blake2b(int(r).to_bytes(8), digest_size=8).digest()) for r in row_ids], np.uint64
-    )
+    with np.errstate(over="ignore"):  # splitmix64, which spreads neighbouring row ids
+        hashes = np.asarray(row_ids).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        hashes ^= hashes >> np.uint64(31)
     held_out = np.zeros(len(row_ids), bool)
     held_out[np.argsort(hashes, kind="stable")[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

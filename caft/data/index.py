@@ -11,7 +11,7 @@ All arrays are flat and of fixed width, so that 27 million rows stay out of Pyth
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,7 +89,7 @@ def _add_shard(
     sentences_path: Path,
     splitter: Splitter,
     shard: int,
-    parts: dict[str, BinaryIO],
+    parts: Mapping[str, BinaryIO],
     totals: dict[str, int],
 ) -> int:
     """Appends one shard; returns how many of its images have no sentence."""

@@ -10,7 +10,7 @@ from caft.data.schema import FIELDS
 from caft.errors import DataError
 from caft.text.captions import JOINERS
 from caft.text.sentences import Splitter
-from caft.text.tokenizer import encode
+from caft.text.tokenizer import encode, is_plain
 
 Pair = tuple[int, int]
 _OPEN_SHARDS = 128
@@ -31,8 +31,9 @@ class TrainingIndex:
         self.splitter: Splitter = summary["splitter"]
         self.corpora: list[dict[str, str]] = summary["corpora"]
         self._shards = [tuple(shard) for shard in summary["shards"]]
+        # As plain arrays: indexing a memmap object is several times slower.
         arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r")
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
             for name in ("images", "captions", "token_ends", "tokens", "text_ends", "text")
         }
         self._images = arrays["images"]
@@ -42,8 +43,6 @@ class TrainingIndex:
         self._files: dict[int, int] = {}
         joiner = JOINERS[self.splitter]
         self._joiner_ids = encode(joiner)
-        # With a space between them two sentences never merge; with ". " the stop may join the punctuation before it.
-        self._fragile = bool(self._joiner_ids)
         self._joiner = joiner
 
     def __len__(self) -> int:
@@ -52,7 +51,7 @@ class TrainingIndex:
     @property
     def row_ids(self) -> np.ndarray:
         """Row of each image in its corpus' source, (images,), int64."""
-        return self._images["row_id"]  # type: ignore[no-any-return]
+        return self._images["row_id"]
 
     def image_bytes(self, i: int) -> bytes:
         """The encoded picture of an image.
@@ -83,8 +82,10 @@ class TrainingIndex:
     def sub_caption_ids(self, i: int, pairs: list[Pair]) -> list[int]:
         """Token ids, without start and end, of `sub_caption_text`: the stored ones wherever that is exact."""
         numbers = [self._number(i, pair) for pair in pairs]
-        if self._fragile and any(self._ends_in_punctuation(number) for number in numbers[:-1]):
-            return encode(self._joiner.join(map(self._sentence_text, numbers)))
+        if len(numbers) > 1:
+            texts = [self._sentence_text(number) for number in numbers]
+            if not self._can_join(texts):
+                return encode(self._joiner.join(texts))
         ids: list[int] = []
         for place, number in enumerate(numbers):
             if place:
@@ -92,6 +93,16 @@ class TrainingIndex:
             start = int(self._token_ends[number - 1]) if number else 0
             ids += self._tokens[start : int(self._token_ends[number])].tolist()
         return ids
+
+    def _can_join(self, texts: list[str]) -> bool:
+        """Whether ids of the sentences, put one after the other, are those of the joined text.
+
+        Not where the text is repaired before it is encoded, which may look across sentences, nor where the joiner's
+        stop follows punctuation: the two may be one token.
+        """
+        if self._joiner_ids and not all(text[-1].isalnum() for text in texts[:-1]):
+            return False
+        return all(map(is_plain, texts))
 
     def chunk_text(self, i: int, field: int, sentences: list[int]) -> str:
         """The string of a chunk of one caption."""
@@ -106,12 +117,7 @@ class TrainingIndex:
 
     def _sentence_text(self, number: int) -> str:
         start = int(self._text_ends[number - 1]) if number else 0
-        return bytes(self._text[start : int(self._text_ends[number])]).decode()
-
-    def _ends_in_punctuation(self, number: int) -> bool:
-        # A byte of a non-ASCII character counts too: it may be punctuation.
-        last = chr(self._text[int(self._text_ends[number]) - 1])
-        return not (last.isascii() and last.isalnum())
+        return self._text[start : int(self._text_ends[number])].tobytes().decode()
 
     def _file(self, shard: int) -> int:
         """Descriptor of a shard; the least recently opened is closed when there are many."""

@@ -34,7 +34,7 @@ def write_shard(captions: Path, target: Path) -> dict[str, int]:
         unique = list(dict.fromkeys(texts))
         spans = dict(zip(unique, many_spans(unique, splitter), strict=True))
         known: dict[str, list[int]] = {}
-        ids = {}
+        ids: dict[str, list[list[int]]] = {}
         for text, found in spans.items():
             ids[text] = []
             for start, end in found:

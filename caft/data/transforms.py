@@ -2,6 +2,7 @@
 
 import io
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,17 @@ def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
             io.BytesIO(source) if isinstance(source, bytes) else source
         )  # fmt: skip
         image.load()
-        if image.mode == "RGB" and not image.getexif():
+        if image.mode == "RGB" and "transparency" not in image.info and not image.getexif():
             return image
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 or 32 bit grey, which conversion would clip to white
-            values = np.asarray(image, dtype=np.float64)
-            image = Image.fromarray((values / max(values.max(), 255) * 255).astype(np.uint8))
+        if image.mode.startswith("I"):  # 16 bit grey, which conversion would clip to white
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
         if "A" in image.getbands() or "transparency" in image.info:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
             image = Image.alpha_composite(white, image)
         return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
         where = "the given bytes" if isinstance(source, bytes) else str(source)
         raise DataError(f"{where}: cannot be decoded as a picture ({error})") from error
 
@@ -62,9 +62,7 @@ def center_crop(image: Image.Image, size: int) -> Tensor:
     return _tensor(image.crop((left, top, left + size, top + size)))
 
 
-def random_resized_crop(
-    image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
-) -> Tensor:
+def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> Tensor:
     """A random part of the picture at size x size, bicubic, as torchvision's RandomResizedCrop.
 
     Args:
@@ -84,11 +82,11 @@ def random_resized_crop(
         if 0 < wide <= width and 0 < high <= height:
             left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
             box = (left, top, left + wide, top + high)
-            return _tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+            return squash(image.crop(box), size)
     wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
     left, top = (width - wide) // 2, (height - high) // 2
     box = (left, top, left + wide, top + high)
-    return _tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return squash(image.crop(box), size)
 
 
 def _tensor(image: Image.Image) -> Tensor:

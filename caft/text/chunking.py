@@ -40,7 +40,9 @@ def random_chunks(
     return _consecutive(sizes)
 
 
-def balanced_chunks(num_sentences: int, num_chunks: int, rule: Literal["paper", "release"] = "paper") -> list[list[int]]:
+def balanced_chunks(
+    num_sentences: int, num_chunks: int, rule: Literal["paper", "release"] = "paper"
+) -> list[list[int]]:
     """Consecutive sentences in groups of nearly equal size, for inference.
 
     Each chunk gets n // M sentences and the first n % M one more. With fewer sentences than chunks they repeat in a

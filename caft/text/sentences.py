@@ -3,7 +3,8 @@
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from importlib import metadata
+from typing import Any, Literal
 
 Splitter = Literal["spacy", "dreamlip"]
 SPLITTERS: tuple[Splitter, ...] = ("spacy", "dreamlip")
@@ -13,8 +14,10 @@ _HARD_BREAK = re.compile(r"\n|</s>")
 _DREAMLIP_BREAK = re.compile(r"\n|</s>|\.")
 # Ends that spaCy's sentencizer does not know.
 _MORE_ENDS = ("…", "...")
-# A piece that starts in lower case, or is as short as this, continues the sentence before it ("No." "38").
+# A piece as short as this is not a sentence: closing quotes, or the number of a list's entry.
 _FRAGMENT = 3
+# An opening quote or bracket that the sentencizer leaves at the end of the sentence before.
+_OPENING = re.compile(r"\s+([\"'“‘(\[{*#]+)$")
 
 
 def spans(text: str, splitter: Splitter = "spacy") -> list[tuple[int, int]]:
@@ -45,36 +48,46 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
         return [_stripped(text, _between(text, _DREAMLIP_BREAK)) for text in texts]
     if splitter != "spacy":
         raise ValueError(f"splitter is '{splitter}', expected one of {', '.join(SPLITTERS)}")
-    pieces = [_stripped(text, _between(text, _HARD_BREAK)) for text in texts]
-    flat = [text[start:end] for text, found in zip(texts, pieces, strict=True) for start, end in found]
-    sentences = iter(_sentencizer().pipe(flat, batch_size=256))
+    lines = [_stripped(text, _between(text, _HARD_BREAK)) for text in texts]
+    language, ends = _sentencizer()
+    # Most lines end once, at their end: they are one sentence without asking.
+    asked = [
+        text[start:end]
+        for text, found in zip(texts, lines, strict=True)
+        for start, end in found
+        if ends.search(text, start, end)
+    ]
     result = []
-    for text, found in zip(texts, pieces, strict=True):
-        own: list[tuple[int, int]] = []
-        for start, _ in found:
-            own += _merged(
-                text,
-                _stripped(text, [(start + s.start_char, start + s.end_char) for s in next(sentences).sents]),
-            )
-        result.append(own)
+    with language.memory_zone():  # else the vocabulary of a corpus would stay in memory
+        answers = iter(language.pipe(asked, batch_size=256))
+        for text, found in zip(texts, lines, strict=True):
+            own: list[tuple[int, int]] = []
+            for start, end in found:
+                if ends.search(text, start, end):
+                    pieces = [(start + s.start_char, start + s.end_char) for s in next(answers).sents]
+                    own += _cured(text, _stripped(text, pieces))
+                else:
+                    own.append((start, end))
+            result.append(own)
     return result
 
 
 def versions() -> dict[str, str]:
     """Name and version of each splitter, for the metadata of files."""
-    import spacy
-
-    return {"spacy": f"blank-en sentencizer {spacy.__version__}, rules 1", "dreamlip": "rules 1"}
+    return {"spacy": f"blank-en sentencizer {metadata.version('spacy')}, rules 1", "dreamlip": "rules 1"}
 
 
 @functools.cache
-def _sentencizer():  # type: ignore[no-untyped-def]  # spaCy is imported only when asked for
+def _sentencizer() -> tuple[Any, re.Pattern[str]]:
+    """The pipeline, and a pattern that finds an end before the end of a line."""
     import spacy
+    from spacy.pipeline import Sentencizer
 
+    ends = [*Sentencizer.default_punct_chars, *_MORE_ENDS]
     language = spacy.blank("en")
-    punctuation = ["!", "?", ".", "。", "！", "？", *_MORE_ENDS]
-    language.add_pipe("sentencizer", config={"punct_chars": punctuation})
-    return language
+    language.add_pipe("sentencizer", config={"punct_chars": ends})
+    alternatives = "|".join(map(re.escape, ends))
+    return language, re.compile(rf"(?:{alternatives})(?!(?:{alternatives})*$)")
 
 
 def _between(text: str, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
@@ -97,12 +110,31 @@ def _stripped(text: str, found: Iterable[tuple[int, int]]) -> list[tuple[int, in
     return result
 
 
-def _merged(text: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Joins fragments to the sentence before them."""
+def _cured(text: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The sentences of one line without the sentencizer's cheap mistakes.
+
+    A quote that opens a sentence goes to it; closing marks and pieces that go on in lower case belong to the sentence
+    before (where the line starts in upper case, so that case tells), as does a number after "No."; the number of a
+    list's entry belongs to the sentence after it.
+    """
     result: list[tuple[int, int]] = []
-    for start, end in found:
-        fragment = end - start <= _FRAGMENT or text[start].islower() or text[start].isdigit()
-        if result and fragment:
+    first_letter = next((c for c in text[found[0][0] :] if c.isalpha()), "") if found else ""
+    case_tells = first_letter.isupper()
+    opening = None  # start of what belongs to the next sentence
+    for place, (start, end) in enumerate(found):
+        if opening is not None:
+            start, opening = opening, None
+        last = place == len(found) - 1
+        if not last and found[place + 1][0] == end and (match := _OPENING.search(text[start:end])):
+            opening = start + match.start(1)
+            end = start + match.start()
+        piece = text[start:end]
+        short = len(piece) <= _FRAGMENT
+        if short and piece[0].isalnum() and not last:
+            opening = start
+            continue
+        goes_on = short or (case_tells and piece[0].islower())
+        if result and (goes_on or (piece[0].isdigit() and text.endswith("No.", 0, result[-1][1]))):
             result[-1] = (result[-1][0], end)
         else:
             result.append((start, end))
