@@ -321,6 +321,7 @@ class BenchmarkParams(_Model):
     pairs: Positive | None = None
     name: str | None = None
     split: str | None = None
+    split_by: str | None = None
 
 
 class Params(_Model):
