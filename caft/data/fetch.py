@@ -141,7 +141,7 @@ def _prepare(folder: Path, urls: Path, settings: FetchParams) -> dict[str, Any]:
         "fingerprint": digest.hexdigest(),
         "settings": settings.model_dump(include={"images_per_shard", "image_size", "quality"}),
     }
-    record = folder / "source.json"
+    record = folder / "input" / "source.json"  # img2dataset takes any JSON file beside the shards for a shard
     if record.exists() and (before := json.loads(record.read_text())) != source:
         raise DataError(
             f"{folder}: holds images of another list or other settings (then {_short(before)}, now {_short(source)}). "
