@@ -138,13 +138,9 @@ def long_caption(scene: Scene, annotator: str, rng: np.random.Generator) -> list
         rng: Draws words, templates, omissions and the order.
     """
     style = ANNOTATORS[annotator]
-    sentences = [
-        Sentence(_describe(item, style, rng), index) for index, item in enumerate(scene.objects)
-    ]
+    sentences = [Sentence(_describe(item, style, rng), index) for index, item in enumerate(scene.objects)]
     word = _vocabulary(style, rng)
-    sentences.append(
-        Sentence(style.background.format(texture=word(scene.texture), colour=scene.background))
-    )
+    sentences.append(Sentence(style.background.format(texture=word(scene.texture), colour=scene.background)))
     sentences.append(Sentence(_relate(scene, style, rng)))
     return [sentences[position] for position in rng.permutation(len(sentences))]
 
@@ -217,9 +213,7 @@ def _relate(scene: Scene, style: Annotator, rng: np.random.Generator) -> str:
         relations.append("left of" if first.column < second.column else "right of")
     if first.row != second.row:
         relations.append("above" if first.row < second.row else "below")
-    return style.relation.format(
-        first=_name(first), relation=choice(tuple(relations), rng), second=_name(second)
-    )
+    return style.relation.format(first=_name(first), relation=choice(tuple(relations), rng), second=_name(second))
 
 
 def _name(item: SceneObject) -> str:

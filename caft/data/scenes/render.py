@@ -36,8 +36,8 @@ BACKGROUND_COLOURS = {
 }
 # Stripes and dots are painted in a lighter tone of a dark colour and a darker tone of a light one.
 LIGHT = ("yellow", "white")
-LIGHTER = 0.6  # how far towards white
-DARKER = 0.5  # how far towards black
+LIGHTER = 0.75  # how far towards white; less would paint red objects with stripes of the pink background
+DARKER = 0.65  # how far towards black
 
 RADIUS = {"small": 0.105, "large": 0.16}  # shares of the image's side
 CENTRES = (0.18, 0.5, 0.82)  # of the cells, so that large objects stay inside the image
@@ -97,9 +97,7 @@ def _background(scene: Scene, rng: np.random.Generator, side: int) -> np.ndarray
     return (colour + shade[:, :, None]).astype(np.float32)
 
 
-def _paint(
-    item: SceneObject, label: int, canvas: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-) -> None:
+def _paint(item: SceneObject, label: int, canvas: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
     """Paints one object onto `canvas` (S, S, 3) and `labels` (S, S), in place."""
     side = labels.shape[0]
     radius = RADIUS[item.size] * side
@@ -131,9 +129,7 @@ def _paint(
     labels[top:bottom, left:right][cover >= 0.5] = label
 
 
-def _pattern(
-    pattern: str, along: np.ndarray, down: np.ndarray, side: int, phase: np.ndarray
-) -> np.ndarray:
+def _pattern(pattern: str, along: np.ndarray, down: np.ndarray, side: int, phase: np.ndarray) -> np.ndarray:
     """Returns the share of the second tone at each pixel of a box, float32 (h, w).
 
     Args:
@@ -145,11 +141,12 @@ def _pattern(
     """
     if pattern == "striped":
         wave = np.sin(2 * math.pi * down / (0.078 * side) + phase[0])
-        return np.clip(0.5 + 1.5 * wave, 0, 1)
+        # Less than half is in the second tone: "black" and "white" stay apart when striped.
+        return np.clip(0.5 + 1.5 * (wave - 0.3), 0, 1)
     if pattern == "dotted":
         period = 2 * math.pi / (0.086 * side)
         wave = np.cos(period * along + phase[0]) + np.cos(period * down + phase[1])
-        return np.clip(0.5 + 1.5 * (wave - 0.65), 0, 1)
+        return np.clip(0.5 + 1.5 * (wave - 0.8), 0, 1)
     return np.zeros_like(along)
 
 
