@@ -1,64 +1,145 @@
-"""Work on many shards as Ray tasks, one task a shard."""
+"""Runs one function over many items with Ray: on this machine by default, or on a running cluster.
+
+The unit of work is one shard that reads and writes its own files, so results do not depend on who
+computed them, or in which order. To use a cluster, set ``RAY_ADDRESS`` to its head; its nodes must
+see the same files at the same paths and have this project installed.
+"""
+
+from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from caft.errors import DataError
+from caft.errors import CaftError, LaunchError
 from caft.progress import track
 
 logger = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
-_OBJECT_STORE_BYTES = 100 * 1024 * 1024
+Result = TypeVar("Result")
+
+# Tasks hand each other paths and counts, never data; Ray's default is a third of the memory.
+OBJECT_STORE_BYTES = 80 * 2**20
 
 
-def ray_tasks(function: Callable[[Item], Any], items: Sequence[Item], description: str) -> list[Any]:
-    """Calls a function for each item in a Ray task of its own.
+def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
+    """Calls ``function(item)`` for each item, each call a Ray task of one CPU.
 
-    Ray is started on this machine unless the environment's RAY_ADDRESS names a cluster; one that runs already in this
-    process is used and left running.
+    Ray is started if it is not running in this process, and then stopped at the end. A task whose
+    worker dies is run again by Ray, so `function` must write its files atomically.
 
     Args:
-        function: Picklable; its result goes back through Ray, so it should be small.
-        items: One for each task.
-        description: What is counted in the progress lines.
+        function: A function of a module (not a closure), whose argument and result can be pickled.
+        items: One for each task; ``str(item)`` is what errors call it, so a NamedTuple or a path is good.
+        description: What is counted, such as "scenes captions"; for progress and errors.
 
     Returns:
-        Results in the order of the items.
+        The results, in the order of `items`.
 
     Raises:
-        DataError: A task failed; names its item.
+        CaftError: A task raised one (the same class, with the item's name in front), or a worker
+            died again and again (LaunchError). Tasks that have not begun are cancelled.
+        RuntimeError: A task raised anything else; the remote traceback is its cause.
     """
     if not items:
         return []
+    import ray
+
+    with _running():
+        task = ray.remote(function)
+        places = {task.remote(item): place for place, item in enumerate(items)}
+        results: dict[int, Result] = {}
+        try:
+            for reference in track(_as_they_end(list(places)), description, len(items)):
+                place = places[reference]
+                results[place] = _result(reference, description, items[place])
+        except BaseException:
+            for reference in places:
+                ray.cancel(reference, force=False)
+            raise
+    return [results[place] for place in range(len(items))]
+
+
+def _as_they_end(references: list[Any]) -> Iterator[Any]:
+    import ray
+
+    while references:
+        ended, references = ray.wait(references, num_returns=1)
+        yield from ended
+
+
+def _result(reference: Any, description: str, item: object) -> Any:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, CaftError):
+            raise type(cause)(f"{description}, {item}: {cause}") from None
+        raise RuntimeError(f"{description}, {item}: the task failed") from error
+    except ray.exceptions.RayError as error:
+        raise LaunchError(
+            f"{description}, {item}: its Ray worker ended before the task did ({type(error).__name__}: {error}). "
+            "Too little memory is the usual reason; run the stage again, what is done stays done"
+        ) from error
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """Ray, as it runs already in this process, or else for the time of the block."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    with ray_started():
+        yield
+
+
+@contextmanager
+def ray_started() -> Iterator[None]:
+    """Connects to the cluster at ``RAY_ADDRESS`` if that is set, else starts Ray on this machine, for the block.
+
+    Raises:
+        LaunchError: There is no cluster at that address.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    started = not ray.is_initialized()
-    if started:
-        options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
-        if "RAY_ADDRESS" not in os.environ:
-            options |= {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
-        ray.init(**options)
-    try:
-        task = ray.remote(function)
-        names = {task.remote(item): place for place, item in enumerate(items)}
-        results: list[Any] = [None] * len(items)
-
-        def finished() -> Any:
-            waiting = list(names)
-            while waiting:
-                done, waiting = ray.wait(waiting)
-                yield from done
-
-        for reference in track(finished(), description, len(items)):
-            place = names[reference]
-            try:
-                results[place] = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise DataError(f"{description}: {items[place]}: {error.cause}") from error
-        return results
-    finally:
-        if started:
+    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if address := os.environ.get("RAY_ADDRESS"):
+        logger.info("connecting to Ray at %s", address)
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise LaunchError(
+                f"RAY_ADDRESS = {address}: no Ray cluster answers ({error}); start one there, "
+                "or unset the variable to use this machine"
+            ) from error
+        try:
+            yield
+        finally:
             ray.shutdown()
+        return
+    logger.info("starting Ray on this machine")
+    # Its sockets lie in this folder, and a socket's path may have 107 characters at most.
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    try:
+        ray.init(
+            address="local",  # else Ray would join whatever cluster a user of this machine has started
+            num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=folder,
+            **quiet,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
