@@ -88,12 +88,12 @@ class CAFT(nn.Module):
     @property
     def part_scale(self) -> float:
         """Factor of the part level's cosines."""
-        return float(self.part_log_scale.exp())
+        return float(self.part_log_scale.detach().exp())
 
     @property
     def whole_scale(self) -> float:
         """Factor of the whole level's cosines."""
-        return float(self.whole_log_scale.exp())
+        return float(self.whole_log_scale.detach().exp())
 
     # ------------------------------------------------------------------ images
 
