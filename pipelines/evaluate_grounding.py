@@ -1,0 +1,41 @@
+"""Stage evaluate_grounding: referring segmentation from attention maps, without mask training."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import caft
+from caft.data.benchmarks import Missing, load_referring
+from caft.eval.metrics import publish
+from caft.eval.referring import score_referring
+from caft.params import Params
+from pipelines.stage import run
+
+logger = logging.getLogger(__name__)
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Runs the stage."""
+    model = caft.load("models/caft.safetensors")
+    scores: dict[str, Any] = {}
+    for name, benchmark in params.benchmarks.items():
+        if benchmark.kind != "referring":
+            continue
+        loaded = load_referring(benchmark)
+        if isinstance(loaded, Missing):
+            logger.warning("%s is not run: %s", name, loaded.reason)
+            scores[name] = {"not_run": loaded.reason}
+            continue
+        scores[name] = score_referring(model, loaded, params.evaluation.batch)
+    publish(params, model.card, Path("metrics/grounding.json"), scores)
+    for name, found in scores.items():
+        if "miou" in found:
+            print(
+                f"{name:>12} mIoU {found['miou']:5.1f}, all objects {found['miou_all_foreground']:5.1f}, "
+                f"pointing {found['pointing']:5.1f}, {found['expressions']} expressions"
+            )
+
+
+if __name__ == "__main__":
+    run(main)

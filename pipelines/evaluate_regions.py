@@ -1,0 +1,43 @@
+"""Stage evaluate_regions: FG-OVD, one description of a box among hard negatives."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import caft
+from caft.data.benchmarks import REGION_FILES, Missing, load_regions
+from caft.eval.metrics import publish
+from caft.eval.regions import score_regions
+from caft.params import Params
+from pipelines.stage import run
+
+logger = logging.getLogger(__name__)
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Runs the stage."""
+    model = caft.load("models/caft.safetensors")
+    of_set: dict[str, dict[str, Any]] = {}
+    for name, benchmark in params.benchmarks.items():
+        if benchmark.kind != "regions":
+            continue
+        loaded = load_regions(benchmark)
+        if isinstance(loaded, Missing):
+            logger.warning("%s is not run: %s", name, loaded.reason)
+            of_set[name] = {"not_run": loaded.reason}
+        else:
+            of_set[name] = score_regions(model, loaded, params.evaluation.batch)
+    # The first set of the table is the file's own; others are nested by name.
+    scores: dict[str, Any] = {}
+    for number, (name, found) in enumerate(of_set.items()):
+        scores.update(found if number == 0 else {name: found})
+    publish(params, model.card, Path("metrics/regions.json"), scores)
+    for name, found in of_set.items():
+        if "rows" in found:
+            levels = ", ".join(f"{level} {found[level]:.1f} (chance {found[f'{level}_chance']:.1f})" for level in REGION_FILES)
+            print(f"{name:>12} {levels}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caft.data.masks import decode_mask
+
+# Polygons with the run lengths that pycocotools 2.0.10 makes of them; some leave the image or cross themselves.
+CASES = json.loads((Path(__file__).parents[1] / "golden" / "coco_masks.json").read_text())
+
+
+def runs(mask):
+    flat = mask.T.ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_masks_equal_the_coco_apis(case):
+    height, width = case["height"], case["width"]
+    assert runs(decode_mask(case["polygons"], height, width)) == case["counts"]
+    for counts in (case["counts"], case["compressed"]):
+        mask = decode_mask({"size": [height, width], "counts": counts}, height, width)
+        assert mask.shape == (height, width)
+        assert runs(mask) == case["counts"]
+
+
+def test_run_lengths_go_down_the_columns():
+    mask = decode_mask({"size": [2, 3], "counts": [1, 3, 2]}, 2, 3)
+    assert mask.tolist() == [[False, True, False], [True, True, False]]
+
+
+@pytest.mark.parametrize(
+    "segmentation, message",
+    [
+        ([], "expected polygons or run lengths"),
+        ([[1, 2, 3, 4]], "at least three points"),
+        ({"size": [3, 2], "counts": [6]}, "the image is \\[2, 3\\]"),
+        ({"size": [2, 3], "counts": [5]}, "cover 5 pixels, the image has 6"),
+        (None, "expected polygons or run lengths, found None"),
+    ],
+)
+def test_what_is_no_mask_is_refused(segmentation, message):
+    with pytest.raises(ValueError, match=message):
+        decode_mask(segmentation, 2, 3)
