@@ -1,0 +1,82 @@
+"""Sentences: expected ones of hard captions, and what holds for spans of any text."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caft.text.sentences import SPLITTERS, Splitter, many_spans, spans, split
+
+HARD = [
+    ("A cat sits. A dog runs.", ["A cat sits.", "A dog runs."]),
+    ("A cat sits! Does it? Yes it does.", ["A cat sits!", "Does it?", "Yes it does."]),
+    ("One line\nanother line", ["One line", "another line"]),
+    ("First.</s>Second.</s>", ["First.", "Second."]),
+    ("It weighs 3.5 kg. It costs $12.99.", ["It weighs 3.5 kg.", "It costs $12.99."]),
+    ("The bus No. 38 is red. It stops.", ["The bus No. 38 is red.", "It stops."]),
+    ("Dr. Smith waves. St. John looks.", ["Dr. Smith waves.", "St. John looks."]),
+    ("It opens at 7.45 a.m. every day. Then it closes.", ["It opens at 7.45 a.m. every day.", "Then it closes."]),
+    ("Fruit, e.g. apples, lies there. It shines.", ["Fruit, e.g. apples, lies there.", "It shines."]),
+    ("A sign says www.shop.com in red. A man reads.", ["A sign says www.shop.com in red.", "A man reads."]),
+    ("The file is cat.png here. It is small.", ["The file is cat.png here.", "It is small."]),
+    ('It reads "stop." A car waits.', ['It reads "stop."', "A car waits."]),
+    ('He left. "Hello" is on the wall.', ["He left.", '"Hello" is on the wall.']),
+    ("He left. (It is late.) She stays.", ["He left.", "(It is late.)", "She stays."]),
+    ("A Yahoo! logo is here. It is purple.", ["A Yahoo! logo is here.", "It is purple."]),
+    ("They wait... then go. It rains.", ["They wait... then go.", "It rains."]),
+    ("The sky is grey… The sea is calm.", ["The sky is grey…", "The sea is calm."]),
+    ("a cat. a dog. a bird.", ["a cat.", "a dog.", "a bird."]),
+    ("There is a cat. 3 dogs run.", ["There is a cat.", "3 dogs run."]),
+    ("1. A red cup. 2. A blue cup.", ["1. A red cup.", "2. A blue cup."]),
+    ("- a red cup\n- a blue cup", ["- a red cup", "- a blue cup"]),
+    ("“Open.” says the café’s door. Él entra.", ["“Open.” says the café’s door.", "Él entra."]),
+    ("The end.Then more follows. Last.", ["The end.", "Then more follows.", "Last."]),
+    ("Is it red?! No one knows.", ["Is it red?!", "No one knows."]),
+    ("  spaced out  ", ["spaced out"]),
+    ("", []),
+    (" \n </s> \n", []),
+]
+MIXED = st.lists(
+    st.sampled_from(
+        ["A cat", "dog", ".", "...", "…", "!", "?", '"', "(", ")", " ", "\n", "</s>", "No", "3", "é", "猫", "&"]
+    )
+    | st.text(max_size=4),
+    max_size=25,
+).map("".join)
+
+
+@pytest.mark.parametrize(("text", "sentences"), HARD)
+def test_hard_captions(text: str, sentences: list[str]) -> None:
+    assert split(text, "spacy") == sentences
+
+
+def test_dreamlip_cuts_at_every_stop_and_loses_it() -> None:
+    text = 'It is 3.5 m. "Go." he says!</s>Yes\nNo...'
+    assert split(text, "dreamlip") == ["It is 3", "5 m", '"Go', '" he says!', "Yes", "No"]
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@settings(max_examples=300, deadline=None)
+@given(text=MIXED)
+def test_spans_are_sorted_disjoint_stripped_and_cover_all_but_breaks(splitter: Splitter, text: str) -> None:
+    found = spans(text, splitter)
+    ends = [0, *(end for _, end in found)]
+    for previous_end, (start, end) in zip(ends, found, strict=False):
+        assert previous_end <= start < end <= len(text)
+        assert text[start:end] == text[start:end].strip()
+        assert "\n" not in text[start:end] and "</s>" not in text[start:end]
+    outside = "".join(text[a:b] for a, b in zip(ends, [*(start for start, _ in found), len(text)], strict=True))
+    breaks = r"\n|</s>|\." if splitter == "dreamlip" else r"\n|</s>"
+    assert not re.sub(breaks, "", outside).strip()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(MIXED, max_size=5))
+def test_many_texts_are_split_as_each_alone(texts: list[str]) -> None:
+    assert many_spans(texts, "spacy") == [spans(text, "spacy") for text in texts]
+
+
+def test_an_unknown_splitter_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of spacy, dreamlip"):
+        split("A cat.", "nltk")  # type: ignore[arg-type]
