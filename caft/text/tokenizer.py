@@ -5,6 +5,7 @@ import html
 from collections.abc import Callable, Sequence
 
 import ftfy
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,11 +68,11 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT) -> Tenso
 
 def pad(texts: Sequence[Sequence[int]], context_length: int = CONTEXT) -> Tensor:
     """Rows of `tokenize` from ids without start and end, (B, L)."""
-    rows = torch.zeros(len(texts), context_length, dtype=torch.long)
+    rows = np.zeros((len(texts), context_length), np.int64)
     for row, ids in zip(rows, texts, strict=True):
         framed = frame(ids, context_length)
-        row[: len(framed)] = torch.tensor(framed)
-    return rows
+        row[: len(framed)] = framed
+    return torch.from_numpy(rows)
 
 
 @functools.cache

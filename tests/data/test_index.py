@@ -26,6 +26,8 @@ from caft.text.tokenizer import encode
 # Whatever is hard to join: closing quotes, curly ones, mojibake, entities, tags, no space, other scripts.
 PIECES = [
     "A red cat sits.",
+    "caf&Atilde;&copy; is open.",  # repaired to one letter, but not beside a tag
+    "An <i> tag.",
     'It says "stop."',
     "“Curly.”",
     "Is it café?",
