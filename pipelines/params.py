@@ -3,35 +3,49 @@
 import argparse
 import sys
 
-from caft.errors import CaftError
-from caft.params import load_params
+from caft.errors import CaftError, ParamsError
+from caft.params import Params, flat, load_params
+from caft.params.problems import show
 
 
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.params", description=__doc__)
-    parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
-    parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
+    parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
+    parser.add_argument(
+        "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
+    )
     parser.add_argument("--compare", nargs=2, metavar="RECIPE", help="print where two recipes differ")
     arguments = parser.parse_args()
     try:
         params = load_params(arguments.params, arguments.overlay)
-        if arguments.compare:
-            for name in arguments.compare:
-                if name not in params.recipes:
-                    raise CaftError(f"recipe '{name}' is unknown; known are {', '.join(params.recipes)}")
-            first, second = (params.recipes[name].model_dump() for name in arguments.compare)
-            rows = [(key, str(first[key]), str(second[key])) for key in first if first[key] != second[key]]
-            header = ("key", *arguments.compare)
-        else:
-            rows = [(key, str(value), origin) for key, (value, origin) in params.effective().items()]
-            header = ("key", "value", "origin")
+        rows = compare(params, *arguments.compare) if arguments.compare else effective(params)
     except CaftError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(3)]
-    for row in [header, *rows]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def effective(params: Params) -> list[tuple[str, str, str]]:
+    """Rows of key, value and origin, under a header."""
+    rows = [(key, show(value), origin) for key, (value, origin) in params.effective().items()]
+    return [("key", "value", "origin"), *rows]
+
+
+def compare(params: Params, first: str, second: str) -> list[tuple[str, str, str]]:
+    """Rows of the settings in which two recipes differ, under a header.
+
+    Raises:
+        ParamsError: A recipe is not in the table.
+    """
+    for name in (first, second):
+        if name not in params.recipes:
+            raise ParamsError(f"--compare {name}: no such recipe; known are {', '.join(params.recipes)}")
+    one, other = (dict(flat(params.recipes[name].model_dump())) for name in (first, second))
+    rows = [(key, show(one[key]), show(other[key])) for key in one if one[key] != other[key]]
+    return [("key", first, second), *rows]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,351 @@
+"""The parts of params.yaml: one model for each part of the file and each kind of table entry.
+
+Types and ranges are declared; rules between the values of one entry are its method `problems`.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from caft.errors import ParamsError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a number counts; error messages name it."""
+
+    name: str
+
+
+Positive = Annotated[int, Field(gt=0)]
+Pixels = Annotated[int, Field(gt=0), Unit("pixels")]
+Seconds = Annotated[int, Field(gt=0), Unit("seconds")]
+Count = Annotated[int, Field(ge=0)]
+PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SplitterName = Literal["dreamlip", "spacy"]
+
+
+class Section(BaseModel):
+    """A part of the file: frozen, strict, no unknown keys."""
+
+    # Tuples are lax one by one below, since YAML has only lists.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StorageParams(Section):
+    """Where files outside DVC lie, and which tracking server is used."""
+
+    root: str
+    tracking_uri: str | None
+    experiment: str
+
+
+class TrainOverrides(Section):
+    """Values that replace the selected recipe's; null keeps it."""
+
+    batch: Positive | None = None
+    samples: Annotated[int, Field(gt=0), Unit("image-text samples")] | None = None
+    learning_rate: PositiveNumber | None = None
+    weight_decay: Number | None = None
+    warmup_steps: Annotated[int, Field(ge=0), Unit("steps")] | None = None
+    clip_norm: PositiveNumber | None = None
+    negatives: Literal["sampled", "all"] | None = None
+    splitter: SplitterName | None = None
+    sub_captions: Positive | None = None
+    validate_every: Annotated[int, Field(gt=0), Unit("steps")] | None = None
+    checkpoint_every: Annotated[int, Field(gt=0), Unit("steps")] | None = None
+
+
+class FetchParams(Section):
+    """How img2dataset is called."""
+
+    processes: Positive
+    threads: Positive
+    timeout: Seconds
+    retries: Count
+    images_per_shard: Positive
+    image_size: Pixels
+    quality: Annotated[int, Field(ge=1, le=100)]
+    minimum_yield: Share
+
+
+class FetchOverrides(Section):
+    """Values of `fetch` that one corpus replaces."""
+
+    processes: Positive | None = None
+    threads: Positive | None = None
+    timeout: Seconds | None = None
+    retries: Count | None = None
+    images_per_shard: Positive | None = None
+    image_size: Pixels | None = None
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    minimum_yield: Share | None = None
+
+
+class SuperpixelTraining(Section):
+    """Label-free training of SFCN, or the file to import instead."""
+
+    checkpoint: str | None
+    steps: Positive
+    batch: Positive
+    learning_rate: PositiveNumber
+    position_weight: Number
+
+
+class EvaluationParams(Section):
+    """How scores are formed."""
+
+    blend: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
+    blend_space: Literal["logit", "cosine"]
+    batch: Positive
+
+
+class SuperpixelSizes(Section):
+    """Cell side in pixels, and SFCN's channels at each level."""
+
+    cell: Pixels
+    widths: Annotated[tuple[Positive, ...], Field(strict=False, min_length=2)]
+
+
+class StemSizes(Section):
+    """3 x 3 convolutions of the stem."""
+
+    channels: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+    strides: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+
+
+class TextSizes(Section):
+    """The two text transformers."""
+
+    width: Positive
+    heads: Positive
+    sub_layers: Positive
+    whole_layers: Positive
+    context: Annotated[int, Field(ge=3)]
+    vocabulary: Positive
+    adapter: Positive
+
+
+class GroundingParams(Section):
+    """The text-conditioned pooling."""
+
+    heads: Positive
+    start: Literal["default", "identity"]
+
+
+class ModelParams(Section):
+    """Sizes of a model."""
+
+    image_size: Pixels
+    superpixels: SuperpixelSizes
+    stem: StemSizes
+    width: Positive
+    heads: Positive
+    mlp_ratio: Positive
+    tokens: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+    blocks: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+    part_stage: Positive
+    pool_dropout: Share
+    embed_dim: Positive
+    text: TextSizes
+    grounding: GroundingParams
+
+    def problems(self) -> Iterator[tuple[str, Any, str]]:
+        """Rules between the sizes: key, value and what is wrong."""
+        cell, stride = self.superpixels.cell, 1
+        for value in self.stem.strides:
+            stride *= value
+        if len(self.stem.channels) != len(self.stem.strides):
+            yield "stem.strides", self.stem.strides, f"needs one for each of {len(self.stem.channels)} channels"
+        halvings = 2 ** (len(self.superpixels.widths) - 1)
+        for name, step in (
+            ("superpixels.cell", cell),
+            ("the stem's stride", stride),
+            ("SFCN's total stride", halvings),
+        ):
+            if self.image_size % step:
+                lower = self.image_size // step * step
+                nearest = f"nearest are {lower} and {lower + step}" if lower else f"nearest is {step}"
+                yield "image_size", self.image_size, f"must be a multiple of {name} ({step}); {nearest}"
+        if (self.image_size // cell) ** 2 != self.tokens[0]:
+            found = (self.image_size // cell) ** 2
+            yield (
+                "tokens",
+                self.tokens,
+                f"must start with the superpixels of an image, {found} = (image_size / superpixels.cell) squared",
+            )
+        if any(a <= b for a, b in zip(self.tokens, self.tokens[1:], strict=False)):
+            yield "tokens", self.tokens, "must fall from stage to stage"
+        if len(self.blocks) != len(self.tokens):
+            yield "blocks", self.blocks, f"needs one for each of the {len(self.tokens)} stages"
+        if self.part_stage > len(self.tokens):
+            yield "part_stage", self.part_stage, f"must be between 1 and the {len(self.tokens)} stages"
+        for key, width, heads in (
+            ("heads", self.width, self.heads),
+            ("text.heads", self.text.width, self.text.heads),
+            ("grounding.heads", self.embed_dim, self.grounding.heads),
+        ):
+            if width % heads:
+                yield key, heads, f"must divide the width {width}"
+        if self.width % 4:
+            yield "width", self.width, "must be a multiple of 4, for the position encodings"
+
+
+class LossWeights(Section):
+    """Weight of each term; zero leaves it out."""
+
+    part: Number
+    part_cls: Number
+    whole: Number
+
+
+class RecipeParams(Section):
+    """How a model is trained."""
+
+    batch: Positive
+    epochs: Positive | None
+    samples: Annotated[int, Field(gt=0), Unit("image-text samples")] | None
+    learning_rate: PositiveNumber
+    betas: Annotated[tuple[Share, Share], Field(strict=False)]
+    eps: PositiveNumber
+    weight_decay: Number
+    warmup_steps: Annotated[int, Field(ge=0), Unit("steps")]
+    clip_norm: PositiveNumber | None
+    precision: Literal["float32", "bf16", "fp16"]
+    loss: LossWeights
+    negatives: Literal["sampled", "all"]
+    scale_start: PositiveNumber
+    bias_start: float
+    part_scale_max: PositiveNumber
+    whole_scale_max: PositiveNumber
+    splitter: SplitterName
+    sub_captions: Positive
+    chunks: Positive
+    max_sentences: Positive
+    balanced_rule: Literal["paper", "release"]
+    crop_scale: Annotated[tuple[Share, Share], Field(strict=False)] | None
+    validation_images: Annotated[int, Field(ge=2)]
+    validate_every: Annotated[int, Field(gt=0), Unit("steps")]
+    checkpoint_every: Annotated[int, Field(gt=0), Unit("steps")]
+
+    def problems(self) -> Iterator[tuple[str, Any, str]]:
+        """Rules between the values: key, value and what is wrong."""
+        if (self.epochs is None) == (self.samples is None):
+            yield "samples", self.samples, f"give exactly one of epochs (found {self.epochs}) and samples"
+        if self.chunks > self.sub_captions:
+            yield "chunks", self.chunks, f"must be at most sub_captions ({self.sub_captions})"
+        if self.crop_scale is not None and self.crop_scale[0] > self.crop_scale[1]:
+            yield "crop_scale", self.crop_scale, "must rise, as [0.9, 1.0]"
+        if not (self.loss.part or self.loss.part_cls or self.loss.whole):
+            yield "loss", "all weights 0", "at least one term needs a weight"
+
+    def steps(self, images: int) -> int:
+        """Steps of the optimizer on a corpus of `images` images; the last partial batch is left out.
+
+        Raises:
+            ParamsError: The budget holds no batch.
+        """
+        samples = self.samples if self.samples is not None else (self.epochs or 0) * images
+        steps = samples // self.batch
+        if not steps:
+            raise ParamsError(
+                f"train.batch = {self.batch}: the budget of {samples} samples holds no batch; "
+                f"largest batch is {samples}"
+            )
+        if self.samples is None:
+            self.warn_of_long_warmup(steps)
+        return steps
+
+    def warn_of_long_warmup(self, steps: int) -> None:
+        """Logs a warning if the warm-up takes more than a third of `steps`."""
+        if self.warmup_steps > steps / 3:
+            logger.warning(
+                "train.warmup_steps = %d: more than a third of the %d steps that batches of %d leave; "
+                "lower it, or raise train.samples",
+                self.warmup_steps,
+                steps,
+                self.batch,
+            )
+
+
+class Faults(Section):
+    """How many rows of the rendered corpus go wrong on purpose, by kind."""
+
+    missing: Count
+    server_error: Count
+    stalled: Count
+    corrupt: Count
+    opt_out: Count
+    duplicate: Count
+
+
+class RecaptionCorpus(Section):
+    """A corpus that is a CSV in DreamLIP's columns."""
+
+    kind: Literal["recaption"]
+    csv: str
+    paper_images: Positive
+    licence: str
+    fetch: FetchOverrides = FetchOverrides()
+
+
+class ScenesCorpus(Section):
+    """The corpus that is rendered here."""
+
+    kind: Literal["scenes"]
+    images: Annotated[int, Field(ge=8)]
+    image_size: Pixels
+    evaluation_images: Annotated[int, Field(ge=4, multiple_of=4)]
+    regions: Positive
+    seed: Count
+    evaluation_seed: Count
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    faults: Faults
+    licence: str
+    fetch: FetchOverrides = FetchOverrides()
+
+
+CorpusParams = Annotated[RecaptionCorpus | ScenesCorpus, Field(discriminator="kind")]
+
+
+class LauncherParams(Section):
+    """Where training runs."""
+
+    executor: Literal["local", "slurm"]
+    nodes: Positive
+    tasks_per_node: Positive
+    gpus_per_node: Count
+    cpus_per_task: Positive
+    workers: Count
+    time_minutes: Annotated[int, Field(gt=0), Unit("minutes")]
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.nodes * self.tasks_per_node
+
+    def problems(self) -> Iterator[tuple[str, Any, str]]:
+        """Rules between the values: key, value and what is wrong."""
+        if self.executor == "local" and self.nodes > 1:
+            yield "nodes", self.nodes, "must be 1 where executor is local"
+        if self.gpus_per_node not in (0, self.tasks_per_node):
+            yield "gpus_per_node", self.gpus_per_node, f"must be 0 or one a task ({self.tasks_per_node})"
+
+
+class BenchmarkParams(Section):
+    """One evaluation set."""
+
+    kind: Literal["retrieval", "referring", "regions"]
+    layout: Literal["urban1k", "docci", "refer", "fg_ovd"]
+    path: str
+    pairs: Positive | None = None
+    name: str | None = None
+    split: str | None = None
+    split_by: str | None = None
