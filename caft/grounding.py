@@ -56,7 +56,7 @@ class TextConditionedPool(nn.Module):
     def project_queries(self, queries: Tensor) -> Tensor:
         """Norm, projection and scale of texts: (..., D) to (..., H, D / H). Acts on each text alone."""
         projected = self.query(self.norm_query(queries)).unflatten(-1, (self.heads, -1))
-        return projected * projected.shape[-1] ** -0.5  # type: ignore[no-any-return]
+        return projected * projected.shape[-1] ** -0.5
 
     def project_tokens(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of segments: (B, M, D) to two of (B, M, H, D / H)."""

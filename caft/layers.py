@@ -32,7 +32,7 @@ class Attention(nn.Module):
         qkv = self.qkv(tokens).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, W / H)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))  # type: ignore[no-any-return]
+        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
 class MLP(nn.Module):
@@ -50,7 +50,7 @@ class MLP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps features (..., W) to features (..., W)."""
-        return self.fc2(F.gelu(self.fc1(features)))  # type: ignore[no-any-return]
+        return self.fc2(F.gelu(self.fc1(features)))
 
 
 class TransformerBlock(nn.Module):
@@ -64,9 +64,7 @@ class TransformerBlock(nn.Module):
         eps: Of both layer norms; 1e-6 in the image tower (CAST), 1e-5 in the text tower (CLIP).
     """
 
-    def __init__(
-        self, width: int, heads: int, mlp_ratio: int, *, causal: bool = False, eps: float = 1e-6
-    ) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int, *, causal: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads, causal)
@@ -76,7 +74,7 @@ class TransformerBlock(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens (B, N, W) to tokens (B, N, W)."""
         tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))  # type: ignore[no-any-return]
+        return tokens + self.mlp(self.norm2(tokens))
 
 
 def sin_cos_positions(side: int, width: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from caft.grounding import TextConditionedPool
 from caft.params import ModelParams
 from caft.text.encoder import SubCaptionTransformer, WholeCaptionTransformer
-from caft.vision.encoder import Hierarchy, HierarchicalVisionEncoder
+from caft.vision.encoder import HierarchicalVisionEncoder, Hierarchy
 from caft.vision.superpixels import SFCN, hard_labels
 
 # OpenAI's image statistics, as open_clip and FLAIR.
@@ -113,11 +113,11 @@ class CAFT(nn.Module):
 
     def project_part(self, tokens: Tensor) -> Tensor:
         """Part-level norm and projection, (..., W) to (..., D)."""
-        return self.part_projection(self.part_norm(tokens))  # type: ignore[no-any-return]
+        return self.part_projection(self.part_norm(tokens))
 
     def project_whole(self, cls: Tensor) -> Tensor:
         """Whole-level norm and projection, (B, W) to (B, D)."""
-        return self.whole_projection(self.whole_norm(cls))  # type: ignore[no-any-return]
+        return self.whole_projection(self.whole_norm(cls))
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor) -> ImageFeatures:
@@ -147,7 +147,7 @@ class CAFT(nn.Module):
     @torch.no_grad()
     def sub_caption_features(self, tokens: Tensor) -> Tensor:
         """Features of single texts, not normalised: ids (T, L) to (T, D)."""
-        return self.sub_caption_projection(self.sub_caption(tokens))  # type: ignore[no-any-return]
+        return self.sub_caption_projection(self.sub_caption(tokens))
 
     # ------------------------------------------------------------------ scores
 
@@ -185,7 +185,7 @@ class CAFT(nn.Module):
     def attention(self, part: Tensor, texts: Tensor) -> Tensor:
         """Where texts look: (B, N, D) and (B, Q, D) to (B, Q, N), mean over heads, empty slot dropped."""
         _, attention = self.pool(texts, part)
-        return attention[..., :-1].mean(1)  # type: ignore[no-any-return]
+        return attention[..., :-1].mean(1)
 
     # ------------------------------------------------------------------ maps
 

@@ -71,7 +71,9 @@ def read_card(path: Path) -> dict[str, Any]:
             "`dvc repro train` makes both; `dvc pull` fetches them"
         ) from None
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{card_path}: is no JSON ({error}); restore the file that came with the weights") from None
+        raise CheckpointError(
+            f"{card_path}: is no JSON ({error}); restore the file that came with the weights"
+        ) from None
     if not isinstance(card, dict):
         raise CheckpointError(f"{card_path}: expected a JSON object, found {type(card).__name__}")
     return card

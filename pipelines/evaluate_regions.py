@@ -35,7 +35,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     publish(params, model.card, Path("metrics/regions.json"), scores)
     for name, found in of_set.items():
         if "rows" in found:
-            levels = ", ".join(f"{level} {found[level]:.1f} (chance {found[f'{level}_chance']:.1f})" for level in REGION_FILES)
+            levels = ", ".join(
+                f"{level} {found[level]:.1f} (chance {found[f'{level}_chance']:.1f})" for level in REGION_FILES
+            )
             print(f"{name:>12} {levels}")
 
 

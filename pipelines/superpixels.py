@@ -38,7 +38,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         rows = rng.integers(len(index), size=(training.steps, training.batch))
 
         def images(step: int) -> Tensor:
-            return torch.stack([squash(open_image(index.image_bytes(int(row))), model.image_size) for row in rows[step]])
+            pictures = (open_image(index.image_bytes(int(row))) for row in rows[step])
+            return torch.stack([squash(picture, model.image_size) for picture in pictures])
 
         network = train_superpixels(model.superpixels, training, images, params.seed)
     card = {"superpixels": model.superpixels.model_dump(mode="json"), "checkpoint": training.checkpoint}

@@ -86,8 +86,8 @@ class TrainJob:
         order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps)
         workers = self.params.selected_launcher.workers
         loader: DataLoader[Any] = DataLoader(
-            samples,  # type: ignore[arg-type]  # its keys are places, not integers
-            batch_sampler=order,  # type: ignore[arg-type]
+            samples,
+            batch_sampler=order,
             collate_fn=collate,
             num_workers=workers,
             pin_memory=world.device.type == "cuda",
@@ -148,9 +148,7 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
         tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
         pixels.append(squash(open_image(index.image_bytes(row)), model.config.image_size))
     batch = params.evaluation.batch
-    images = [
-        model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)
-    ]
+    images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))
     image_whole = torch.cat([features.whole for features in images])
     scores = recall_at_k(model.whole_logits(image_whole, whole).cpu().numpy(), ks=(1,))

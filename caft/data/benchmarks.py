@@ -216,7 +216,9 @@ def load_regions(benchmark: BenchmarkParams) -> RegionSet | Missing:
                 positive = descriptions[annotation["category_id"]]
                 negatives = [descriptions[number] for number in annotation["neg_category_ids"]]
             except KeyError as error:
-                raise DataError(f"{file}: annotation {annotation.get('id')} names {error}, which is not there") from None
+                raise DataError(
+                    f"{file}: annotation {annotation.get('id')} names {error}, which is not there"
+                ) from None
             x, y, width, height = map(float, annotation["bbox"])
             if width <= 0 or height <= 0 or not negatives:
                 raise DataError(
@@ -240,7 +242,9 @@ def _urban1k(folder: Path) -> Iterator[tuple[str, Path, str]]:
     """`image/<number>.jpg` (or `images/`) and `caption/<number>.txt`, in the order of the numbers."""
     pictures = _present(folder / "images" if (folder / "images").is_dir() else folder / "image")
     texts = _present(folder / "caption")
-    stems = {kind: {path.stem for path in place.glob(f"*.{kind}")} for kind, place in (("jpg", pictures), ("txt", texts))}
+    stems = {
+        kind: {path.stem for path in place.glob(f"*.{kind}")} for kind, place in (("jpg", pictures), ("txt", texts))
+    }
     if lonely := sorted(stems["jpg"] ^ stems["txt"]):
         raise DataError(
             f"{folder}: {len(lonely)} images or captions without their partner, the first is {lonely[0]}; "

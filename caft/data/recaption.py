@@ -106,6 +106,7 @@ def write_shard(shard: Shard) -> int:
             """,
             {"table": str(shard.tar.with_suffix(".parquet")), "urls": str(shard.urls)},
         ).to_arrow_table()
+    assert table is not None
     if table.num_rows != len(pictures):
         raise DataError(f"{shard.tar}: {len(pictures)} pictures, but {table.num_rows} have a caption row")
     with replacing(shard.target) as temporary:

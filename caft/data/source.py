@@ -212,8 +212,9 @@ def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> t
     rows_out = 0
     dropped: Counter[str] = Counter()
     with _RowGroups(table, URLS) as good_writer, _RowGroups(rejects, REJECTS) as reject_writer:
-        for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
-            records = pa.Table.from_batches([batch])
+        source = pq.ParquetFile(path)
+        for group in range(source.num_row_groups):
+            records = source.read_row_group(group)
             again = pa.array(np.isin(records["row_id"].to_numpy(), repeated, assume_unique=True))
             reason = pc.if_else(again, "duplicate_url", records["reason"])
             text = pc.if_else(again, pc.utf8_slice_codeunits(records["url"], 0, TEXT_LENGTH), records["text"])

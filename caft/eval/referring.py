@@ -148,7 +148,7 @@ def attention_maps(model: CAFT, image: ImageFeatures, texts: Tensor, size: tuple
     attention = model.attention(image.part, texts[None])  # (1, Q, N)
     on_pixels = model.segment_to_pixels(attention, image).float()  # (1, Q, S, S)
     maps = F.interpolate(on_pixels, size=size, mode="bilinear", align_corners=False)[0]
-    return maps.cpu().numpy()  # type: ignore[no-any-return]
+    return maps.cpu().numpy()
 
 
 def score_referring(model: CAFT, benchmark: ReferringSet, batch: int) -> dict[str, float | int | None]:

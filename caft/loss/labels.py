@@ -28,9 +28,7 @@ def sampled_index(images: int, sub_captions: int, generator: torch.Generator) ->
     return torch.where(before | after, drawn, own)
 
 
-def rank_blocks(
-    images: int, sub_captions: int, world_size: int, seed: int, step: int
-) -> Tensor:
+def rank_blocks(images: int, sub_captions: int, world_size: int, seed: int, step: int) -> Tensor:
     """Sampled texts of every rank's block: the same table on each rank, without sending it.
 
     As in FLAIR's ring, image i of this rank meets row i of every rank's own table.

@@ -54,7 +54,9 @@ def part_loss(
         ValueError: `index` is given for all pairs, or missing for sampled ones.
     """
     if (index is None) != (negatives == "all"):
-        raise ValueError(f"part_loss: negatives is '{negatives}', so index must {'not ' * (negatives == 'all')}be given")
+        raise ValueError(
+            f"part_loss: negatives is '{negatives}', so index must {'not ' * (negatives == 'all')}be given"
+        )
     images = torch.arange(first_image, first_image + len(tokens), device=tokens.device)[:, None]
     owners = owner[None] if index is None else owner[index]  # (1, T) or (B, Q)
     labels = torch.where(owners == images, 1.0, -1.0)  # (B, T) or (B, Q)
@@ -98,7 +100,9 @@ class _FusedPairSum(torch.autograd.Function):
     def forward(ctx: Any, labels: Tensor, index: Tensor | None, *arguments: Tensor) -> Tensor:  # noqa: D102
         needed = [argument.requires_grad for argument in arguments]
         shared = [argument.detach() for argument in arguments]
-        gradients = [torch.zeros_like(argument) if need else None for argument, need in zip(shared, needed, strict=True)]
+        gradients = [
+            torch.zeros_like(argument) if need else None for argument, need in zip(shared, needed, strict=True)
+        ]
         total = torch.zeros((), dtype=torch.promote_types(shared[0].dtype, torch.float32), device=labels.device)
         step = max(1, _PAIRS_AT_ONCE // labels.shape[1])
         for start in range(0, len(labels), step):
@@ -106,7 +110,7 @@ class _FusedPairSum(torch.autograd.Function):
             portion = [a[rows] if place in (2, 3) else a for place, a in enumerate(shared)]  # keys and values
             with torch.enable_grad():
                 leaves = [a.detach().requires_grad_(need) for a, need in zip(portion, needed, strict=True)]
-                loss = _pair_sum(*leaves, labels[rows], None if index is None else index[rows])
+                loss = _pair_sum(*leaves, labels=labels[rows], index=None if index is None else index[rows])  # type: ignore[misc]
             total += loss.detach()
             if any(needed):
                 wanted = [place for place, need in enumerate(needed) if need]

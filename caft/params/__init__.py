@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from caft.params import file, problems
+from caft.params import file, problems, rules
 from caft.params.tables import (
     BenchmarkParams,
     CorpusParams,
@@ -162,7 +162,7 @@ def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str]
         params, found = Params.model_validate(content), []
     except ValidationError as error:
         params, found = problems.valid_parts(Params, content, error), problems.explain(Params, content, error)
-    found += problems.between_parts(params, content)
+    found += rules.between_parts(params, content)
     if found:
         raise problems.report(str(path), over, content, found)
     params._overlays = over

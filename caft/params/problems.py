@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from caft.params import Params
 
 Location = tuple[str | int, ...]
-_TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
 
 
 @dataclass(frozen=True)
@@ -38,23 +37,13 @@ def explain(root: type[Section], content: dict[str, Any], error: ValidationError
     return [_explain(root, content, problem) for problem in _as_dicts(error)]
 
 
-def between_parts(params: "Params", content: dict[str, Any]) -> list[Problem]:
-    """Returns what rules between values find, in the parts that are valid by themselves."""
-    rules = [_names, _entries, _batch, _budget, _overridden_chunks]
-    return [
-        Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
-        for rule in rules
-        for key, value, reason in rule(params, content)
-    ]
-
-
 def report(
     path: str,
     overlays: Iterable[tuple[str, dict[str, Any]]],
     content: dict[str, Any],
     problems: list[Problem],
 ) -> ParamsError:
-    """Returns the error that lists the problems in the file's order, each with the overlay that set the value, if any."""
+    """Returns the error that lists the problems in the file's order, with the overlay that set each, if one did."""
     overlays = list(overlays)
     lines = []
     for problem in sorted(problems, key=lambda problem: _position(content, problem.location)):
@@ -99,69 +88,6 @@ def valid_parts(root: type["Params"], content: dict[str, Any], error: Validation
             annotated: Any = typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             parts[name] = TypeAdapter(annotated).validate_python(kept[name])
     return root.model_construct(**parts)
-
-
-# ---- rules between parts: each yields key, value, reason
-
-
-def _names(params: "Params", content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    for key, table in _TABLES.items():
-        name, known = getattr(params, key, None), content.get(table)
-        if name is not None and isinstance(known, dict) and name not in known:
-            yield key, name, f"no such key in {table}" + _nearest(name, known)
-    corpora, known = getattr(params, "corpora", ()), content.get("corpus")
-    for name in corpora:
-        if isinstance(known, dict) and name not in known:
-            yield "corpora", name, "no such key in corpus" + _nearest(name, known)
-    for name in sorted({name for name in corpora if corpora.count(name) > 1}):
-        yield "corpora", corpora, f"names {name} twice"
-
-
-def _entries(params: "Params", content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    for table, entries in (("models", params.models), ("recipes", params.recipes), ("launchers", params.launchers)):
-        for name, entry in entries.items():
-            for key, value, reason in entry.problems():
-                yield f"{table}.{name}.{key}", value, reason
-
-
-def _batch(params: "Params", content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    if _resolves(params, "recipe") and _resolves(params, "launch"):
-        batch, ranks = params.selected_recipe.batch, params.selected_launcher.world_size
-        if batch % ranks:
-            lower = batch // ranks * ranks
-            nearest = f"nearest are {lower} and {lower + ranks}" if lower else f"nearest is {ranks}"
-            yield _setter(params, "batch"), batch, f"must be a multiple of the world size ({ranks}); {nearest}"
-
-
-def _budget(params: "Params", content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    if _resolves(params, "recipe"):
-        recipe = params.selected_recipe
-        if recipe.samples is not None and recipe.samples < recipe.batch:
-            yield (
-                _setter(params, "samples"),
-                recipe.samples,
-                f"holds no batch; must be at least train.batch ({recipe.batch})",
-            )
-
-
-def _overridden_chunks(params: "Params", content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    if _resolves(params, "recipe") and params.train.sub_captions is not None:
-        recipe = params.selected_recipe
-        if recipe.chunks > recipe.sub_captions:
-            yield "train.sub_captions", recipe.sub_captions, f"must be at least the recipe's chunks ({recipe.chunks})"
-
-
-def _resolves(params: "Params", key: str) -> bool:
-    """Tells whether the selected entry of a table exists and is valid."""
-    return getattr(params, key, None) in getattr(params, _TABLES[key])
-
-
-def _setter(params: "Params", key: str) -> str:
-    """Returns the dotted key that gives the selected recipe's value."""
-    return f"train.{key}" if getattr(params.train, key) is not None else f"recipes.{params.recipe}.{key}"
-
-
-# ---- words for pydantic's problems
 
 
 def _explain(root: type[Section], content: dict[str, Any], problem: dict[str, Any]) -> Problem:
@@ -235,11 +161,6 @@ def _nearest_key(root: type[Section], content: dict[str, Any], location: Locatio
 def _part_keys(root: type[Section], part: str) -> list[str]:
     annotation = root.model_fields[part].annotation
     return _keys(annotation) if isinstance(annotation, type) else []
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
 
 
 def _annotation(root: type[Section], content: Any, location: Location) -> Any:

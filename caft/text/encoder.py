@@ -50,7 +50,7 @@ class SubCaptionTransformer(nn.Module):
             start += count
             hidden = self.blocks(self.embedding(tokens[rows, :length]) + self.positions[:length])
             features.append(hidden[torch.arange(count, device=tokens.device), ends[rows]])
-        return self.norm(torch.cat(features)[order.argsort()])  # type: ignore[no-any-return]
+        return self.norm(torch.cat(features)[order.argsort()])
 
 
 class WholeCaptionTransformer(nn.Module):
@@ -82,7 +82,7 @@ class WholeCaptionTransformer(nn.Module):
         """Maps sub-caption features (Q, C, W) to whole-caption features (Q, W)."""
         features = features + self.gamma * self.adapter(features)
         sequence = torch.cat([features, self.cls.expand(len(features), -1, -1)], dim=1)  # (Q, C + 1, W)
-        return self.norm(self.blocks(sequence + self.positions)[:, -1])  # type: ignore[no-any-return]
+        return self.norm(self.blocks(sequence + self.positions)[:, -1])
 
 
 def _blocks(width: int, heads: int, layers: int) -> nn.Sequential:

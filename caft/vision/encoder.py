@@ -52,7 +52,7 @@ class ConvStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps normalised images (B, 3, S, S) to features (B, h, w, W), channels last."""
-        return self.layers(images).permute(0, 2, 3, 1)  # type: ignore[no-any-return]
+        return self.layers(images).permute(0, 2, 3, 1)
 
 
 class HierarchicalVisionEncoder(nn.Module):
@@ -94,16 +94,15 @@ class HierarchicalVisionEncoder(nn.Module):
             nn.Sequential(*(TransformerBlock(width, heads, mlp_ratio) for _ in range(depth))) for depth in blocks
         )
         self.pools = nn.ModuleList(GraphPool(width, heads, groups, pool_dropout) for groups in tokens[1:])
-        self._initialise()
+        self._initialise(width)
 
-    def _initialise(self) -> None:
-        """CAST's start: Xavier for linear maps with a packed one taken as three, zero biases."""
-        nn.init.normal_(self.cls, std=1e-6)
-        for name, module in self.named_modules():
+    def _initialise(self, width: int) -> None:
+        """The release's start: normal of deviation 0.02 at width 768, cut at two; wider maps start smaller."""
+        std = 0.02 * (768 / width) ** 0.5
+        nn.init.trunc_normal_(self.cls, std=0.02)
+        for module in self.modules():
             if isinstance(module, nn.Linear):
-                fan_out = module.out_features // 3 if name.endswith("qkv") else module.out_features
-                bound = (6 / (module.in_features + fan_out)) ** 0.5
-                nn.init.uniform_(module.weight, -bound, bound)
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, labels: Tensor) -> Hierarchy:

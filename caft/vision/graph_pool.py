@@ -83,7 +83,7 @@ class GraphPool(nn.Module):
         return Pooled(cls + values[:, :1], _gather(tokens, picks) + values[:, 1:], logits, picks)
 
     def _expand(self, tokens: Tensor) -> Tensor:
-        return self.dropout(F.gelu(self.expand(self.expand_norm(tokens))))  # type: ignore[no-any-return]
+        return self.dropout(F.gelu(self.expand(self.expand_norm(tokens))))
 
 
 def _gather(tokens: Tensor, picks: Tensor) -> Tensor:

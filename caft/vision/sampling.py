@@ -10,9 +10,7 @@ _EMPTY, _PICKED = -1.0, -2.0
 
 
 @torch.no_grad()
-def farthest_points(
-    points: Tensor, count: int, mask: Tensor | None = None, start: int | None = None
-) -> Tensor:
+def farthest_points(points: Tensor, count: int, mask: Tensor | None = None, start: int | None = None) -> Tensor:
     """Picks points one by one, each the farthest from all picks so far (squared Euclidean distance).
 
     One Gram matrix gives all distances, so a step is a row gather, a minimum and an argmax; centring first

@@ -61,10 +61,10 @@ class SFCN(nn.Module):
         for level in reversed(range(self.levels)):
             raised = self._run(f"deconv{level}", features)
             features = self._run(f"conv{level}_1", torch.cat([skips[level], raised], dim=1))
-        return self.pred_mask0(features).softmax(1)  # type: ignore[no-any-return]
+        return self.pred_mask0(features).softmax(1)
 
     def _run(self, name: str, features: Tensor) -> Tensor:
-        return self.get_submodule(name)(features)  # type: ignore[no-any-return]
+        return self.get_submodule(name)(features)
 
 
 def _convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
@@ -111,9 +111,7 @@ def pool(features: Tensor, prob: Tensor, cell: int) -> Tensor:
     values = _to_cells(torch.cat([features, ones], dim=1), cell)  # (B, h, w, cell^2, C + 1)
     sums = _to_cells(prob, cell).transpose(3, 4) @ values  # (B, h, w, 9, C + 1)
     rows, columns = sums.shape[1:3]
-    shifted = [
-        F.pad(sums[:, :, :, k], (0, 0, k % 3, 2 - k % 3, k // 3, 2 - k // 3)) for k in range(9)
-    ]
+    shifted = [F.pad(sums[:, :, :, k], (0, 0, k % 3, 2 - k % 3, k // 3, 2 - k // 3)) for k in range(9)]
     total = torch.stack(shifted).sum(0)[:, 1 : rows + 1, 1 : columns + 1]  # (B, h, w, C + 1)
     return (total[..., :-1] / (total[..., -1:] + cell * cell * 1e-8)).permute(0, 3, 1, 2)
 
@@ -191,7 +189,7 @@ def reconstruction_loss(images: Tensor, prob: Tensor, cell: int, position_weight
         A scalar.
     """
     colour = rgb_to_lab(images) / 100
-    positions = pixel_positions(*images.shape[2:], device=images.device).expand(len(images), -1, -1, -1)
+    positions = pixel_positions(images.shape[2], images.shape[3], images.device).expand(len(images), -1, -1, -1)
     given = torch.cat([colour, positions.to(colour.dtype)], dim=1)
     difference = unpool(pool(given, prob, cell), prob, cell) - given
     # The floor keeps the gradient of the norm finite where a pixel is matched exactly.

@@ -146,7 +146,9 @@ def test_every_expression_has_one_referent_in_its_scene(folder: Path, examples: 
 
 
 def test_styles_differ_in_what_they_say(folder: Path, examples: list[Example]) -> None:
-    for phrase, placed, sentence in zip(*(refs(folder, s) for s in ("phrase", "phrase_place", "sentence")), strict=True):
+    for phrase, placed, sentence in zip(
+        *(refs(folder, s) for s in ("phrase", "phrase_place", "sentence")), strict=True
+    ):
         words = phrase["sentences"][0]["sent"]
         match = NOUN.fullmatch(words)
         assert match
@@ -177,9 +179,7 @@ def test_regions_have_ten_false_descriptions_of_the_promised_kind(
     text = {category["id"]: category["name"] for category in content["categories"]}
     assert len(set(text.values())) == len(text)
     assert len(content["annotations"]) == REGIONS
-    everywhere = {
-        (item.shape, item.colour, item.pattern) for example in examples for item in example.scene.objects
-    }
+    everywhere = {(item.shape, item.colour, item.pattern) for example in examples for item in example.scene.objects}
     for annotation in content["annotations"]:
         example = examples[annotation["image_id"] - 1]
         positive = kind(text[annotation["category_id"]])

@@ -107,7 +107,9 @@ def test_twice_the_same_source_gives_equal_bytes_and_leaves_nothing_else(
 
 
 def test_byte_order_mark_and_windows_line_ends_are_taken(convert: Callable[..., Path]) -> None:
-    content = b"\xef\xbb\xbf" + HEADER.encode() + b"\r\nhttp://a/0.jpg,a,b,c,d,e,f,g\r\nhttp://a/1.jpg,a,b,c,d,e,f,g\r\n"
+    content = (
+        b"\xef\xbb\xbf" + HEADER.encode() + b"\r\nhttp://a/0.jpg,a,b,c,d,e,f,g\r\nhttp://a/1.jpg,a,b,c,d,e,f,g\r\n"
+    )
     table = pq.read_table(convert(content) / "cc3m.parquet")
     assert table["url"].to_pylist() == ["http://a/0.jpg", "http://a/1.jpg"]
     assert table["long_lla"].to_pylist() == ["g", "g"]
@@ -115,7 +117,10 @@ def test_byte_order_mark_and_windows_line_ends_are_taken(convert: Callable[..., 
 
 def test_columns_are_taken_by_name(convert: Callable[..., Path]) -> None:
     names = HEADER.split(",")
-    content = ",".join(["index", *reversed(names)]) + "\n0,long lla,short lla,long sv,short sv,long ib,short ib,raw,http://a\n"
+    content = (
+        ",".join(["index", *reversed(names)])
+        + "\n0,long lla,short lla,long sv,short sv,long ib,short ib,raw,http://a\n"
+    )
     (row,) = pq.read_table(convert(content.encode()) / "cc3m.parquet").to_pylist()
     assert row == {
         "row_id": 0,

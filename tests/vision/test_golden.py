@@ -122,6 +122,12 @@ def test_the_network_has_the_published_parameters() -> None:
     network = superpixels.SFCN()
     assert sum(parameter.numel() for parameter in network.parameters()) == 2_269_785
     names = set(network.state_dict())
-    assert {"conv0a.0.weight", "conv0a.1.running_mean", "deconv3.0.bias", "conv3_1.0.weight", "pred_mask0.bias"} <= names
+    assert {
+        "conv0a.0.weight",
+        "conv0a.1.running_mean",
+        "deconv3.0.bias",
+        "conv3_1.0.weight",
+        "pred_mask0.bias",
+    } <= names
     prob = network.eval()(torch.rand(1, 3, 32, 48))
     torch.testing.assert_close(prob.sum(1), torch.ones(1, 32, 48))

@@ -32,7 +32,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 STALL_SECONDS = 20.0  # longer than any sensible client waits
 PARENT_CHECK_SECONDS = 0.2
-# A decoder fills up a picture that ends early; only a cut inside the header makes it give up.
+# Some decoders fill up a picture that ends early; cut inside the header, none can.
 CORRUPT_BYTES = 128
 
 

@@ -1,0 +1,87 @@
+"""Rules between the parts of the settings: each yields the keys whose values do not go together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from caft.params.problems import Problem, show
+
+if TYPE_CHECKING:
+    from caft.params import Params
+
+_TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
+
+
+def between_parts(params: Params, content: dict[str, Any]) -> list[Problem]:
+    """Returns what rules between values find, in the parts that are valid by themselves."""
+    rules = [_names, _entries, _batch, _budget, _overridden_chunks]
+    return [
+        Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
+        for rule in rules
+        for key, value, reason in rule(params, content)
+    ]
+
+
+def _names(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    for key, table in _TABLES.items():
+        name, known = getattr(params, key, None), content.get(table)
+        if name is not None and isinstance(known, dict) and name not in known:
+            yield key, name, f"no such key in {table}" + nearest(name, known)
+    corpora, known = getattr(params, "corpora", ()), content.get("corpus")
+    for name in corpora:
+        if isinstance(known, dict) and name not in known:
+            yield "corpora", name, "no such key in corpus" + nearest(name, known)
+    for name in sorted({name for name in corpora if corpora.count(name) > 1}):
+        yield "corpora", corpora, f"names {name} twice"
+
+
+def _entries(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    for table, entries in (("models", params.models), ("recipes", params.recipes), ("launchers", params.launchers)):
+        for name, entry in entries.items():
+            for key, value, reason in entry.problems():
+                yield f"{table}.{name}.{key}", value, reason
+
+
+def _batch(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    if _resolves(params, "recipe") and _resolves(params, "launch"):
+        batch, ranks = params.selected_recipe.batch, params.selected_launcher.world_size
+        if batch % ranks:
+            lower = batch // ranks * ranks
+            choices = f"nearest are {lower} and {lower + ranks}" if lower else f"nearest is {ranks}"
+            yield _setter(params, "batch"), batch, f"must be a multiple of the world size ({ranks}); {choices}"
+
+
+def _budget(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    if _resolves(params, "recipe"):
+        recipe = params.selected_recipe
+        if recipe.samples is not None and recipe.samples < recipe.batch:
+            yield (
+                _setter(params, "samples"),
+                recipe.samples,
+                f"holds no batch; must be at least train.batch ({recipe.batch})",
+            )
+
+
+def _overridden_chunks(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    if _resolves(params, "recipe") and params.train.sub_captions is not None:
+        recipe = params.selected_recipe
+        if recipe.chunks > recipe.sub_captions:
+            yield "train.sub_captions", recipe.sub_captions, f"must be at least the recipe's chunks ({recipe.chunks})"
+
+
+def _resolves(params: Params, key: str) -> bool:
+    """Tells whether the selected entry of a table exists and is valid."""
+    return getattr(params, key, None) in getattr(params, _TABLES[key])
+
+
+def _setter(params: Params, key: str) -> str:
+    """Returns the dotted key that gives the selected recipe's value."""
+    return f"train.{key}" if getattr(params.train, key) is not None else f"recipes.{params.recipe}.{key}"
+
+
+def nearest(name: str, known: Mapping[str, Any]) -> str:
+    """Returns a suggestion for a name that is not in a table."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
