@@ -1,12 +1,18 @@
 """Stage captions@CORPUS: captions joined to images by row, one Parquet table a tar."""
 
 import argparse
+import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 
 from caft.data.fetch import ensure_images
+from caft.data.locking import locked
+from caft.data.manifest import read_manifest
 from caft.data.recaption import join_captions, publish
+from caft.data.schema import CAPTIONS
+from caft.data.selection import content_fingerprint
 from caft.params import Params
 from caft.storage import images_folder, root
 from pipelines.stage import run
@@ -17,14 +23,21 @@ logger = logging.getLogger(__name__)
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     corpus: str = arguments.corpus
-    manifest = json.loads(Path(f"data/images/{corpus}.json").read_text())
+    manifest = read_manifest(Path(f"data/images/{corpus}.json")).as_json()
     ensure_images(params, corpus, manifest)
-    # Outside DVC, which removes a stage's outs before it runs: what a killed run finished is used.
-    work = root(params) / "work" / "captions" / f"{corpus}-{manifest['fingerprint'][:16]}"
     urls = Path(f"data/urls/{corpus}.parquet").resolve()
-    summary = join_captions(manifest, images_folder(params, corpus), urls, work)
-    publish(work, Path("data/captions") / corpus)
-    logger.info("%s: %s", corpus, summary)
+    # Outside DVC, which removes a stage's outs before it runs: what a killed run finished is used, if made from the
+    # same tars and captions.
+    made_from = json.dumps([manifest["shards"], content_fingerprint(urls), str(CAPTIONS)])
+    folder = root(params) / "work" / "captions" / corpus
+    work = folder / hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    with locked(folder, "joining captions"):
+        for other in folder.glob("[0-9a-f]*"):
+            if other != work:
+                shutil.rmtree(other)
+        summary = join_captions(manifest, images_folder(params, corpus), urls, work)
+        publish(work, Path("data/captions") / corpus)
+    logger.info("%s: %d images have their captions", corpus, summary["rows_out"])
 
 
 if __name__ == "__main__":

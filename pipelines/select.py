@@ -16,7 +16,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         [
             {
                 "name": name,
-                "fingerprint": content_fingerprint(Path("data/captions") / name, Path("data/sentences") / name),
+                # The counts too, since metrics/data.json is made from them by a stage that depends on this file alone.
+                "fingerprint": content_fingerprint(
+                    Path(f"data/urls/{name}.json"),
+                    Path(f"data/images/{name}.json"),
+                    Path("data/captions") / name,
+                    Path("data/sentences") / name,
+                ),
             }
             for name in params.corpora
         ],

@@ -1,46 +1,39 @@
-"""Images by img2dataset, which is never trusted: what it left on disk is counted and checked."""
+"""Fetches the images of a corpus and says exactly what came: every address has an image or a cause of loss.
 
-import ctypes
-import fcntl
+A folder of shards is added to and never mixed: it remembers the list and the settings that it was
+begun with. What is whole is never fetched again, what is not whole is.
+"""
+
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
-import math
-import os
-import re
-import signal
-import subprocess
-import sys
+import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import duckdb
 import pyarrow.parquet as pq
 
-from caft.data.manifest import canonicalise, fingerprint, members
+from caft.data.crawl import STALL_SECONDS, asked_rows, crawl
+from caft.data.locking import locked
+from caft.data.manifest import Manifest, Shard, known_shard, notes_folder, verify
 from caft.data.origin import origin
+from caft.data.shards import settle, stats_are_written
 from caft.errors import DataError, ManifestError
 from caft.params import FetchParams, Params
+from caft.progress import track
 from caft.storage import images_folder, replacing, write_json
 
 logger = logging.getLogger(__name__)
-_DIE_WITH_PARENT = 1  # Linux's PR_SET_PDEATHSIG
-_HANG_MINUTES = 15
-_ATTEMPTS = 3
-_POLL_SECONDS = 0.5
-# What img2dataset and its workers need: no update check, no reports, one thread a worker for decoding.
-_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled", "OPENCV_NUM_THREADS": "1"}
 
 
 def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
     """Fetches what is missing of a corpus, and gives its manifest.
-
-    A shard counts as done when its statistics file, its table and its tar agree. A complete folder is left as it is
-    without starting img2dataset.
 
     Args:
         params: Settings.
@@ -48,42 +41,27 @@ def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
         urls: Table of the source stage.
 
     Returns:
-        Shards, counts, losses by cause, fingerprints; nothing that depends on when it ran.
+        The content of the manifest's file: shards, counts, losses by cause, fingerprints; nothing that depends on
+        when or how often it ran.
 
     Raises:
-        DataError: Counts do not add up, too few images came, or the folder holds another list's images.
+        DataError: Shards could not be completed, too few images came, or the folder holds another list's images.
     """
-    settings = params.fetch_for(corpus)
     folder = images_folder(params, corpus)
-    with _locked(folder):
-        source = _prepare(folder, urls, settings)
-        expected = math.ceil(source["rows"] / settings.images_per_shard)
-        for attempt in range(_ATTEMPTS):
-            missing = _missing(folder, expected)
-            if not missing:
-                break
-            logger.info("%s: %d of %d shards to fetch", corpus, len(missing), expected)
-            if attempt:
-                logger.warning("%s: img2dataset left shards undone; attempt %d", corpus, attempt + 1)
-            with origin(params.corpus[corpus]):
-                _img2dataset(folder, settings, expected)
-        else:
-            raise DataError(
-                f"{folder}: shards {', '.join(missing[:5])} are still not whole after {_ATTEMPTS} attempts; "
-                f"img2dataset's own words are in {folder / 'img2dataset.log'}"
-            )
-        manifest = _manifest(folder, corpus, expected, source)
-    share = manifest["successes"] / max(1, manifest["rows"])
-    if share < settings.minimum_yield:
+    settings = params.fetch_for(corpus)
+    manifest = fetch_images(corpus, urls, folder, settings, origin(params.corpus[corpus]))
+    if manifest.successes < settings.minimum_yield * manifest.rows:
         raise DataError(
-            f"{corpus}: {manifest['successes']} of {manifest['rows']} images came ({share:.1%}), the least allowed is "
-            f"{settings.minimum_yield:.0%} (fetch.minimum_yield). Losses: {manifest['lost']}"
+            f"{corpus}: {manifest.successes} of {manifest.rows} images came "
+            f"({manifest.successes / manifest.rows:.1%}), the least allowed is {settings.minimum_yield:.0%} "
+            f"(fetch.minimum_yield). Losses by cause: {manifest.lost}. To try all again, remove {folder} and run "
+            f"`dvc repro fetch@{corpus}`; to accept them, lower fetch.minimum_yield"
         )
-    return manifest
+    return manifest.as_json()
 
 
-def ensure_images(params: Params, corpus: str, manifest: dict[str, Any]) -> None:
-    """Checks that the shards of a manifest are on disk, and fetches again those that are not.
+def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> None:
+    """Checks that the images of a manifest are on disk, and fetches again what is not; fast if nothing is missing.
 
     Args:
         params: Settings.
@@ -91,208 +69,137 @@ def ensure_images(params: Params, corpus: str, manifest: dict[str, Any]) -> None
         manifest: What the fetch stage wrote.
 
     Raises:
-        ManifestError: What came back is not what the manifest describes.
+        ManifestError: What is on disk, or came back, is not what the manifest describes.
+        DataError: Shards could not be completed.
     """
+    where = f"data/images/{corpus}.json"
+    expected = Manifest.from_json(manifest, where)
     folder = images_folder(params, corpus)
-    absent = [shard["name"] for shard in manifest["shards"] if not _fits(folder, shard)]
-    if not absent:
+    if not (problems := verify(expected, folder)):
         return
-    logger.warning("%s: %d shards of the manifest are not on disk; fetching them again", corpus, len(absent))
-    for name in absent:
-        _remove(folder, name)
-    found = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"))
-    if found != manifest:
+    urls = Path(f"data/urls/{corpus}.parquet")
+    if not urls.exists():
         raise ManifestError(
-            f"{folder}: the pictures that came now are not those of data/images/{corpus}.json "
-            f"({found['successes']} instead of {manifest['successes']}, or changed at their source). "
-            f"Accept them with `dvc repro --force fetch@{corpus}`"
+            f"{folder}: {len(problems)} of the {len(expected.shards)} shards in {where} are not there, and {urls}, "
+            f"which would tell what to fetch, is missing too; run `dvc checkout {urls}` or `dvc repro source@{corpus}`"
+        )
+    logger.warning("%s: %d of %d shards in %s are not there", folder, len(problems), len(expected.shards), where)
+    fetch_images(corpus, urls, folder, params.fetch_for(corpus), origin(params.corpus[corpus]))
+    if problems := verify(expected, folder):
+        name, problem = next(iter(problems.items()))
+        raise ManifestError(
+            f"{folder}: {len(problems)} shards are not those that {where} describes, the first is {name}: {problem}. "
+            "Pictures have changed where they come from, or another fetch has filled the folder. To go on with what "
+            f"is there now, run `dvc repro --force fetch@{corpus}`"
         )
 
 
-def _fits(folder: Path, shard: dict[str, Any]) -> bool:
-    tar = folder / f"{shard['name']}.tar"
-    return tar.exists() and tar.stat().st_size == shard["bytes"]
+def fetch_images(
+    corpus: str,
+    urls: Path,
+    folder: Path,
+    settings: FetchParams,
+    serve: AbstractContextManager[None],
+    stall_seconds: float = STALL_SECONDS,
+) -> Manifest:
+    """Completes a folder of image shards; one that is complete is only looked at.
 
+    Args:
+        corpus: Name of the corpus.
+        urls: Table of the source stage.
+        folder: Folder of the shards.
+        settings: How img2dataset is called.
+        serve: Makes the addresses answer while it is entered; entered only if something is missing.
+        stall_seconds: After this time without any file growing, img2dataset is started anew.
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lets one process at a time change a corpus' images."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            logger.warning("%s: another process is fetching; waiting for it", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _prepare(folder: Path, urls: Path, settings: FetchParams) -> dict[str, Any]:
-    """Writes the list that img2dataset reads, in an order that spreads hosts over shards."""
-    table = pq.read_table(urls, columns=["row_id", "url"])
-    row_ids, addresses = table["row_id"].to_pylist(), table["url"].to_pylist()
-    order = sorted(range(len(row_ids)), key=lambda i: hashlib.blake2b(addresses[i].encode(), digest_size=8).digest())
-    shuffled = table.take(pa.array(order, pa.int64()))
-    digest = hashlib.sha256()
-    for address in shuffled["url"].to_pylist():
-        digest.update(address.encode() + b"\n")
-    source = {
-        "rows": len(order),
-        "fingerprint": digest.hexdigest(),
-        "settings": settings.model_dump(include={"images_per_shard", "image_size", "quality"}),
-    }
-    record = folder / "input" / "source.json"  # img2dataset takes any JSON file beside the shards for a shard
-    if record.exists() and (before := json.loads(record.read_text())) != source:
-        raise DataError(
-            f"{folder}: holds images of another list or other settings (then {_short(before)}, now {_short(source)}). "
-            f"To start over remove this folder; to keep it restore the former settings"
-        )
-    if not record.exists():
-        with replacing(folder / "input" / "urls.parquet") as temporary:
-            pq.write_table(shuffled, temporary)
-        write_json(record, source)
-    return source
-
-
-def _short(source: dict[str, Any]) -> str:
-    return f"{source['rows']} rows, list {source['fingerprint'][:8]}, {source['settings']}"
-
-
-def _missing(folder: Path, expected: int) -> list[str]:
-    """Shards that are not whole; their remains are removed, so that img2dataset does them again."""
-    result = []
-    for number in range(expected):
-        name = f"{number:05d}"
-        try:
-            stats = json.loads((folder / f"{name}_stats.json").read_text())
-            tar = folder / f"{name}.tar"
-            canonicalise(tar)
-            pictures = sum(member.name.endswith(".jpg") for member in members(tar))
-            rows = pq.read_metadata(folder / f"{name}.parquet").num_rows
-            if pictures == stats["successes"] and rows == stats["count"]:
-                continue
-            logger.warning("%s: %s has %d pictures of %d", folder, name, pictures, stats["successes"])
-        except (OSError, ValueError, KeyError, pa.ArrowException, ManifestError) as error:
-            logger.debug("%s: shard %s is not whole (%s)", folder, name, error)
-        _remove(folder, name)
-        result.append(name)
-    return result
-
-
-def _remove(folder: Path, name: str) -> None:
-    for suffix in ("_stats.json", ".parquet", ".tar"):  # the commit mark first
-        (folder / f"{name}{suffix}").unlink(missing_ok=True)
-
-
-def _img2dataset(folder: Path, settings: FetchParams, expected: int) -> None:
-    """Runs img2dataset over the list; a run without a new shard for long is ended."""
-    options = {
-        "url_list": folder / "input" / "urls.parquet",
-        "output_folder": folder,
-        "input_format": "parquet",
-        "output_format": "webdataset",
-        "url_col": "url",
-        "save_additional_columns": '["row_id"]',
-        "number_sample_per_shard": settings.images_per_shard,
-        "image_size": settings.image_size,
-        "resize_mode": "keep_ratio",
-        "resize_only_if_bigger": True,
-        "encode_quality": settings.quality,
-        "processes_count": settings.processes,
-        "thread_count": settings.threads,
-        "timeout": settings.timeout,
-        "retries": settings.retries,
-        "compute_hash": "sha256",
-        "incremental_mode": "incremental",
-        "enable_wandb": False,
-    }
-    command = [sys.executable, "-m", "caft.data.img2dataset", *(f"--{key}={value}" for key, value in options.items())]
-    with (folder / "img2dataset.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **_ENVIRONMENT},
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
-        try:
-            done, since = -1, time.monotonic()
-            while process.poll() is None:
-                found = len(list(folder.glob("[0-9]*_stats.json")))
-                if found > done:
-                    done, since = found, time.monotonic()
-                    logger.info("%s: %d of %d shards", folder.name, done, expected)
-                elif time.monotonic() - since > 60 * _HANG_MINUTES:
-                    logger.warning("%s: no new shard for %d minutes; img2dataset is ended", folder, _HANG_MINUTES)
-                    break
-                time.sleep(_POLL_SECONDS)
-        finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it and its workers have ended
-            process.wait()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-
-
-def _manifest(folder: Path, corpus: str, expected: int, source: dict[str, Any]) -> dict[str, Any]:
-    lost: Counter[str] = Counter()
-    shards, everything = [], []
-    for number in range(expected):
-        name = f"{number:05d}"
-        table = pq.read_table(folder / f"{name}.parquet", columns=["row_id", "status", "error_message", "sha256"])
-        rows = []
-        for row in table.to_pylist():
-            if row["status"] == "success":
-                rows.append((row["row_id"], row["sha256"]))
+    Raises:
+        DataError: As `fetch`.
+    """
+    folder = folder.resolve()
+    with locked(folder, "fetching into it"):
+        source = _describe(urls, settings)
+        listed = _prepare_list(corpus, urls, folder, source)
+        table = pq.ParquetFile(listed)
+        done: dict[str, Shard] = {}
+        missing: dict[str, int] = {}
+        for position in range(table.num_row_groups):
+            name = f"{position:05d}"
+            shard = _completed(folder, name, table, position)
+            if shard is None:
+                missing[name] = position
             else:
-                lost[cause(row["status"], row["error_message"])] += 1
-        everything += rows
-        tar = folder / f"{name}.tar"
-        with tar.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        shards.append(
-            {
-                "name": name,
-                "rows": table.num_rows,
-                "successes": len(rows),
-                "bytes": tar.stat().st_size,
-                "sha256": checksum,
-                "fingerprint": fingerprint(rows),
-            }
-        )
-    rows_seen = sum(shard["rows"] for shard in shards)
-    if rows_seen != source["rows"] or rows_seen != len(everything) + lost.total():
-        raise DataError(
-            f"{folder}: {source['rows']} URLs, but {len(everything)} images and {lost.total()} losses; "
-            f"remove the folder and run `dvc repro --force fetch@{corpus}`"
-        )
+                done[name] = shard
+        if missing:
+            logger.info("%s: %d of %d shards to fetch", corpus, len(missing), table.num_row_groups)
+            with serve:
+                shards = crawl(folder, listed, missing, settings, stall_seconds)
+                for shard in track(shards, f"{corpus} shards", len(missing)):
+                    done[shard.name] = shard
+            shutil.rmtree(folder / "_tmp", ignore_errors=True)  # img2dataset's, which is not left to clean up
+            ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            write_json(notes_folder(folder) / "fetched.json", {"ended": ended, "shards": sorted(missing)})
+        digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
+        manifest = Manifest(corpus, digest, tuple(done[name] for name in sorted(done)))
+    if manifest.rows != source["rows"]:
+        raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
+    return manifest
+
+
+def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int) -> Shard | None:
+    """A shard's entry if it is whole: as noted, or, where no note holds, by reading it."""
+    if shard := known_shard(folder, name):
+        return shard
+    if not stats_are_written(folder, name):
+        return None
+    try:
+        return settle(folder, name, asked_rows(table, position))
+    except DataError as error:
+        logger.warning("shard %s is fetched again: %s", name, error)
+        return None
+
+
+def _describe(urls: Path, settings: FetchParams) -> dict[str, Any]:
+    """What the files in a folder of shards depend on: the list, and the settings that shape them."""
+    row_ids, addresses, rows = hashlib.sha256(), hashlib.sha256(), 0
+    for batch in pq.ParquetFile(urls).iter_batches(columns=["row_id", "url"]):
+        if batch["url"].null_count:
+            raise DataError(f"{urls}: {batch['url'].null_count} rows have no url; run its stage again")
+        rows += batch.num_rows
+        row_ids.update(batch["row_id"].to_numpy().astype("<i8").tobytes())
+        # Lengths and bytes, so that no separator can be part of an address.
+        addresses.update("".join(f"{len(url)}:{url}" for url in batch["url"].to_pylist()).encode())
     return {
-        "corpus": corpus,
-        "rows": rows_seen,
-        "successes": len(everything),
-        "lost": dict(sorted(lost.items())),
-        "fingerprint": fingerprint(everything),
-        "source_fingerprint": source["fingerprint"],
-        "shards": shards,
+        "rows": rows,
+        "list": hashlib.sha256(row_ids.digest() + addresses.digest()).hexdigest(),
+        **settings.model_dump(include={"images_per_shard", "image_size", "quality"}),
     }
 
 
-def cause(status: str, message: str | None) -> str:
-    """Name of a loss from img2dataset's status and message."""
-    text = message or ""
-    if match := re.search(r"HTTP Error (\d+)", text):
-        return f"http_{match[1]}"
-    if "X-Robots-Tag" in text:
-        return "opt_out"
-    if "timed out" in text:
-        return "timeout"
-    if status == "failed_to_resize" or "decod" in text:
-        return "decode"
-    if "urlopen error" in text:
-        return "unreachable"
-    return "other"
+def _prepare_list(corpus: str, urls: Path, folder: Path, source: dict[str, Any]) -> Path:
+    """Writes the list that img2dataset reads, or checks that it is the one the folder was begun with.
+
+    One row group is one shard. The order is that of the addresses' hashes: it spreads the hosts over
+    the shards, and does not depend on the order of the rows.
+    """
+    listed, record = notes_folder(folder) / "urls.parquet", notes_folder(folder) / "source.json"
+    if record.exists():
+        before = json.loads(record.read_text())
+        if before != source:
+            differing = [key for key in source if before.get(key) != source[key]]
+            changes = [f"{key} was {before.get(key)}, is {source[key]}" for key in differing]
+            raise DataError(
+                f"{folder}: the images of {corpus} were fetched for another list or with other settings "
+                f"({'; '.join(changes)}), and the two must not be mixed. To start over, remove that folder and run "
+                f"`dvc repro fetch@{corpus}`; to keep it, use another storage.root (or CAFT_STORAGE) for this run"
+            )
+        if listed.exists():
+            return listed
+    if not source["rows"]:
+        raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
+    with duckdb.connect() as database:
+        order = "SELECT row_id, url FROM read_parquet($urls) ORDER BY md5(url), row_id"
+        table = database.sql(order, params={"urls": str(urls)}).to_arrow_table()
+    with replacing(listed) as temporary:
+        pq.write_table(table, temporary, row_group_size=source["images_per_shard"], compression="zstd")
+    write_json(record, source)
+    return listed

@@ -1,69 +1,201 @@
-"""Tars of one shard: their canonical form, their members' offsets, and the record of a corpus' shards."""
+"""What a folder of image shards holds, in few numbers: counts, losses by cause and fingerprints.
+
+The manifest is what DVC tracks in the place of the images. It has no dates and no paths, so that
+fetching the same pictures again gives the same file.
+"""
+
+from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from caft.errors import ManifestError
-from caft.storage import replacing
-
-_BLOCK = 512
+from caft.storage import write_json
 
 
-class Member(NamedTuple):
-    """A file in a tar: its name, where its bytes start, how many there are."""
+@dataclass(frozen=True)
+class Shard:
+    """One image shard.
+
+    Attributes:
+        name: Its file name without ending, such as "00003".
+        rows: Number of addresses asked for.
+        successes: Number of images in the tar.
+        lost: Number of the other rows by cause.
+        bytes: Size of the tar.
+        sha256: Of the tar.
+        fingerprint: Of the images as they were downloaded: of sorted row_id and SHA-256.
+    """
 
     name: str
-    offset: int
-    size: int
+    rows: int
+    successes: int
+    lost: dict[str, int]
+    bytes: int
+    sha256: str
+    fingerprint: str
 
 
-def members(path: Path) -> list[Member]:
-    """Files of a tar in their order.
+@dataclass(frozen=True)
+class Manifest:
+    """All image shards of a corpus, in order.
+
+    Attributes:
+        corpus: Name of the corpus.
+        source_fingerprint: Of the list of addresses, and of the settings that shape the files.
+        shards: In order of their names.
+    """
+
+    corpus: str
+    source_fingerprint: str
+    shards: tuple[Shard, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of addresses asked for."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def successes(self) -> int:
+        """Number of images."""
+        return sum(shard.successes for shard in self.shards)
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Number of rows without an image, by cause, in order of the causes' names."""
+        return add_counts(shard.lost for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all images as they were downloaded."""
+        return hashlib.sha256("".join(shard.fingerprint for shard in self.shards).encode()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what the manifest's file holds."""
+        return {
+            "corpus": self.corpus,
+            "rows": self.rows,
+            "successes": self.successes,
+            "lost": self.lost,
+            "fingerprint": self.fingerprint,
+            "source_fingerprint": self.source_fingerprint,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], where: str) -> Manifest:
+        """Reads the content of a manifest's file.
+
+        Args:
+            content: As `as_json` gives it.
+            where: What to call it in errors.
+
+        Raises:
+            ManifestError: A key is missing or of the wrong kind, or the totals are not those of the shards.
+        """
+        try:
+            shards = tuple(Shard(**shard) for shard in content["shards"])
+            manifest = cls(content["corpus"], content["source_fingerprint"], shards)
+        except (KeyError, TypeError) as error:
+            raise ManifestError(f"{where}: is no manifest of image shards ({error!r}); fetch again") from error
+        for key, value in manifest.as_json().items():
+            if content.get(key) != value:
+                raise ManifestError(
+                    f"{where}: {key} is {content.get(key)!r}, but its shards add up to {value!r}; "
+                    f"run `dvc repro --force fetch@{manifest.corpus}`"
+                )
+        return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest.
 
     Raises:
-        ManifestError: It is no whole tar.
+        ManifestError: The file is missing, or is no manifest.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
-            found = [Member(m.name, m.offset_data, m.size) for m in tar if m.isfile()]
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise ManifestError(f"{path}: is no whole tar ({error})") from None
-    if found and found[-1].offset + found[-1].size > path.stat().st_size:
-        raise ManifestError(f"{path}: ends inside the member {found[-1].name}")
-    return found
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: not found; run `dvc repro fetch@{path.stem}`") from None
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{path}: is no JSON ({error}); run `dvc repro --force fetch@{path.stem}`") from error
+    return Manifest.from_json(content, str(path))
 
 
-def canonicalise(path: Path) -> None:
-    """Rewrites a tar with its members sorted by name and without times.
+def verify(manifest: Manifest, folder: Path) -> dict[str, str]:
+    """Compares the shards in a folder with a manifest; fast, since it reads no tar.
 
-    img2dataset writes members in the order in which downloads end. Only a fixed order keeps offsets true that other
-    files store when a shard is fetched again, and gives two clean runs the same training order.
+    A tar counts as known if it has the size and the time of change that were noted when it was last
+    read, so its content is vouched for by the checksum noted then.
 
-    Raises:
-        ManifestError: It is no whole tar.
+    Returns:
+        What is wrong, by name of the shard; empty if nothing is.
     """
-    names = [member.name for member in members(path)]
-    with path.open("rb") as file:
-        first = file.read(_BLOCK)
-    # A time of zero in the first header, and no extended header before it, is what this function leaves.
-    if names == sorted(names) and first[156:157] == b"0" and int(first[136:148].strip(b"\0 ") or b"1", 8) == 0:
-        return
-    with replacing(path) as temporary:
-        with tarfile.open(path, "r:") as source, tarfile.open(temporary, "w:", format=tarfile.USTAR_FORMAT) as target:
-            for member in sorted((m for m in source if m.isfile()), key=lambda m: m.name):
-                content = source.extractfile(member)
-                assert content is not None
-                clean = tarfile.TarInfo(member.name)
-                clean.size = member.size
-                target.addfile(clean, io.BytesIO(content.read()))
+    problems = {}
+    for shard in manifest.shards:
+        found = known_shard(folder, shard.name)
+        if found is None:
+            problems[shard.name] = "missing, incomplete or changed"
+        elif found != shard:
+            problems[shard.name] = f"tar {found.sha256[:12]} of {found.bytes} bytes, " + (
+                f"the manifest says {shard.sha256[:12]} of {shard.bytes}"
+            )
+    return problems
 
 
-def fingerprint(rows: list[tuple[int, str]]) -> str:
-    """SHA-256 over sorted (row_id, sha256 of the downloaded bytes), whatever their order."""
-    digest = hashlib.sha256()
-    for row_id, checksum in sorted(rows):
-        digest.update(f"{row_id} {checksum}\n".encode())
-    return digest.hexdigest()
+def shard_files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Returns the tar, the table and the statistics of a shard, as img2dataset names them."""
+    return folder / f"{name}.tar", folder / f"{name}.parquet", folder / f"{name}_stats.json"
+
+
+def note_shard(folder: Path, shard: Shard) -> None:
+    """Notes that a shard was read and found whole."""
+    modified = shard_files(folder, shard.name)[0].stat().st_mtime_ns
+    write_json(_note(folder, shard.name), {"modified": modified, "shard": asdict(shard)})
+
+
+def known_shard(folder: Path, name: str) -> Shard | None:
+    """Returns what was noted of a shard, if all of its files are still there and the tar has not changed since."""
+    files = shard_files(folder, name)
+    try:
+        note = json.loads(_note(folder, name).read_text())
+        shard = Shard(**note["shard"])
+        state = files[0].stat()
+    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+        return None
+    unchanged = state.st_mtime_ns == note["modified"] and state.st_size == shard.bytes
+    return shard if unchanged and all(file.exists() for file in files) else None
+
+
+def forget_shard(folder: Path, name: str) -> None:
+    """Deletes a shard's files and its note, so that img2dataset fetches it again."""
+    stats_first = reversed(shard_files(folder, name))
+    for file in (_note(folder, name), *stats_first):
+        file.unlink(missing_ok=True)
+
+
+def notes_folder(folder: Path) -> Path:
+    """Returns the place of our own files; img2dataset takes any JSON file beside the shards for a shard."""
+    return folder / "about"
+
+
+def _note(folder: Path, name: str) -> Path:
+    return notes_folder(folder) / f"{name}.json"
+
+
+def add_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Returns the sums of several counts, in order of their keys, without zeros."""
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return {key: value for key, value in sorted(total.items()) if value}
+
+
+def rows_fingerprint(pairs: Iterable[tuple[int, str]]) -> str:
+    """Returns a fingerprint of (row_id, text) pairs that does not depend on their order."""
+    return hashlib.sha256("".join(f"{row} {text}\n" for row, text in sorted(pairs)).encode()).hexdigest()

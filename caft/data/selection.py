@@ -3,22 +3,21 @@
 import hashlib
 from pathlib import Path
 
+from caft.data.tars import digest
 from caft.errors import DataError
 
 
-def content_fingerprint(*folders: Path) -> str:
-    """SHA-256 over the names and bytes of the tables in some folders.
+def content_fingerprint(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of some files, and of the tables in some folders.
 
     Raises:
-        DataError: A folder is missing or empty.
+        DataError: A file is missing, or a folder is missing or empty.
     """
-    digest = hashlib.sha256()
-    for folder in folders:
-        paths = sorted(folder.glob("[0-9]*.parquet"))
-        if not paths:
-            raise DataError(f"{folder}: holds no table; run the stage that writes it (`dvc repro`)")
-        for path in paths:
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    result = hashlib.sha256()
+    for path in paths:
+        files = [path] if path.is_file() else sorted(path.glob("[0-9]*.parquet"))
+        if not files:
+            raise DataError(f"{path}: not found, or holds no table; run the stage that writes it (`dvc repro`)")
+        for file in files:
+            result.update(f"{file.name} {digest(file)}\n".encode())
+    return result.hexdigest()
