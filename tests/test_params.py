@@ -1,0 +1,400 @@
+"""Settings: what is resolved, and every message for what is wrong."""
+
+import logging
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from caft.errors import ParamsError
+from caft.params import FetchOverrides, FetchParams, Params, RecipeParams, TrainOverrides, load_params
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def in_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> typing.Callable[[str], Path]:
+    """Writes the text of an overlay to a file."""
+
+    def write(text: str, name: str = "overlay.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def problems(overlay: typing.Callable[[str], Path]) -> typing.Callable[[str], list[str]]:
+    """Lines of the error that an overlay over params.yaml raises, without the note of who set them."""
+
+    def found(text: str) -> list[str]:
+        path = overlay(text)
+        with pytest.raises(ParamsError) as raised:
+            load_params(overlays=[path])
+        return [line.strip().removesuffix(f" (set in {path})") for line in str(raised.value).splitlines()[1:]]
+
+    return found
+
+
+# ---- what is resolved
+
+
+def test_the_file_as_committed_is_valid_and_selects_the_embedded_default() -> None:
+    params = load_params()
+    assert params.corpora == ("scenes",)
+    assert params.selected_model == params.models["tiny"]
+    assert params.selected_recipe == params.recipes["smoke"]
+    assert params.selected_launcher.world_size == 2
+    assert params.selected_recipe.steps(images=4000) == 1250  # 60,000 samples in batches of 48
+
+
+def test_overrides_replace_the_recipes_values_and_null_keeps_them(overlay: typing.Callable[[str], Path]) -> None:
+    params = load_params(overlays=[overlay("train: {batch: 96, clip_norm: null}")])
+    assert params.selected_recipe == params.recipes["smoke"].model_copy(update={"batch": 96})
+
+
+def test_an_override_in_samples_replaces_a_budget_in_epochs(overlay: typing.Callable[[str], Path]) -> None:
+    params = load_params(overlays=[overlay("{recipe: paper, train: {samples: 4096}}")])
+    assert params.recipes["paper"].steps(images=1000) == 32 * 1000 // 2048
+    assert params.selected_recipe.steps(images=1000) == 2
+
+
+def test_a_corpus_replaces_single_values_of_fetch() -> None:
+    params = load_params()
+    assert params.fetch_for("cc3m") == params.fetch
+    scenes = params.fetch_for("scenes")
+    assert (scenes.timeout, scenes.images_per_shard) == (2, 1000)
+    assert (scenes.quality, scenes.processes) == (params.fetch.quality, params.fetch.processes)
+
+
+@pytest.mark.parametrize(("overrides", "full"), [(TrainOverrides, RecipeParams), (FetchOverrides, FetchParams)])
+def test_overrides_take_what_they_replace(overrides: Any, full: Any) -> None:
+    def allowed(model: Any) -> dict[str, list[Any]]:
+        properties = model.model_json_schema()["properties"].items()
+        types = {name: schema.get("anyOf", [schema]) for name, schema in properties}
+        keys = ("default", "title")
+        return {
+            name: [{k: v for k, v in t.items() if k not in keys} for t in some if t.get("type") != "null"]
+            for name, some in types.items()
+        }
+
+    everything = allowed(full)
+    for name, types in allowed(overrides).items():
+        assert types == everything[name], name
+        assert overrides.model_fields[name].default is None
+
+
+def test_effective_names_the_origin_of_each_value(overlay: typing.Callable[[str], Path]) -> None:
+    path = overlay("{train: {batch: 96}, recipes: {smoke: {warmup_steps: 7}}}")
+    table = load_params(overlays=[path]).effective()
+    assert table["train.batch"] == (96, f"override train.batch ({path})")
+    assert table["train.warmup_steps"] == (7, f"recipes.smoke ({path})")
+    assert table["train.learning_rate"] == (0.003, "recipes.smoke")
+    assert table["model.text.heads"] == (4, "models.tiny")
+    assert table["fetch.scenes.timeout"] == (2, "corpus.scenes.fetch")
+    assert table["fetch.scenes.quality"] == (95, "fetch")
+    assert table["launcher.tasks_per_node"] == (2, "launchers.local")
+    assert table["corpora"] == (("scenes",), "selection")
+
+
+def test_overlays_are_merged_key_by_key_and_the_last_wins(overlay: typing.Callable[[str], Path]) -> None:
+    first = overlay("{models: {tiny: {blocks: [2, 1, 1, 1], text: {sub_layers: 1}}}, seed: 5}", "first.yaml")
+    second = overlay("seed: 6", "second.yaml")
+    params = load_params(overlays=[first, second])
+    base = load_params()
+    assert params.seed == 6
+    assert params.selected_model.blocks == (2, 1, 1, 1)
+    assert params.selected_model.text == base.selected_model.text.model_copy(update={"sub_layers": 1})
+    assert params.models["base"] == base.models["base"]
+
+
+def test_settings_cannot_be_changed_after_they_were_checked() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_params().selected_recipe.batch = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5e-4", 0.0005), ("1", 1.0), (".5", 0.5), ("1.5E+1", 15.0), ("010.0", 10.0)]
+)
+def test_numbers_are_read_as_dvc_reads_them(overlay: typing.Callable[[str], Path], text: str, value: float) -> None:
+    from dvc.utils.serialize import load_yaml
+
+    path = overlay(f"train: {{learning_rate: {text}}}")
+    assert load_yaml(path)["train"]["learning_rate"] == value
+    assert load_params(overlays=[path]).selected_recipe.learning_rate == value
+
+
+def test_the_whole_file_is_read_as_dvc_reads_it() -> None:
+    from dvc.utils.serialize import load_yaml
+
+    from caft.params.file import read
+
+    assert read(Path("params.yaml")) == load_yaml("params.yaml")
+
+
+# ---- what is wrong: all at once
+
+
+def test_all_problems_come_at_once_in_the_files_order(tmp_path: Path) -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["launch"] = "a100x8"
+    content["train"] |= {"batch": 2050, "warm_up": 100}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ParamsError) as raised:
+        load_params(path)
+    assert str(raised.value) == (
+        f"{path}: 2 problems\n"
+        "  train.batch = 2050: must be a multiple of the world size (8); nearest are 2048 and 2056\n"
+        "  train.warm_up: unknown key; did you mean train.warmup_steps?"
+    )
+
+
+def test_a_wrong_type_hides_no_broken_rule(problems: typing.Callable[[str], list[str]]) -> None:
+    assert problems(
+        "{train: {batch: 49, learning_rate: fast}, models: {tiny: {heads: 5}, base: {width: x}}, storage: 3, "
+        "corpora: [scene]}"
+    ) == [
+        "corpora = scene: no such key in corpus; did you mean scenes?",
+        "storage = 3: must be a table of keys and values",
+        "train.batch = 49: must be a multiple of the world size (2); nearest are 48 and 50",
+        "train.learning_rate = fast: must be a number",
+        "models.base.width = x: must be a whole number",
+        "models.tiny.heads = 5: must divide the width 64",
+    ]
+
+
+def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable[[str], Path]) -> None:
+    first, second = overlay("seed: -1", "first.yaml"), overlay("train: {batch: 3}", "second.yaml")
+    with pytest.raises(ParamsError) as raised:
+        load_params(overlays=[first, second])
+    assert str(raised.value).splitlines() == [
+        f"params.yaml with {first} with {second}: 2 problems",
+        f"  seed = -1: must be at least 0 (set in {first})",
+        f"  train.batch = 3: must be a multiple of the world size (2); nearest are 2 and 4 (set in {second})",
+    ]
+
+
+# ---- what is wrong: one by one
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        # unknown keys
+        ("train: {warm_up: 3}", "train.warm_up: unknown key; did you mean train.warmup_steps?"),
+        ("batch_size: 3", "batch_size: unknown key; did you mean train.batch?"),
+        ("corpra: [cc3m]", "corpra: unknown key; did you mean corpora?"),
+        (
+            "models: {tiny: {text: {widht: 3}}}",
+            "models.tiny.text.widht: unknown key; did you mean models.tiny.text.width?",
+        ),
+        ("corpus: {scenes: {prot: 9000}}", "corpus.scenes.prot: unknown key; did you mean corpus.scenes.port?"),
+        ("corpus: {cc3m: {port: 9000}}", "corpus.cc3m.port: unknown key; known are kind, csv, paper_images, "),
+        (
+            "corpus: {cc3m: {fetch: {timeuot: 9}}}",
+            "corpus.cc3m.fetch.timeuot: unknown key; did you mean corpus.cc3m.fetch.timeout?",
+        ),
+        ("evaluation: {xyz: 1}", "evaluation.xyz: unknown key; known are blend, blend_space, batch"),
+        # names
+        ("model: tinny", "model = tinny: no such key in models; did you mean tiny?"),
+        ("recipe: papers", "recipe = papers: no such key in recipes; did you mean paper?"),
+        ("launch: gpu", "launch = gpu: no such key in launchers; known are local, a100x8"),
+        ("corpora: [cc3m, yfcc]", "corpora = yfcc: no such key in corpus; did you mean yfcc15m?"),
+        ("corpora: [cc3m, cc3m]", "corpora = [cc3m, cc3m]: names cc3m twice"),
+        ("corpora: []", "corpora = []: needs at least 1 values"),
+        # types
+        ("seed: 1.5", "seed = 1.5: must be a whole number"),
+        ("seed: yes", "seed = yes: must be a whole number"),
+        ("seed: true", "seed = true: must be a whole number"),
+        ("model: 3", "model = 3: must be text"),
+        ("corpora: scenes", "corpora = scenes: must be a list"),
+        ("fetch: null", "fetch = null: must be a table of keys and values"),
+        ("train: {learning_rate: '3'}", "train.learning_rate = 3: must be a number"),
+        ("recipes: {paper: {betas: [0.9]}}", "recipes.paper.betas: has too few values"),
+        (
+            "recipes: {paper: {betas: [0.9, 0.9, 0.9]}}",
+            "recipes.paper.betas = [0.9, 0.9, 0.9]: must have 2 values, not 3",
+        ),
+        ("recipes: {mine: {batch: 3}}", "recipes.mine.epochs: missing"),
+        ("train: {negatives: some}", "train.negatives = some: must be one of sampled, all"),
+        ("corpus: {mine: {kind: csv}}", "corpus.mine.kind = csv: must be one of recaption, scenes"),
+        ("corpus: {mine: {csv: list.csv}}", "corpus.mine.kind: missing; must be recaption or scenes"),
+        # ranges, with units
+        ("fetch: {timeout: 0}", "fetch.timeout = 0: must be above 0 seconds"),
+        ("corpus: {scenes: {fetch: {timeout: -2}}}", "corpus.scenes.fetch.timeout = -2: must be above 0 seconds"),
+        ("fetch: {quality: 101}", "fetch.quality = 101: must be at most 100"),
+        ("corpus: {scenes: {port: 80}}", "corpus.scenes.port = 80: must be at least 1024"),
+        ("evaluation: {blend: [0.3, 1.5]}", "evaluation.blend.1 = 1.5: must be at most 1"),
+        ("train: {learning_rate: 0}", "train.learning_rate = 0: must be above 0"),
+        ("train: {learning_rate: .inf}", "train.learning_rate = inf: must be a finite number"),
+        ("train: {warmup_steps: -1}", "train.warmup_steps = -1: must be at least 0 steps"),
+        ("launchers: {local: {time_minutes: 0}}", "launchers.local.time_minutes = 0: must be above 0 minutes"),
+        # rules of a model
+        ("models: {tiny: {heads: 5}}", "models.tiny.heads = 5: must divide the width 64"),
+        ("models: {tiny: {text: {heads: 3}}}", "models.tiny.text.heads = 3: must divide the width 64"),
+        ("models: {tiny: {grounding: {heads: 3}}}", "models.tiny.grounding.heads = 3: must divide the width 64"),
+        (
+            "models: {tiny: {image_size: 68}}",
+            "models.tiny.image_size = 68: must be a multiple of superpixels.cell (8); nearest are 64 and 72",
+        ),
+        (
+            "models: {tiny: {tokens: [49, 32, 16, 8]}}",
+            "models.tiny.tokens = [49, 32, 16, 8]: must start with the superp",
+        ),
+        (
+            "models: {tiny: {tokens: [64, 32, 32, 8]}}",
+            "models.tiny.tokens = [64, 32, 32, 8]: must fall from stage to stage",
+        ),
+        ("models: {tiny: {blocks: [1, 1, 1]}}", "models.tiny.blocks = [1, 1, 1]: needs one for each of the 4 stages"),
+        ("models: {tiny: {part_stage: 5}}", "models.tiny.part_stage = 5: must be between 1 and the 4 stages"),
+        (
+            "models: {tiny: {stem: {strides: [4, 1]}}}",
+            "models.tiny.stem.strides = [4, 1]: needs one for each of 3 channels",
+        ),
+        # rules of a recipe
+        (
+            "recipes: {smoke: {epochs: 3}}",
+            "recipes.smoke.samples = 60000: give exactly one of epochs (found 3) and samples",
+        ),
+        ("recipes: {smoke: {samples: null}}", "recipes.smoke.samples = null: give exactly one of epochs (found None)"),
+        ("recipes: {paper: {chunks: 9}}", "recipes.paper.chunks = 9: must be at most sub_captions (8)"),
+        ("recipes: {smoke: {crop_scale: [1.0, 0.5]}}", "recipes.smoke.crop_scale = [1.0, 0.5]: must rise"),
+        (
+            "recipes: {smoke: {loss: {part: 0, part_cls: 0, whole: 0}}}",
+            "recipes.smoke.loss = all weights 0: at least one term needs a weight",
+        ),
+        ("train: {sub_captions: 3}", "train.sub_captions = 3: must be at least the recipe's chunks (4)"),
+        ("train: {samples: 40}", "train.samples = 40: holds no batch; must be at least train.batch (48)"),
+        # rules of a launcher, and with it
+        ("launchers: {local: {nodes: 2}}", "launchers.local.nodes = 2: must be 1 where executor is local"),
+        ("launchers: {a100x8: {gpus_per_node: 4}}", "launchers.a100x8.gpus_per_node = 4: must be 0 or one a task (8)"),
+        ("train: {batch: 1}", "train.batch = 1: must be a multiple of the world size (2); nearest is 2"),
+        (
+            "{launch: a100x8, recipes: {smoke: {batch: 50}}}",
+            "recipes.smoke.batch = 50: must be a multiple of the world size (8); nearest are 48 and 56",
+        ),
+    ],
+)
+def test_a_problem_says_key_value_reason_and_cure(
+    problems: typing.Callable[[str], list[str]], text: str, line: str
+) -> None:
+    found = problems(text)
+    assert any(problem.startswith(line) for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"train: [1", r"bad\.yaml:1:10: expected ',' or '\]'"),
+        (b"seed: 1\nmodel: a\nseed: 2\n", r"bad\.yaml:3:1: key 'seed' is given twice"),
+        (b"train: {batch: 1, batch: 2}", r"bad\.yaml:1:19: key 'batch' is given twice"),
+        (b"train: {1: 2}", r"bad\.yaml:1:9: key 1 must be text"),
+        (b"", r"bad\.yaml: must be a table of keys and values; found nothing"),
+        (b"- 1", r"bad\.yaml: must be a table of keys and values; found a list"),
+        (b"seed: \xff", r"bad\.yaml: is no UTF-8 text: byte 6 is 0xff"),
+        (b"\tseed: 1", r"bad\.yaml:1:1: found character '\\t' that cannot start any token"),
+    ],
+)
+def test_a_file_that_is_no_settings_file_gives_one_clear_error(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ParamsError, match=message):
+        load_params(path)
+    with pytest.raises(ParamsError, match=message):
+        load_params(overlays=[path])
+
+
+def test_a_missing_file_and_a_folder_say_so(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"none\.yaml: not found; run from the project's folder, or give --params"):
+        load_params(tmp_path / "none.yaml")
+    with pytest.raises(ParamsError, match="cannot be read: Is a directory"):
+        load_params(tmp_path)
+
+
+# ---- what is allowed and rarely meant
+
+
+def test_a_batch_that_leaves_few_steps_is_accepted_with_a_warning(
+    overlay: typing.Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    params = load_params(overlays=[overlay("train: {batch: 2048}")])
+    assert params.selected_recipe.steps(images=4000) == 29
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "train.warmup_steps = 50: more than a third of the 29 steps that batches of 2048 leave; "
+        "lower it, or raise train.samples"
+    ]
+
+
+def test_the_embedded_default_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    params: Params = load_params()
+    params.selected_recipe.steps(images=4000)
+    assert not caplog.records
+
+
+def test_a_budget_in_epochs_without_a_batch_is_an_error_when_the_images_are_counted() -> None:
+    recipe = load_params().recipes["paper"]
+    with pytest.raises(ParamsError, match="the budget of 1280 samples holds no batch; largest batch is 1280"):
+        recipe.steps(images=40)
+
+
+def test_half_precision_without_a_gpu_is_a_warning(
+    overlay: typing.Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    load_params(overlays=[overlay("recipe: release")])
+    assert "recipes.release.precision = fp16: launchers.local has no GPU, so float32 is used" in caplog.messages
+
+
+# ---- the commands
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *map(str, arguments)], capture_output=True, text=True, cwd=PROJECT)
+
+
+def test_command_prints_values_with_their_origin(overlay: typing.Callable[[str], Path]) -> None:
+    done = command("pipelines.params", "--overlay", overlay("train: {batch: 96}", "b.yaml"))
+    assert done.returncode == 0
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert rows["key"] == ["value", "origin"]
+    assert rows["train.batch"][:3] == ["96", "override", "train.batch"]
+    assert rows["train.splitter"] == ["spacy", "recipes.smoke"]
+    assert rows["train.crop_scale"] == ["null", "recipes.smoke"]
+
+
+def test_command_prints_the_difference_of_two_recipes() -> None:
+    done = command("pipelines.params", "--compare", "paper", "release")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0] == ["key", "paper", "release"]
+    assert {row[0] for row in rows[1:]} == {"precision", "loss.part_cls", "whole_scale_max", "balanced_rule"}
+    assert ["loss.part_cls", "0.0", "1.0"] in rows
+    wrong = command("pipelines.params", "--compare", "paper", "peper")
+    assert wrong.returncode == 2 and "no such recipe; known are paper, release, smoke" in wrong.stderr
+
+
+def test_a_stage_prints_the_problems_without_a_traceback_and_exits_with_2(
+    overlay: typing.Callable[[str], Path],
+) -> None:
+    path = overlay("train: {batch: 3}")
+    done = command("pipelines.select", "--overlay", path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: params.yaml with {path}: 1 problem\n  train.batch = 3: must be")
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_stage_of_an_unknown_corpus_names_the_known_ones() -> None:
+    done = command("pipelines.captions", "cc4m")
+    assert done.returncode == 2
+    assert (
+        "error: params.yaml: corpus 'cc4m' is not in the table; known are cc3m, cc12m, yfcc15m, scenes" in done.stderr
+    )
