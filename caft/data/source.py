@@ -215,7 +215,10 @@ def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> t
         source = pq.ParquetFile(path)
         for group in range(source.num_row_groups):
             records = source.read_row_group(group)
-            again = pa.array(np.isin(records["row_id"].to_numpy(), repeated, assume_unique=True))
+            row_ids = records["row_id"].to_numpy()
+            # Both are sorted: only the stretch of `repeated` that this group can hold is searched.
+            start, stop = np.searchsorted(repeated, [row_ids[0], row_ids[-1] + 1])
+            again = pa.array(np.isin(row_ids, repeated[start:stop], assume_unique=True))
             reason = pc.if_else(again, "duplicate_url", records["reason"])
             text = pc.if_else(again, pc.utf8_slice_codeunits(records["url"], 0, TEXT_LENGTH), records["text"])
             records = records.drop_columns(["reason", "text"])
