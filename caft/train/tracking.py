@@ -6,10 +6,11 @@ import fcntl
 import json
 import logging
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +191,11 @@ def _client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow would try a file that cannot be opened again and again, for a minute and a half.
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
