@@ -65,7 +65,8 @@ def run_rank(rank: int, world_size: int, negatives: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
     tower, inputs = make(world_size)
-    loss = DistributedDataParallel(tower)(share(inputs, rank, world_size), negatives)
+    wrapped = DistributedDataParallel(tower)  # its hooks are gone with it, so it must outlive the backward pass
+    loss = wrapped(share(inputs, rank, world_size), negatives)
     loss.backward()
     mean = loss.detach().clone()
     dist.all_reduce(mean)
@@ -84,7 +85,7 @@ def test_all_pairs_over_ranks_equal_one_process_on_the_whole_batch(world_size: i
         found = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(found["loss"], expected.detach(), atol=1e-10, rtol=1e-10)
         for name, parameter in tower.named_parameters():
-            torch.testing.assert_close(found["gradients"][name], parameter.grad, atol=1e-10, rtol=1e-8, msg=name)
+            torch.testing.assert_close(found["gradients"][name], parameter.grad, atol=1e-10, rtol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_sampled_negatives_over_ranks_equal_a_loop_over_pairs(tmp_path: Path) -> None:
