@@ -349,3 +349,4 @@ class BenchmarkParams(Section):
     name: str | None = None
     split: str | None = None
     split_by: str | None = None
+    note: str | None = None
