@@ -105,6 +105,10 @@ def _any_members(path: Path) -> list[Member]:
                 found[info.name] = Member(info.name, info.offset_data, info.size)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{path}: is no whole tar ({error})") from error
+    # tarfile takes a header that is cut short for the end.
+    end = max((member.offset + member.size + -member.size % BLOCK for member in found.values()), default=0)
+    if path.stat().st_size < end + 2 * BLOCK:
+        raise DataError(f"{path}: is no whole tar (its end is missing)")
     return list(found.values())
 
 

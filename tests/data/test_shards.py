@@ -1,0 +1,30 @@
+import pytest
+
+from caft.data.shards import cause_of
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("HTTP Error 404: Not Found", "http_404"),
+        ("HTTP Error 429: Too Many Requests", "http_429"),
+        ("timed out", "timeout"),
+        ("<urlopen error timed out>", "timeout"),
+        ("<urlopen error _ssl.c:989: The handshake operation timed out>", "timeout"),
+        ("<urlopen error [Errno -2] Name or service not known>", "unreachable"),
+        ("<urlopen error [Errno 111] Connection refused>", "unreachable"),
+        ("[Errno 104] Connection reset by peer", "unreachable"),
+        ("Remote end closed connection without response", "unreachable"),
+        ("Use of image disallowed by X-Robots-Tag directive", "opt_out"),
+        ("IncompleteRead(100 bytes read, 50 more expected)", "cut_short"),
+        ("got 300 and 27 odd things", "other:got # and # odd things"),
+        (None, "other:no message"),
+    ],
+)
+def test_messages_of_failed_downloads_have_their_cause(message: str | None, cause: str) -> None:
+    assert cause_of("failed_to_download", message) == cause
+
+
+def test_whatever_the_decoder_says_is_a_decoding_loss() -> None:
+    assert cause_of("failed_to_resize", "Image decoding error") == "decode"
+    assert cause_of("failed_to_resize", "OpenCV(4.11.0) error: (-215) size timed out") == "decode"
