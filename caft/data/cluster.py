@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 # Tasks hand each other paths and counts, never data; Ray's default is a third of the memory.
 OBJECT_STORE_BYTES = 80 * 2**20
+CONNECT_SECONDS = 10
 
 
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
@@ -102,6 +104,13 @@ def _running() -> Iterator[None]:
         yield
 
 
+def _check_answers(address: str) -> None:
+    """Raises OSError if nothing listens at an address of the form [ray://]host:port; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+
+
 @contextmanager
 def ray_started() -> Iterator[None]:
     """Connects to the cluster at ``RAY_ADDRESS`` if that is set, else starts Ray on this machine, for the block.
@@ -116,8 +125,9 @@ def ray_started() -> Iterator[None]:
     if address := os.environ.get("RAY_ADDRESS"):
         logger.info("connecting to Ray at %s", address)
         try:
+            _check_answers(address)
             ray.init(address=address, **quiet)
-        except ConnectionError as error:
+        except OSError as error:
             raise LaunchError(
                 f"RAY_ADDRESS = {address}: no Ray cluster answers ({error}); start one there, "
                 "or unset the variable to use this machine"

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,9 @@ from caft.errors import DataError
 
 
 def write_captions(path: Path, captions: list[dict[str, str | None]]) -> None:
-    columns = {name: [0] * len(captions) for name in CAPTIONS.names if name not in (*FIELDS, "key", "sha256")}
+    columns: dict[str, list[Any]] = {
+        name: [0] * len(captions) for name in CAPTIONS.names if name not in (*FIELDS, "key", "sha256")
+    }
     columns |= {name: [""] * len(captions) for name in ("key", "sha256")}
     columns |= {name: [row.get(name) for row in captions] for name in FIELDS}
     path.parent.mkdir(exist_ok=True)

@@ -1,0 +1,125 @@
+"""A web server that misbehaves in known ways, and the table of its addresses."""
+
+import io
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from caft.data.manifest import Manifest
+from caft.data.schema import FIELDS, URLS
+from caft.params import FetchParams
+
+SETTINGS = FetchParams(
+    processes=1, threads=8, timeout=2, retries=0, images_per_shard=12, image_size=32, quality=95, minimum_yield=0.5
+)
+GOOD = 34
+# How many addresses of each kind of fault, and how the loss must be called.
+FAULTS = {
+    "missing": (3, "http_404"),
+    "error": (2, "http_500"),
+    "stall": (1, "timeout"),
+    "short": (2, "cut_short"),
+    "half": (1, "decode"),
+    "html": (2, "decode"),
+    "opt_out": (3, "opt_out"),
+}
+
+
+def colour(number: int, version: int = 0) -> tuple[int, int, int]:
+    """A colour that tells pictures apart after JPEG."""
+    return (number % 6) * 50, (number // 6) * 40, 40 * version
+
+
+def picture(number: int, version: int = 0) -> bytes:
+    """A picture of 100 x 50 pixels, or of 20 x 30 for every fifth number."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 30) if number % 5 == 0 else (100, 50), colour(number, version)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass
+class Web:
+    """What the server does and has done; tests change it between requests.
+
+    Attributes:
+        address: Beginning of every address.
+        version: Of the pictures; another one has other colours.
+        delay: Seconds before each answer.
+        hang: While set, the first answer to each ``/good/`` address never ends: a byte now and then.
+        requests: How often each path was asked for.
+    """
+
+    address: str = ""
+    version: int = 0
+    delay: float = 0.0
+    hang: bool = False
+    requests: Counter[str] = field(default_factory=Counter)
+    lock: Any = field(default_factory=Lock)
+
+    def reset(self) -> None:
+        self.version, self.delay, self.hang = 0, 0.0, False
+        self.requests.clear()
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        with self.lock:
+            self.requests[handler.path] += 1
+            hanging = self.hang and self.requests[handler.path] == 1
+        time.sleep(self.delay)
+        kind, number = handler.path.strip("/").split("/")
+        if kind in ("missing", "error"):
+            handler.send_error(404 if kind == "missing" else 500)
+            return
+        content = b"<html>gone</html>" if kind == "html" else picture(int(number), self.version)
+        length = len(content)
+        if kind == "short":
+            length += 50
+        elif kind == "half":
+            content = content[:20] + bytes(length - 20)  # of the right length, so only the decoder can tell
+        elif hanging:
+            length *= 1000
+        handler.send_response(200)
+        if kind == "opt_out":
+            handler.send_header("X-Robots-Tag", "noai, noimageai")
+        handler.send_header("Content-Length", str(length))
+        handler.end_headers()
+        if kind == "stall":
+            time.sleep(2 * SETTINGS.timeout)
+        handler.wfile.write(content)
+        while hanging and self.hang:
+            time.sleep(SETTINGS.timeout / 4)  # so no single read of the client times out
+            handler.wfile.write(b"x")
+
+
+def url_table(web: Web, order: list[int] | None = None) -> pa.Table:
+    """The source stage's table of all addresses; `order` permutes which row has which address."""
+    paths = [f"/good/{number}" for number in range(GOOD)]
+    paths += [f"/{kind}/{number}" for kind, (count, _) in FAULTS.items() for number in range(count)]
+    random.Random(3).shuffle(paths)
+    if order is not None:
+        paths = [paths[place] for place in order]
+    columns: dict[str, list[Any]] = {
+        "row_id": [10 * row for row in range(len(paths))],  # not the position, so that the two cannot be confused
+        "url": [web.address + path for path in paths],
+    }
+    for name in FIELDS:
+        columns[name] = [f"{name} of {path}, naïve “quoted”\nwords" for path in paths]
+    columns["short_sv"][4] = None
+    return pa.table(columns, schema=URLS)
+
+
+@dataclass
+class Fetched:
+    """A fetch that nothing has disturbed."""
+
+    urls: Path
+    folder: Path
+    manifest: Manifest
+    requests: Counter[str]
