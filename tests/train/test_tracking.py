@@ -88,7 +88,9 @@ def test_a_resumed_run_is_the_same_run_and_has_no_step_twice(params):
     assert second.run_id == first.run_id
     assert stored(params, second).info.status == "RUNNING"
     # The whole file of curves again, as after a kill, and a key that starts late.
-    second.log_metrics([(10, {"loss": 5.0}), (20, {"loss": 4.0, "late": 1.0}), (30, {"loss": 3.5}), (40, {"loss": 3.0})])
+    second.log_metrics(
+        [(10, {"loss": 5.0}), (20, {"loss": 4.0, "late": 1.0}), (30, {"loss": 3.5}), (40, {"loss": 3.0})]
+    )
     second.finish()
     assert history(params, second, "loss") == [(10, 5), (20, 4), (30, 3.5), (40, 3)]
     assert history(params, second, "part_loss") == [(10, 3)]
@@ -118,7 +120,10 @@ def test_many_points_and_parameters_go_in_batches(params):
 
 def test_scores_are_flattened_and_stored_again_only_when_they_change(params):
     run = opened(params, "scores")
-    scores = {"random": {"pairs": 4, "whole": {"t2i_r1": 41.5}, "blend_0.3": {"t2i_r1": 50}}, "gone": {"not_run": "why"}}
+    scores = {
+        "random": {"pairs": 4, "whole": {"t2i_r1": 41.5}, "blend_0.3": {"t2i_r1": 50}},
+        "gone": {"not_run": "why"},
+    }
     run.log_scores("retrieval", scores)
     run.log_scores("retrieval", scores)
     assert stored(params, run).data.metrics == {
