@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import tempfile
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from caft.data.locking import locked
 from caft.data.schema import CSV_COLUMNS, REJECTS, URLS
 from caft.errors import DataError
 from caft.progress import track
@@ -58,16 +60,15 @@ def convert_csv(csv_path: Path, corpus: str, folder: Path, work: Path) -> None:
             f"{csv_path}: the captions of corpus {corpus} are not there. Fetch {csv_path.name} from the hub data set "
             f"{HUB_DATASET} and put it at that place, or set corpus.{corpus}.csv in params.yaml to where it is"
         )
-    work.mkdir(parents=True, exist_ok=True)
     lines = _Lines(csv_path)
     with (
-        tempfile.TemporaryDirectory(prefix=f"{corpus}-", dir=work) as scratch,
+        _scratch(work / corpus, corpus) as scratch,
         replacing(folder / f"{corpus}.parquet") as table,
         replacing(folder / f"{corpus}.rejects.parquet") as rejects,
     ):
-        everything = Path(scratch) / "records.parquet"
+        everything = scratch / "records.parquet"
         rows_in = _write_records(lines, corpus, everything)
-        repeated = _repeated(everything, Path(scratch))
+        repeated = _repeated(everything, scratch)
         rows_out, dropped = _separate(everything, repeated, table, rejects)
         if rows_in != rows_out + sum(dropped.values()):
             raise DataError(
@@ -85,6 +86,22 @@ def convert_csv(csv_path: Path, corpus: str, folder: Path, work: Path) -> None:
             "source": {"file": csv_path.name, "bytes": lines.bytes, "sha256": lines.digest.hexdigest()},
         },
     )
+
+
+@contextmanager
+def _scratch(home: Path, corpus: str) -> Iterator[Path]:
+    """Gives an empty folder for temporary files, and removes it and what a killed run left in it.
+
+    Its name is fixed, so that a kill never costs more than one table's space; hence the lock.
+    """
+    folder = home / "scratch"
+    with locked(home, f"converting the table of {corpus}"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
 
 
 class _Lines:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from caft.data.scenes.benchmarks import write_benchmarks
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
+from caft.data.scenes.referring import write_referring
 from caft.errors import ParamsError
 from caft.params import Faults, ScenesCorpus
 
@@ -125,6 +126,17 @@ def test_masks_and_boxes_are_those_of_the_label_map(folder: Path, examples: list
 
 def refs(folder: Path, style: str) -> list[dict[str, Any]]:
     return pickle.loads((folder / f"refer/{style}/refs(scenes).p").read_bytes())
+
+
+def test_the_first_128_scenes_are_referred_to(tmp_path: Path) -> None:
+    examples = random_examples(corpus(evaluation_images=132, image_size=32))
+    write_referring(tmp_path / "refer", examples)
+    expected = [number for number, example in enumerate(examples[:128], start=1) for _ in example.scene.objects]
+    assert expected[-1] == 128
+    for style in ("phrase", "phrase_place", "sentence"):
+        assert [ref["image_id"] for ref in refs(tmp_path, style)] == expected
+    names = {path.name for path in (tmp_path / "refer/images/train2014").iterdir()}
+    assert names == {f"COCO_train2014_{number:012d}.jpg" for number in range(1, 129)}
 
 
 @pytest.mark.parametrize("style", ["phrase", "phrase_place", "sentence"])

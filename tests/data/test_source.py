@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +49,10 @@ def convert(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "urls"
 
     return run
+
+
+def left_over(work: Path) -> list[Path]:
+    return [path for path in work.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
 def test_every_flaw_is_counted_and_the_rest_is_kept(convert: Callable[..., Path]) -> None:
@@ -103,7 +110,25 @@ def test_twice_the_same_source_gives_equal_bytes_and_leaves_nothing_else(
     second = {path.name: path.read_bytes() for path in convert(FLAWED).iterdir()}
     assert first == second
     assert set(first) == {"cc3m.parquet", "cc3m.rejects.parquet", "cc3m.json"}
-    assert list((tmp_path / "work").iterdir()) == []
+    assert left_over(tmp_path / "work") == []
+
+
+def test_what_a_killed_run_left_in_the_work_folder_is_removed(convert: Callable[..., Path], tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from caft.data import source\n"
+        "source._repeated = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "source.convert_csv(*map(Path, sys.argv[1:2]), 'cc3m', *map(Path, sys.argv[2:]))\n"
+    )
+    (tmp_path / "list.csv").write_bytes(FLAWED)
+    paths = [str(tmp_path / name) for name in ("list.csv", "urls", "work")]
+    killed = subprocess.run([sys.executable, "-c", program, *paths], cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in left_over(tmp_path / "work")] == ["records.parquet"]
+    assert not (tmp_path / "urls/cc3m.parquet").exists()
+    assert pq.read_table(convert(FLAWED) / "cc3m.parquet").num_rows == 4
+    assert left_over(tmp_path / "work") == []
 
 
 def test_byte_order_mark_and_windows_line_ends_are_taken(convert: Callable[..., Path]) -> None:
@@ -171,7 +196,7 @@ def test_an_unusable_file_is_one_clear_error_and_leaves_no_output(
     with pytest.raises(DataError, match=words):
         convert(content)
     assert list((tmp_path / "urls").glob("*")) == []
-    assert list((tmp_path / "work").glob("*")) == []
+    assert left_over(tmp_path / "work") == []
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

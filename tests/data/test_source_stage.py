@@ -11,7 +11,7 @@ import pytest
 
 from caft.data.schema import FIELDS
 from caft.errors import DataError
-from caft.params import Params, load_params
+from caft.params import Params, RecaptionCorpus, load_params
 from pipelines.source import main
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,12 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 def run(params: Params, corpus: str) -> None:
     main(params, argparse.Namespace(corpus=corpus))
+
+
+def csv_of(params: Params, corpus: str) -> Path:
+    published = params.corpus[corpus]
+    assert isinstance(published, RecaptionCorpus)
+    return Path(published.csv)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -68,7 +74,7 @@ def test_a_second_run_gives_equal_bytes_and_replaces_what_is_there(params: Param
 
 
 def test_a_published_corpus_brings_no_evaluation_sets(params: Params) -> None:
-    path = Path(params.corpus["cc3m"].csv)
+    path = csv_of(params, "cc3m")
     path.parent.mkdir(parents=True)
     run(params, "scenes")
     path.write_bytes(Path("storage/work/source/scenes.csv").read_bytes())
@@ -83,7 +89,7 @@ def test_the_csv_is_found_in_the_main_checkout_from_an_experiments_copy(
     params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(params, "scenes")
-    path = tmp_path / params.corpus["cc3m"].csv
+    path = tmp_path / csv_of(params, "cc3m")
     path.parent.mkdir(parents=True)
     path.write_bytes((tmp_path / "storage/work/source/scenes.csv").read_bytes())
     (tmp_path / "copy").mkdir()

@@ -40,7 +40,7 @@ LIGHTER = 0.75  # how far towards white; less would paint red objects with strip
 DARKER = 0.65  # how far towards black
 
 RADIUS = {"small": 0.105, "large": 0.16}  # shares of the image's side
-CENTRES = (0.18, 0.5, 0.82)  # of the cells, so that large objects stay inside the image
+CENTRES = (0.18, 0.5, 0.82)  # of the cells; of a large star or square by the edge a tip may be cut
 JITTER = 0.03  # of a centre, share of the side
 ROTATION = 0.25  # radians, to either side
 NOISE = 3.0  # standard deviation of the pixel noise, of 255
