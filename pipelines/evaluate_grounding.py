@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import caft
 from caft.data.benchmarks import Missing, load_referring
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.referring import score_referring
 from caft.params import Params
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = caft.load("models/caft.safetensors")
+    model = load_model()
     scores: dict[str, Any] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "referring":

@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import caft
 from caft.data.benchmarks import REGION_FILES, Missing, load_regions
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.regions import score_regions
 from caft.params import Params
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = caft.load("models/caft.safetensors")
+    model = load_model()
     of_set: dict[str, dict[str, Any]] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "regions":

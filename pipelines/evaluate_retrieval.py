@@ -6,13 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import caft
 from caft import storage
 from caft.data.benchmarks import Missing, RetrievalSet, load_retrieval
-from caft.eval.features import encode_captions, encode_images
+from caft.eval.features import encode_captions, encode_images, load_model
 from caft.eval.metrics import publish
 from caft.eval.retrieval import recall_at_k, tied_rows
-from caft.eval.similarity import blend, part_scores
+from caft.eval.similarity import blend, part_scores, whole_scores
 from caft.model import CAFT
 from caft.params import EvaluationParams, Params
 from pipelines.stage import run
@@ -23,7 +22,7 @@ WEIGHTS = [number / 10 for number in range(11)]
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = caft.load("models/caft.safetensors")
+    model = load_model()
     scores: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     for name, benchmark in params.benchmarks.items():
@@ -54,7 +53,7 @@ def score(
     """Scores one set: its entry of the metrics file, and its rows of the blend curve."""
     image_whole, image_part = encode_images(model, benchmark.images, settings.batch)
     captions = encode_captions(model, benchmark.captions, settings.batch)
-    whole = model.whole_logits(image_whole, captions.whole)
+    whole = whole_scores(model, image_whole, captions.whole)
     part = part_scores(model, image_part, captions.parts)
     matrices = {"whole": whole, "part": part}
     for weight in settings.blend:

@@ -7,10 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import caft
 from caft import storage
 from caft.data.benchmarks import Missing, load_referring, load_retrieval
 from caft.eval.examples import looks, nested, retrieved, segmented
+from caft.eval.features import load_model
 from caft.eval.metrics import run_of
 from caft.eval.report import Report, render
 from caft.params import Params
@@ -23,7 +23,7 @@ PAGE = Path("reports/index.html")
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = caft.load("models/caft.safetensors")
+    model = load_model()
     settings = params.evaluation
     shown: dict[str, Any] = {}
     for name, benchmark in params.benchmarks.items():  # the first set of each kind whose files are there

@@ -34,7 +34,8 @@ POLL_SECONDS = 0.5
 # Runs in a row that bring not one new shard.
 FRUITLESS_RUNS = 3
 LOG_LINES = 15
-QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}
+# No look for updates; what img2dataset says is in its log at once; one thread a worker for decoding.
+ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONUNBUFFERED": "1", "OPENCV_NUM_THREADS": "1"}
 
 
 def crawl(
@@ -139,7 +140,7 @@ def _start(folder: Path, urls: Path, shards: int, settings: FetchParams) -> subp
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=os.environ | QUIET,
+            env=os.environ | ENVIRONMENT,
             start_new_session=True,
         )
 

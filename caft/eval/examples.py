@@ -15,7 +15,7 @@ from caft.data.benchmarks import ReferringSet, RetrievalSet
 from caft.data.transforms import open_image
 from caft.eval.features import encode_captions, encode_images, encode_pictures, encode_texts
 from caft.eval.referring import attention_maps, iou, otsu_mask
-from caft.eval.similarity import blend, part_scores
+from caft.eval.similarity import blend, part_scores, whole_scores
 from caft.model import CAFT
 from caft.params import EvaluationParams
 from caft.text.sentences import split
@@ -91,7 +91,7 @@ def retrieved(
     texts = encode_captions(model, captions, settings.batch)
     scores = blend(
         model,
-        model.whole_logits(whole, texts.whole),
+        whole_scores(model, whole, texts.whole),
         part_scores(model, part, texts.parts),
         settings.blend[0],
         settings.blend_space,

@@ -11,6 +11,7 @@ from torch import Tensor
 from caft.data.transforms import center_crop, open_image, squash
 from caft.errors import DataError
 from caft.model import CAFT, ImageFeatures
+from caft.pretrained import load
 from caft.progress import track
 from caft.text.captions import caption_chunks
 from caft.text.tokenizer import encode, pad, tokenize
@@ -33,6 +34,15 @@ class CaptionFeatures:
     parts: Tensor
     cut_chunks: int
     cut_tokens: int
+
+
+def load_model(path: Path | str = "models/caft.safetensors") -> CAFT:
+    """Loads a model for evaluation, onto the GPU if there is one.
+
+    Raises:
+        CheckpointError: Its files are missing or damaged.
+    """
+    return load(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def encode_images(model: CAFT, paths: Sequence[Path], batch: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,13 @@ _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
 
 
 @torch.no_grad()
+def whole_scores(model: CAFT, images: Tensor, texts: Tensor) -> Tensor:
+    """Whole-level logits, on the CPU: features of unit norm (B, D) and (Q, D) to (B, Q)."""
+    device = model.part_bias.device
+    return model.whole_logits(images.to(device), texts.to(device)).float().cpu()
+
+
+@torch.no_grad()
 def part_scores(model: CAFT, part: Tensor, texts: Tensor) -> Tensor:
     """Mean over a caption's chunks of the part-level logit, a tile at a time.
 
@@ -21,7 +28,7 @@ def part_scores(model: CAFT, part: Tensor, texts: Tensor) -> Tensor:
         texts: Chunk features of the captions, (Q, C, D).
 
     Returns:
-        Scores (B, Q), with the learnt scale and bias.
+        Scores (B, Q), with the learnt scale and bias, on the CPU.
     """
     queries, chunks, _ = texts.shape
     device = model.part_bias.device

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -57,8 +58,10 @@ def fetched(web_server: Web, tmp_path_factory: pytest.TempPathFactory) -> Fetche
     web_server.reset()
     folder = tmp_path_factory.mktemp("fetched")
     pq.write_table(url_table(web_server), folder / "urls.parquet")
+    begun = time.monotonic()
     manifest = fetch_images("web", folder / "urls.parquet", folder / "images", SETTINGS, nullcontext())
-    return Fetched(folder / "urls.parquet", folder / "images", manifest, Counter(web_server.requests))
+    seconds = time.monotonic() - begun
+    return Fetched(folder / "urls.parquet", folder / "images", manifest, Counter(web_server.requests), seconds)
 
 
 @pytest.fixture(scope="session")

@@ -1,43 +1,47 @@
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from caft.data.catalog import caption_statistics
-from caft.data.schema import CAPTIONS, FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.schema import CAPTIONS, FIELDS, SENTENCES
 from caft.errors import DataError
 
-
-def write_captions(path: Path, captions: list[dict[str, str | None]]) -> None:
-    columns: dict[str, list[Any]] = {
-        name: [0] * len(captions) for name in CAPTIONS.names if name not in (*FIELDS, "key", "sha256")
-    }
-    columns |= {name: [""] * len(captions) for name in ("key", "sha256")}
-    columns |= {name: [row.get(name) for row in captions] for name in FIELDS}
-    path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns, schema=CAPTIONS), path)
+# Texts, sentences as (start, end), and token ids of two images' raw captions and long captions; all else is empty.
+RAW = [("Ein Bär.", [(0, 8)], [[1, 2, 3]]), ("", [], [])]
+LONG = [("A b. C.", [(0, 4), (5, 7)], [[1, 2, 3], [4, 5]]), ("D e f.", [(0, 6)], [[7, 8, 9, 9]])]
 
 
-def test_statistics_count_what_is_there_over_all_shards(tmp_path: Path) -> None:
-    shards: list[list[dict[str, str | None]]] = [
-        [{"raw": "a cat", "long_ib": "A cat sits. It is red."}, {"raw": "", "long_ib": "Dogs run."}],
-        [{"raw": "caf\u00e9", "long_ib": None}],
-    ]
-    for number, captions in enumerate(shards):
-        name = f"{number:05d}.parquet"
-        write_captions(tmp_path / "captions" / name, captions)
-        write_shard(tmp_path / "captions" / name, tmp_path / "sentences" / name)
-    found = caption_statistics(tmp_path / "captions", tmp_path / "sentences", "spacy")
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for place, (raw, long) in enumerate(zip(RAW, LONG, strict=True)):  # one image a shard
+        texts = {field: [None] for field in FIELDS} | {"raw": [raw[0]], "long_ib": [long[0]]}
+        spans = [raw[1] if field == "raw" else long[1] if field == "long_ib" else [] for field in FIELDS]
+        ids = [raw[2] if field == "raw" else long[2] if field == "long_ib" else [] for field in FIELDS]
+        image = {"key": ["1"], "sha256": [""]} | {n: [place] for n in ("row_id", "offset", "size", "width", "height")}
+        as_structs = [[{"start": start, "end": end} for start, end in found] for found in spans]
+        sentences = {"row_id": [place]}
+        sentences |= {
+            "spacy_spans": [as_structs],
+            "spacy_ids": [ids],
+            "dreamlip_spans": [[[]] * 7],
+            "dreamlip_ids": [[[]] * 7],
+        }
+        for name, columns, schema in (("captions", image | texts, CAPTIONS), ("sentences", sentences, SENTENCES)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            pq.write_table(pa.table(columns, schema=schema), tmp_path / name / f"{place:05d}.parquet")
+    return tmp_path / "captions", tmp_path / "sentences"
+
+
+def test_statistics_are_those_counted_by_hand(folders: tuple[Path, Path]) -> None:
+    found = caption_statistics(*folders, "spacy")
     assert list(found) == list(FIELDS)
-    # Characters are code points; CLIP has a token for each of these words and for each full stop.
-    assert found["raw"] == {"captions": 2, "characters": (5 + 4) / 2, "sentences": 1.0, "tokens": (2 + 1) / 2}
-    assert found["long_ib"] == {"captions": 2, "characters": (22 + 9) / 2, "sentences": 1.5, "tokens": (8 + 3) / 2}
+    assert found["raw"] == {"captions": 1, "characters": 8, "sentences": 1, "tokens": 3}
+    assert found["long_ib"] == {"captions": 2, "characters": 6.5, "sentences": 1.5, "tokens": 4.5}
     assert found["short_sv"] == {"captions": 0, "characters": None, "sentences": None, "tokens": None}
 
 
-def test_statistics_of_a_missing_folder_say_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="captions: holds no table; run the stage that writes it"):
-        caption_statistics(tmp_path / "captions", tmp_path / "sentences", "spacy")
+def test_missing_tables_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="elsewhere: holds no table"):
+        caption_statistics(folders[0], tmp_path / "elsewhere", "spacy")

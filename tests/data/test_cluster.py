@@ -1,78 +1,89 @@
 import os
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from caft.data.cluster import ray_tasks
-from caft.errors import DataError, LaunchError
-
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray")]
+from caft.data.cluster import ray_started, ray_tasks
+from caft.errors import LaunchError, SchemaError
 
 
-def square_late(number: int) -> int:
-    time.sleep(0.3 if number == 1 else 0)  # so that the first ends last
-    return number * number
+@pytest.fixture(autouse=True)
+def by_value() -> Iterator[None]:
+    """Ray's workers cannot import test modules."""
+    from ray import cloudpickle
+
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
 
 
-def fail_at_three(number: int) -> int:
-    if number == 3:
-        raise DataError("shard is damaged")
-    return number
+def square_late(number: int) -> tuple[int, int]:
+    import time
+
+    time.sleep(0.05 * (3 - number))  # the last to be submitted ends first
+    return number * number, os.getpid()
 
 
-def divide(number: int) -> float:
-    return 1 / number
+def fail(path: Path) -> None:
+    if path.name == "schema":
+        raise SchemaError("column url is missing")
+    if path.name == "bug":
+        raise ZeroDivisionError("a bug")
+
+
+def where(_: int) -> str:
+    import caft
+
+    return str(Path(caft.__file__).parent)
 
 
 def die_once(marker: Path) -> str:
     if not marker.exists():
         marker.touch()
         os._exit(1)
-    return marker.name
+    return "lived"
 
 
-def die(_: str) -> None:
-    os._exit(1)
+@pytest.mark.usefixtures("ray")
+def test_results_are_in_the_order_of_the_items_and_made_elsewhere() -> None:
+    results = ray_tasks(square_late, [0, 1, 2, 3], "squares")
+    assert [square for square, _ in results] == [0, 1, 4, 9]
+    assert os.getpid() not in {process for _, process in results}
 
 
-def test_results_have_the_order_of_the_items() -> None:
-    assert ray_tasks(square_late, [1, 2, 3, 4], "squares") == [1, 4, 9, 16]
+@pytest.mark.usefixtures("ray")
+def test_workers_run_the_code_of_this_checkout() -> None:
+    import caft
+
+    assert ray_tasks(where, [0], "places") == [str(Path(caft.__file__).parent)]
 
 
-def test_nothing_to_do_is_nothing_done() -> None:
-    assert ray_tasks(square_late, [], "squares") == []
+@pytest.mark.usefixtures("ray")
+def test_errors_name_the_task_and_keep_their_class() -> None:
+    with pytest.raises(SchemaError, match=r"^scenes shards, .*/schema: column url is missing$"):
+        ray_tasks(fail, [Path("/a/fine"), Path("/a/schema")], "scenes shards")
+    with pytest.raises(RuntimeError, match="scenes shards, /a/bug: the task failed"):
+        ray_tasks(fail, [Path("/a/bug")], "scenes shards")
 
 
-def test_error_of_ours_keeps_its_class_and_names_the_item() -> None:
-    with pytest.raises(DataError, match="^numbers, 3: shard is damaged$"):
-        ray_tasks(fail_at_three, [1, 2, 3, 4], "numbers")
+@pytest.mark.usefixtures("ray")
+def test_task_whose_worker_dies_is_run_again(tmp_path: Path) -> None:
+    assert ray_tasks(die_once, [tmp_path / "marker"], "lives") == ["lived"]
 
 
-def test_other_error_names_the_item_and_keeps_its_cause() -> None:
-    with pytest.raises(RuntimeError, match="^quotients, 0: the task failed$") as caught:
-        ray_tasks(divide, [1, 0], "quotients")
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+def test_nothing_to_do_starts_nothing() -> None:
+    assert ray_tasks(fail, [], "nothing") == []
 
 
-def test_task_whose_worker_died_is_run_again(tmp_path: Path) -> None:
-    assert ray_tasks(die_once, [tmp_path / "marker"], "markers") == ["marker"]
+def test_wrong_cluster_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray as ray_package
 
-
-def test_task_whose_worker_always_dies_is_an_error_with_advice() -> None:
-    with pytest.raises(
-        LaunchError, match="deaths, mortal: its Ray worker ended before the task did.*run the stage again"
-    ):
-        ray_tasks(die, ["mortal"], "deaths")
-
-
-def test_cluster_that_does_not_answer_is_named() -> None:
-    # In a process of its own: this one has a Ray already.
-    program = "from caft.data.cluster import ray_tasks; ray_tasks(abs, [1], 'numbers')"
-    environment = os.environ | {"RAY_ADDRESS": "127.0.0.1:1"}
-    ended = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert ended.returncode and "LaunchError: RAY_ADDRESS = 127.0.0.1:1: no Ray cluster answers" in ended.stderr
+    if ray_package.is_initialized():
+        pytest.skip("this process is connected to another cluster already")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(LaunchError, match="RAY_ADDRESS = 127.0.0.1:1: no Ray cluster answers"):
+        with ray_started():
+            pass

@@ -117,9 +117,10 @@ def url_table(web: Web, order: list[int] | None = None) -> pa.Table:
 
 @dataclass
 class Fetched:
-    """A fetch that nothing has disturbed."""
+    """A fetch that nothing has disturbed; `seconds` is what it took on this machine, mostly img2dataset's start."""
 
     urls: Path
     folder: Path
     manifest: Manifest
     requests: Counter[str]
+    seconds: float

@@ -1,0 +1,212 @@
+"""The evaluation stages and the report as processes, on small rendered sets, with a model at random weights."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from caft.data.scenes.benchmarks import write_benchmarks
+from caft.params import load_params
+from caft.pretrained import save_model
+
+PROJECT = Path(__file__).parents[2]
+RECALLS = {f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10)}
+OVERLAY = {
+    "corpus": {"scenes": {"evaluation_images": 16, "regions": 8}},
+    "benchmarks": {
+        "random": {"pairs": 16},
+        "look_alike": {"pairs": 16},
+        "urban1k": {"kind": "retrieval", "layout": "urban1k", "path": "data/benchmarks/Urban1k", "pairs": 1000},
+        "refcoco": {"kind": "referring", "layout": "refer", "path": "data/refer", "name": "refcoco", "split": "val"},
+        "fg_ovd": {"kind": "regions", "layout": "fg_ovd", "path": "data/benchmarks/fg_ovd"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, model):
+    """A working folder as the stages before leave it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    (folder / "small.yaml").write_text(yaml.safe_dump(OVERLAY))
+    params = load_params(folder / "params.yaml", [folder / "small.yaml"])
+    write_benchmarks(folder / "data/benchmarks/scenes", params.corpus["scenes"])
+    card = {**model.card, "splitter": "spacy", "model": model.config.model_dump(mode="json"), "recipe": {}, "seed": 0}
+    save_model(model, folder / "models/caft.safetensors", card)
+    for name, content in {
+        "data": {"scenes": {"rows_in": 9, "rows_out": 7, "dropped": {"http_404": 2}, "fingerprint": "f" * 64}},
+        "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
+        "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
+    }.items():
+        (folder / "metrics").mkdir(exist_ok=True)
+        (folder / f"metrics/{name}.json").write_text(json.dumps(content))
+    (folder / "plots").mkdir()
+    (folder / "plots/train.csv").write_text(
+        "step,loss,part_loss,whole_loss,validation_t2i_r1\n10,9,5,4,\n20,7,4,3,\n20,,,,12.5\n"
+    )
+    return folder
+
+
+def stage(checkout, name):
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CAFT_STORAGE": str(checkout), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", f"pipelines.{name}", "--overlay", "small.yaml"]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def evaluated(checkout):
+    """Output of each stage, in the order of the graph."""
+    names = ("evaluate_retrieval", "evaluate_grounding", "evaluate_regions", "report")
+    return {name: stage(checkout, name) for name in names}
+
+
+def metrics(checkout, name):
+    text = (checkout / f"metrics/{name}.json").read_text()
+    assert text.endswith("}\n")
+    return json.loads(text)
+
+
+def check_form(value):
+    """Keys in order, numbers at two decimals, percent in range."""
+    if isinstance(value, dict):
+        assert list(value) == sorted(value)
+        for inner in value.values():
+            check_form(inner)
+    elif isinstance(value, float):
+        assert value == round(value, 2) and 0 <= value <= 100
+
+
+def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
+    scores = metrics(checkout, "retrieval")
+    check_form(scores)
+    assert set(scores) == {"random", "look_alike", "urban1k"}
+    for name in ("random", "look_alike"):
+        assert set(scores[name]) == {"pairs", "tied_rows", "whole", "part", "blend_0.3", "blend_0.7"}
+        assert scores[name]["pairs"] == 16
+        for mode in ("whole", "part", "blend_0.3", "blend_0.7"):
+            assert set(scores[name][mode]) == RECALLS
+    assert set(scores["urban1k"]) == {"not_run"}
+    assert "urban1k is not run: data/benchmarks/Urban1k/image not found" in evaluated["evaluate_retrieval"].stderr
+
+
+def test_the_blend_curve_ends_in_the_scores_themselves(checkout, evaluated):
+    scores = metrics(checkout, "retrieval")
+    rows = list(csv.DictReader((checkout / "plots/blend.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["set", "space", "weight", "i2t_r1", "t2i_r1"]
+    assert len(rows) == 2 * 2 * 11
+    weights = [f"{n / 10}" for n in range(11)]
+    for name in ("random", "look_alike"):
+        for space in ("logit", "cosine"):
+            line = [row for row in rows if row["set"] == name and row["space"] == space]
+            assert [row["weight"] for row in line] == weights
+            for row, mode in ((line[0], "whole"), (line[10], "part")):
+                assert float(row["t2i_r1"]) == scores[name][mode]["t2i_r1"]
+                assert float(row["i2t_r1"]) == scores[name][mode]["i2t_r1"]
+        chosen = [row for row in rows if row["set"] == name and row["space"] == "logit"]
+        for weight in (3, 7):
+            assert float(chosen[weight]["t2i_r1"]) == scores[name][f"blend_0.{weight}"]["t2i_r1"]
+
+
+def test_grounding_writes_the_agreed_keys(checkout, evaluated):
+    scores = metrics(checkout, "grounding")
+    check_form(scores)
+    assert set(scores) == {"phrase", "phrase_place", "sentence", "refcoco"}
+    controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
+    for name in ("phrase", "phrase_place", "sentence"):
+        assert set(scores[name]) == {"miou", "overall_iou", "pointing", "expressions"} | controls
+        assert scores[name]["expressions"] > 16
+    assert set(scores["refcoco"]) == {"not_run"}
+
+
+def test_regions_writes_the_first_set_flat_and_others_by_name(checkout, evaluated):
+    scores = metrics(checkout, "regions")
+    check_form(scores)
+    levels = {"hard", "medium", "easy", "trivial"}
+    assert set(scores) == {"rows", "fg_ovd"} | {f"{a}{b}" for a in levels for b in ("", "_optimistic", "_chance")}
+    assert scores["rows"] == 32
+    assert scores["hard_chance"] == pytest.approx(100 / 11, abs=0.01)
+    assert "not found" in scores["fg_ovd"]["not_run"]
+
+
+def test_scores_and_report_are_in_one_run_of_the_tracker(checkout, evaluated):
+    client = MlflowClient(f"sqlite:///{checkout}/mlflow.db")
+    experiment = client.get_experiment_by_name("caft")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1
+    run = runs[0]
+    assert run.data.tags["caft.fingerprint"] == "0123456789abcdef"
+    assert run.info.status == "FINISHED"
+    for file, keys in (
+        ("retrieval", ("random", "blend_0.3", "t2i_r1")),
+        ("grounding", ("phrase", "miou")),
+        ("regions", ("easy",)),
+    ):
+        value = metrics(checkout, file)
+        for key in keys:
+            value = value[key]
+        assert run.data.metrics["/".join((file, *keys))] == value
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["index.html"]
+
+
+class References(HTMLParser):
+    """Everything that a browser would fetch, and which tags are left open."""
+
+    VOID = {"meta", "link", "img", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.open, self.ids, self.links = [], [], set(), []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.ids.add(values.get("id"))
+        if tag == "a":
+            self.links.append(values["href"])
+        else:
+            self.fetched += [value for key, value in attributes if key in ("src", "href", "srcset", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_file_without_requests(checkout, evaluated):
+    text = (checkout / "reports/index.html").read_text(encoding="utf-8")
+    page = References()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.fetched) > 50
+    assert all(reference.startswith("data:") for reference in page.fetched)
+    assert "url(" not in text and "@import" not in text and "<script" not in text
+    assert page.links and all(link[0] == "#" and link[1:] in page.ids for link in page.links)
+    assert str(checkout) not in text
+
+
+def test_the_report_shows_scores_controls_and_losses(checkout, evaluated):
+    text = (checkout / "reports/index.html").read_text(encoding="utf-8")
+    scores = metrics(checkout, "grounding")["phrase"]
+    for value in (scores["miou"], scores["miou_wrong_expression"], scores["miou_all_foreground"]):
+        assert f"<td>{value:.1f}</td>" in text
+    for words in ("http 404", "chance", "urban1k was not run", "groups of four that differ in one thing", "32 boxes"):
+        assert words in text
+
+
+def test_a_second_run_gives_the_same_bytes(checkout, evaluated):
+    files = ["metrics/retrieval.json", "plots/blend.csv", "reports/index.html"]
+    before = [(checkout / file).read_bytes() for file in files]
+    stage(checkout, "evaluate_retrieval")
+    stage(checkout, "report")
+    assert [(checkout / file).read_bytes() for file in files] == before

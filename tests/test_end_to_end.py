@@ -1,0 +1,269 @@
+"""The whole pipeline by `dvc repro` on a few hundred scenes, in a checkout of its own."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+IMAGES, PAIRS = 320, 64
+FAULTS = {"missing": 6, "server_error": 2, "stalled": 1, "corrupt": 3, "opt_out": 3, "duplicate": 4}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def checkout(folder: Path, port: int) -> Path:
+    """A git checkout of this project's files as they are, with small numbers in params.yaml."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for name in filter(None, listed):
+        # A lock of another run would be brought up to date, not used; without it the graph starts from nothing.
+        if (PROJECT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    for results in ("metrics", "plots"):
+        shutil.rmtree(folder / results, ignore_errors=True)
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
+    settings["train"] |= {"batch": 32, "samples": 9600}
+    settings["superpixels"]["steps"] = 60
+    scenes = settings["corpus"]["scenes"]
+    scenes |= {"images": IMAGES, "evaluation_images": PAIRS, "regions": 24, "port": port, "faults": FAULTS}
+    scenes["fetch"]["images_per_shard"] = 40
+    for name in ("random", "look_alike"):
+        settings["benchmarks"][name]["pairs"] = PAIRS
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run([*git, "init", "--quiet"], cwd=folder, check=True)
+    subprocess.run([*git, "add", "--all"], cwd=folder, check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "A small run"], cwd=folder, check=True)
+    return folder
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment(), capture_output=True, text=True
+    )
+
+
+def environment() -> dict[str, str]:
+    """The stages' commands say `python`: the one that runs this test."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which `dvc repro` has run once."""
+    folder = checkout(tmp_path_factory.mktemp("caft"), free_port())
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return folder
+
+
+RECALLS = {f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)}
+GROUNDING = {
+    "miou",
+    "miou_wrong_expression",
+    "miou_all_foreground",
+    "miou_whole_image",
+    "overall_iou",
+    "pointing",
+    "expressions",
+}
+
+
+def test_metrics_have_the_published_keys(finished: Path) -> None:
+    retrieval = read(finished / "metrics/retrieval.json")
+    assert set(retrieval) == {"random", "look_alike"}
+    for scores in retrieval.values():
+        assert set(scores) == {"pairs", "tied_rows", "whole", "part", "blend_0.3", "blend_0.7"}
+        assert scores["pairs"] == PAIRS
+        for kind in ("whole", "part", "blend_0.3", "blend_0.7"):
+            assert set(scores[kind]) == RECALLS
+    grounding = read(finished / "metrics/grounding.json")
+    assert set(grounding) == {"phrase", "phrase_place", "sentence"}
+    for scores in grounding.values():
+        assert set(scores) == GROUNDING
+    assert set(read(finished / "metrics/regions.json")) >= {"hard", "medium", "easy", "trivial", "rows"}
+    superpixels = read(finished / "metrics/superpixels.json")
+    assert set(superpixels) == {"oracle_miou", "grid_oracle_miou", "boundary_recall", "live"}
+    training = read(finished / "metrics/train.json")
+    assert set(training) == {
+        "steps",
+        "samples",
+        "images_per_s",
+        "data_wait_share",
+        "losses",
+        "scales",
+        "biases",
+        "settings_digest",
+    }
+    assert (training["steps"], training["samples"]) == (300, 9600)
+
+
+def test_every_row_is_trained_on_or_counted_by_its_fault(finished: Path) -> None:
+    assert read(finished / "metrics/data.json")["scenes"] | {"fingerprint": None} == {
+        "rows_in": IMAGES + sum(FAULTS.values()),
+        "rows_out": IMAGES,
+        "dropped": {
+            "duplicate_url": FAULTS["duplicate"],
+            "decode": FAULTS["corrupt"],
+            "http_404": FAULTS["missing"],
+            "http_500": FAULTS["server_error"],
+            "opt_out": FAULTS["opt_out"],
+            "timeout": FAULTS["stalled"],
+        },
+        "fingerprint": None,
+    }
+    assert read(finished / "data/index/index.json")["images"] == IMAGES
+
+
+def test_what_is_found_was_learnt(finished: Path) -> None:
+    chance = 100 / PAIRS
+    random = read(finished / "metrics/retrieval.json")["random"]
+    assert random["part"]["t2i_r1"] > 5 * chance
+    assert random["whole"]["t2i_r1"] > 5 * chance
+    losses = [line.split(",") for line in (finished / "plots/train.csv").read_text().splitlines()]
+    column = losses[0].index("loss")
+    values = [float(row[column]) for row in losses[1:] if row[column]]
+    assert values[-1] < values[0] / 2
+
+
+def test_git_sees_metrics_and_the_lock_and_nothing_else(finished: Path) -> None:
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"], cwd=finished, capture_output=True, text=True
+    ).stdout
+    changed = {line[3:] for line in status.splitlines()}
+    assert changed == {
+        "dvc.lock",
+        *(f"metrics/{name}.json" for name in ("data", "superpixels", "train", "retrieval", "grounding", "regions")),
+        "plots/train.csv",
+        "plots/blend.csv",
+    }
+
+
+def test_dvc_shows_metrics_and_plots_and_the_report_is_there(finished: Path) -> None:
+    shown = dvc(finished, "metrics", "show", "--json")
+    assert shown.returncode == 0, shown.stderr
+    files = json.loads(shown.stdout)[""]["data"]
+    assert set(files) == {str(path.relative_to(finished)) for path in (finished / "metrics").glob("*.json")}
+    plots = dvc(finished, "plots", "show", "--out", str(finished.parent / "plots"))
+    assert plots.returncode == 0, plots.stderr
+    assert (finished / "reports/index.html").stat().st_size > 10_000
+
+
+def test_no_machine_path_is_in_what_dvc_keeps(finished: Path) -> None:
+    for kept in ("data/urls", "data/images", "data/captions", "data/sentences", "data/index", "models", "metrics"):
+        for path in (finished / kept).rglob("*"):
+            if path.is_file():
+                assert str(finished).encode() not in path.read_bytes(), path
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if _is_result(path, finished)}
+    done = dvc(finished, "repro")
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout
+    assert "Data and pipelines are up to date." in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if _is_result(path, finished)}
+
+
+def _is_result(path: Path, folder: Path) -> bool:
+    kept = ("data", "images", "runs", "models", "metrics", "plots", "reports", "dvc.lock")
+    return path.is_file() and path.relative_to(folder).parts[0] in kept
+
+
+def test_an_experiment_copy_uses_the_images_of_the_main_checkout(finished: Path) -> None:
+    """`dvc exp run --temp` starts in a copy without untracked files; nothing may be fetched again there."""
+    manifest = read(finished / "data/images/scenes.json")
+    tars = {path: path.stat().st_mtime_ns for path in (finished / "images/scenes").glob("*.tar")}
+    assert len(tars) == len(manifest["shards"])
+    done = dvc(finished, "exp", "run", "--temp", "--name", "short", "-S", "train.samples=320", "train")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert "Running stage 'train'" in done.stdout
+    assert "Running stage 'fetch@scenes'" not in done.stdout
+    assert tars == {path: path.stat().st_mtime_ns for path in (finished / "images/scenes").glob("*.tar")}
+    assert len(list((finished / "runs").iterdir())) == 2
+    shown = dvc(finished, "exp", "show", "--json")
+    assert '"steps": 10' in json.dumps(json.loads(shown.stdout))
+
+
+def test_a_fetch_killed_half_way_is_completed_by_the_next_run(
+    finished: Path, tmp_path: Path, wait_until: Callable[[Callable[[], bool], float], None]
+) -> None:
+    port = read_port(finished)
+    folder = checkout(tmp_path / "caft", port)
+    images = folder / "images/scenes"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "fetch@scenes"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: any(images.glob("*_stats.json")), 240)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    done_before = len(list(images.glob("*_stats.json")))
+    shards = len(read(finished / "data/images/scenes.json")["shards"])
+    assert 0 < done_before < shards
+    assert not (folder / "data/images/scenes.json").exists()
+    wait_until(lambda: port_is_free(port), 30)  # the picture server went with its stage
+
+    again = dvc(folder, "repro", "captions@scenes")
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-6000:]
+    assert read(folder / "data/images/scenes.json") == read(finished / "data/images/scenes.json")
+    for table in (finished / "data/captions/scenes").iterdir():
+        assert (folder / "data/captions/scenes" / table.name).read_bytes() == table.read_bytes()
+
+
+def read_port(folder: Path) -> int:
+    return yaml.safe_load((folder / "params.yaml").read_text())["corpus"]["scenes"]["port"]
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool], float], None]:
+    def wait(condition: Callable[[], bool], seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"still not so after {seconds} seconds"
+            time.sleep(0.01)
+
+    return wait
