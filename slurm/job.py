@@ -78,6 +78,7 @@ class TrainJob:
         steps = recipe.steps(len(training))
         seed_step(seed, -1, 0)  # all ranks start alike
         model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)
+        model.sub_caption.tokens_at_once = self.params.selected_launcher.text_tokens_at_once
         fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed)

@@ -326,6 +326,7 @@ class LauncherParams(Section):
     gpus_per_node: Count
     cpus_per_task: Positive
     workers: Count
+    text_tokens_at_once: Positive | None
     time_minutes: Annotated[int, Field(gt=0), Unit("minutes")]
 
     @property

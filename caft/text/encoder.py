@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from caft.layers import MLP, TransformerBlock
 
@@ -18,7 +19,13 @@ class SubCaptionTransformer(nn.Module):
         width: W.
         heads: Attention heads.
         layers: Blocks.
+
+    Attributes:
+        tokens_at_once: More tokens than these are encoded in portions that are computed again in the backward pass,
+            which bounds the memory and changes no value; None takes any number at once.
     """
+
+    tokens_at_once: int | None = None
 
     def __init__(self, vocabulary: int, context: int, width: int, heads: int, layers: int) -> None:
         super().__init__()
@@ -43,14 +50,25 @@ class SubCaptionTransformer(nn.Module):
         ends = tokens.argmax(1)  # (T,)
         lengths = ((ends + _LENGTH_STEP) // _LENGTH_STEP * _LENGTH_STEP).clamp(max=tokens.shape[1])
         order = lengths.argsort(stable=True)
+        limit = self.tokens_at_once
+        recompute = limit is not None and torch.is_grad_enabled() and int(lengths.sum()) > limit
         features = []
         start = 0
         for length, count in zip(*(part.tolist() for part in lengths.unique(return_counts=True)), strict=True):
-            rows = order[start : start + count]
+            of_length = order[start : start + count]
             start += count
-            hidden = self.blocks(self.embedding(tokens[rows, :length]) + self.positions[:length])
-            features.append(hidden[torch.arange(count, device=tokens.device), ends[rows]])
+            for rows in of_length.split(max(1, limit // length) if limit else count):
+                arguments = tokens[rows, :length], ends[rows]
+                if recompute:
+                    features.append(checkpoint(self._encode, *arguments, use_reentrant=False, preserve_rng_state=False))
+                else:
+                    features.append(self._encode(*arguments))
         return self.norm(torch.cat(features)[order.argsort()])
+
+    def _encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """Features at the end tokens, before the norm, of texts cut to one length, (T, W)."""
+        hidden = self.blocks(self.embedding(tokens) + self.positions[: tokens.shape[1]])
+        return hidden[torch.arange(len(tokens), device=tokens.device), ends]
 
 
 class WholeCaptionTransformer(nn.Module):
