@@ -97,17 +97,18 @@ def of_set(model: CAFT, name: str) -> list[Block]:
     Raises:
         CaftError: The settings have no such set, or its files are not there.
     """
-    benchmarks = load_params().benchmarks
+    params = load_params()
+    benchmarks, membership = params.benchmarks, params.evaluation.membership
     if name not in benchmarks or benchmarks[name].kind != "referring":
         known = ", ".join(key for key, benchmark in benchmarks.items() if benchmark.kind == "referring")
         raise CaftError(f"--set {name}: params.yaml has no such set of referring expressions; known are {known}")
     loaded = load_referring(benchmarks[name])
     if isinstance(loaded, Missing):
         raise CaftError(f"--set {name}: {loaded.reason}")
-    cases = sorted(scored(model, loaded, 64, IMAGES), key=lambda case: -case.iou)
+    cases = sorted(scored(model, loaded, params.evaluation.batch, IMAGES, membership), key=lambda case: -case.iou)
     blocks: list[Block] = []
     for place in spread(len(cases), EXAMPLES):
-        found = segment(model, "", cases[place + len(cases) // (2 * EXAMPLES)])
+        found = segment(model, "", cases[place + len(cases) // (2 * EXAMPLES)], membership)
         shown = fit(found.image, EXAMPLE_SIDE)
         mask = (cut_out(shown, found.mask), f"mask, IoU {100 * found.iou:.0f}")
         blocks.append((found.text, [(shown, "picture"), (overlay(shown, found.values), "attention"), mask]))

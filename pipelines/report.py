@@ -73,7 +73,7 @@ def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
         if pairs is None or isinstance(pairs, Missing):
             continue
         if not shown["retrieval"]:
-            shown["looks"] = looks(model, pairs, count=5, sentences=6)
+            shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
             shown["nested"] = nested(model, pairs.images, count=4)
         shown["retrieval"].append(RetrievalCases(name, pairs, *retrieved(model, pairs, params.evaluation, each=1)))
     return shown
@@ -88,13 +88,13 @@ def grounding(params: Params, model: CAFT) -> dict[str, Any]:
             sets[name] = loaded
     if not sets:
         return {}
-    batch = params.evaluation.batch
+    batch, membership = params.evaluation.batch, params.evaluation.membership
     first = next(iter(sets))
-    table, asked = score_granularity(model, sets, IMAGES, each=2)
+    table, asked = score_granularity(model, sets, IMAGES, 2, membership)
     methods, cases = compare_methods(model, sets[first], IMAGES, cases=2)
     shown: dict[str, Any] = {
         "referring": first,
-        "segmented": segmented(model, scored(model, sets[first], batch, IMAGES), each=6),
+        "segmented": segmented(model, scored(model, sets[first], batch, IMAGES, membership), 6, membership),
         "levels": score_levels(model, sets[first], batch, IMAGES),
         "granularity": table,
         "asked": asked,
@@ -102,7 +102,7 @@ def grounding(params: Params, model: CAFT) -> dict[str, Any]:
         "method_cases": cases,
     }
     if telling := most_telling(sets):
-        found = scored(model, sets[telling], batch, IMAGES)
+        found = scored(model, sets[telling], batch, IMAGES, membership)
         shown |= {"bound": telling, "bindings": score_attributes(model, found, batch)}
     return shown
 

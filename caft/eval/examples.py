@@ -18,7 +18,7 @@ from caft.eval.features import encode_captions, encode_images, encode_pictures, 
 from caft.eval.referring import attention_maps, iou, otsu_mask
 from caft.eval.similarity import blend, part_scores, whole_scores
 from caft.model import CAFT
-from caft.params import EvaluationParams
+from caft.params import EvaluationParams, Membership
 from caft.text.sentences import split
 
 # Retrieval examples look among the first pairs of a set only, so that a report of 10,000 pairs stays a matter of
@@ -155,23 +155,29 @@ def _answers(scores: Tensor, query: int) -> Answers:
     return Answers(row.argsort(descending=True, stable=True)[:5].tolist(), int((row >= row[query]).sum()))
 
 
-def look(model: CAFT, path: Path, texts: list[str]) -> Look:
-    """Returns where texts look in an image."""
+def look(model: CAFT, path: Path, texts: list[str], membership: Membership = "hard") -> Look:
+    """Returns where texts look in an image; `membership` as in `CAFT.segment_weights`."""
     image = open_image(path)
     size = image.size[::-1]
     features = next(encode_pictures(model, [path], [size], 1))
-    return Look(image, texts, list(attention_maps(model, features, encode_texts(model, texts, len(texts)), size)))
+    asked = encode_texts(model, texts, len(texts))
+    return Look(image, texts, list(attention_maps(model, features, asked, size, membership)))
 
 
-def looks(model: CAFT, benchmark: RetrievalSet, count: int, sentences: int) -> list[Look]:
+def looks(model: CAFT, benchmark: RetrievalSet, count: int, sentences: int, membership: Membership) -> list[Look]:
     """Returns where each sentence of a long caption looks in its image; up to `sentences` of a caption."""
     return [
-        look(model, benchmark.images[index], split(benchmark.captions[index], model.card["splitter"])[:sentences])
+        look(
+            model,
+            benchmark.images[index],
+            split(benchmark.captions[index], model.card["splitter"])[:sentences],
+            membership,
+        )
         for index in spread(len(benchmark.images), count)
     ]
 
 
-def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int) -> list[Scored]:
+def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int, membership: Membership) -> list[Scored]:
     """Returns every expression of the first `images` images with its IoU."""
     found = []
     chosen = benchmark.images[:images]
@@ -180,19 +186,23 @@ def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int) -> lis
     for image, size, picture in zip(chosen, sizes, pictures, strict=True):
         texts = encode_texts(model, [expression.text for expression in image.expressions], batch)
         masks = image.masks
-        for values, expression in zip(attention_maps(model, picture, texts, size), image.expressions, strict=True):
+        maps = attention_maps(model, picture, texts, size, membership)
+        for values, expression in zip(maps, image.expressions, strict=True):
             found.append(Scored(image, expression, iou(otsu_mask(values), masks[expression.annotation])))
     return found
 
 
-def segmented(model: CAFT, expressions: Sequence[Scored], each: int) -> list[Segmented]:
+def segmented(model: CAFT, expressions: Sequence[Scored], each: int, membership: Membership) -> list[Segmented]:
     """Returns the best, the middle and the worst of scored expressions, with their masks."""
-    return [segment(model, kind, expressions[index]) for kind, index in picks([case.iou for case in expressions], each)]
+    return [
+        segment(model, kind, expressions[index], membership)
+        for kind, index in picks([case.iou for case in expressions], each)
+    ]
 
 
-def segment(model: CAFT, kind: str, case: Scored) -> Segmented:
+def segment(model: CAFT, kind: str, case: Scored, membership: Membership) -> Segmented:
     """Returns the map and the mask of a scored expression."""
-    seen = look(model, case.image.path, [case.expression.text])
+    seen = look(model, case.image.path, [case.expression.text], membership)
     mask, truth = otsu_mask(seen.maps[0]), case.image.masks[case.expression.annotation]
     return Segmented(kind, seen.image, case.expression.text, seen.maps[0], mask, truth, case.iou)
 

@@ -16,6 +16,7 @@ from caft.data.benchmarks import ReferringImage, ReferringSet
 from caft.eval.examples import look, picks
 from caft.eval.referring import iou, otsu_mask
 from caft.model import CAFT
+from caft.params import Membership
 
 WORD = "category name"
 
@@ -50,7 +51,7 @@ class Asked:
 
 
 def score_granularity(
-    model: CAFT, sets: Mapping[str, ReferringSet], images: int, each: int
+    model: CAFT, sets: Mapping[str, ReferringSet], images: int, each: int, membership: Membership
 ) -> tuple[list[Granularity], list[Asked]]:
     """Scores every kind of query on the objects that all sets mean.
 
@@ -59,6 +60,7 @@ def score_granularity(
         sets: Sets by name; the first says which images there are.
         images: How many of them to ask, from the start.
         each: Examples of each kind (best, median, worst by the mean IoU of an object's queries).
+        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
         The scores, longest queries first, and examples; nothing where no object is meant by two kinds of query.
@@ -76,7 +78,7 @@ def score_granularity(
     for path, keys in of_image.items():
         masks = known[path].masks
         texts = list(dict.fromkeys(kinds[name][key][0] for key in keys for name in names))
-        mask_of = dict(zip(texts, map(otsu_mask, look(model, path, texts).maps), strict=True))
+        mask_of = dict(zip(texts, map(otsu_mask, look(model, path, texts, membership).maps), strict=True))
         for key in keys:
             ious[key] = [
                 iou(mask_of[text], _union(masks, meant)) for text, meant in (kinds[name][key] for name in names)
@@ -89,7 +91,7 @@ def score_granularity(
     ]
     keys = list(ious)
     cases = [
-        _case(model, kind, known[keys[number][0]], [kinds[name][keys[number]] for name in names])
+        _case(model, kind, known[keys[number][0]], [kinds[name][keys[number]] for name in names], membership)
         for kind, number in picks([float(np.mean(ious[key])) for key in keys], each)
     ]
     return table, cases
@@ -123,8 +125,8 @@ def _union(masks: Mapping[int, NDArray[np.bool_]], annotations: tuple[int, ...])
     return union
 
 
-def _case(model: CAFT, kind: str, image: ReferringImage, queries: list[Meant]) -> Asked:
-    seen = look(model, image.path, [text for text, _ in queries])
+def _case(model: CAFT, kind: str, image: ReferringImage, queries: list[Meant], membership: Membership) -> Asked:
+    seen = look(model, image.path, [text for text, _ in queries], membership)
     masks = image.masks
     return Asked(
         kind,

@@ -22,15 +22,15 @@ class Level:
     Attributes:
         tokens: Of the stage.
         trained: The part-level loss acted on this stage; the other stages only share its projection.
-        soft: mIoU when a pixel has the mean of the attention over segments, weighted by its shares in them.
         hard: mIoU when a pixel has the attention of its most likely segment.
+        soft: mIoU when it has the mean over all segments, weighted by its share in each.
         oracle: mIoU of the best choice of most likely segments: what no attention over them can pass.
     """
 
     tokens: int
     trained: bool
-    soft: float
     hard: float
+    soft: float
     oracle: float
 
 
@@ -69,7 +69,7 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
         Level(
             model.config.tokens[stage],
             stage == model.config.part_stage - 1,
-            *(100 * float(np.mean(found[stage])) for found in (soft, hard, oracle)),
+            *(100 * float(np.mean(found[stage])) for found in (hard, soft, oracle)),
         )
         for stage in range(stages)
     ]

@@ -14,15 +14,15 @@ def _levels(report: Report) -> str:
     if not report.levels:
         return ""
     rows: list[list[object]] = [
-        [f"{level.tokens}{', the part level' if level.trained else ''}", level.soft, level.hard, level.oracle]
+        [f"{level.tokens}{', the part level' if level.trained else ''}", level.hard, level.soft, level.oracle]
         for level in report.levels
     ]
     return (
         f"<h3>Masks read at each level of the hierarchy, {safe(report.referring)}</h3>\n<p>The expression asks the tokens of "
-        "each stage through the projection of the part level, the only one that was trained to answer. Shares: a pixel has "
-        "the mean over segments by its share in each, as in the scores above. Best segment: it has the attention of its "
-        "most likely segment alone, so that masks follow the drawn segments. Bound: the best choice of such segments.</p>\n"
-        + table(["tokens", "mIoU, shares", "mIoU, best segment", "bound"], rows)
+        "each stage through the projection of the part level, the only one that was trained to answer. Hard: a pixel has "
+        "the attention of its most likely segment. Soft: it has the mean over all segments by its share in each. The scores "
+        "above take one of the two at the part level (evaluation.membership). Bound: the best choice of most likely "
+        "segments.</p>\n" + table(["tokens", "mIoU, hard", "mIoU, soft", "bound"], rows)
     )
 
 
