@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from caft import storage
@@ -16,7 +18,7 @@ from caft.data.benchmarks import Missing, load_referring
 from caft.errors import CaftError, DataError
 from caft.eval.examples import look, nested, scored, segment, spread
 from caft.eval.features import load_model
-from caft.eval.figures import borders, cut_out, fit, overlay, segmentations
+from caft.eval.figures import PREDICTION, borders, cut_out, fit, outline, overlay, segmentations
 from caft.eval.referring import otsu_mask
 from caft.eval.sheet import sheet
 from caft.model import CAFT
@@ -84,7 +86,7 @@ def of_text(model: CAFT, path: Path, text: str) -> list[Block]:
                 [
                     (shown, "picture"),
                     (overlay(shown, values), "attention"),
-                    (cut_out(shown, otsu_mask(values)), "mask"),
+                    (_masked(shown, otsu_mask(values)), "mask"),
                 ],
             )
         )
@@ -110,9 +112,14 @@ def of_set(model: CAFT, name: str) -> list[Block]:
     for place in spread(len(cases), EXAMPLES):
         found = segment(model, "", cases[place + len(cases) // (2 * EXAMPLES)], membership)
         shown = fit(found.image, EXAMPLE_SIDE)
-        mask = (cut_out(shown, found.mask), f"mask, IoU {100 * found.iou:.0f}")
+        mask = (_masked(shown, found.mask), f"mask, IoU {100 * found.iou:.0f}")
         blocks.append((found.text, [(shown, "picture"), (overlay(shown, found.values), "attention"), mask]))
     return blocks
+
+
+def _masked(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
+    """What a mask leaves of an image, outlined, since the object itself may be dark."""
+    return outline(cut_out(image, mask), mask, PREDICTION)
 
 
 def write(blocks: list[Block], columns: int, output: Path) -> list[Path]:
