@@ -7,43 +7,47 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from caft import storage
-from caft.data.benchmarks import Missing, load_referring, load_retrieval
-from caft.eval.examples import looks, nested, retrieved, segmented
+from caft.data.benchmarks import Missing, ReferringSet, load_referring, load_retrieval
+from caft.eval.attributes import most_telling, score_attributes
+from caft.eval.corpus import Corpus, describe_corpus
+from caft.eval.examples import looks, nested, retrieved, scored, segmented
 from caft.eval.features import load_model
+from caft.eval.granularity import score_granularity
+from caft.eval.levels import score_levels
 from caft.eval.metrics import run_of
-from caft.eval.report import Report, render
+from caft.eval.report import render
+from caft.eval.report.content import Report, RetrievalCases
+from caft.eval.seeds import curves_of_other_seeds
+from caft.eval.superpixel_methods import compare_methods
+from caft.model import CAFT
 from caft.params import Params
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
 METRICS = ("data", "superpixels", "train", "retrieval", "grounding", "regions")
 PAGE = Path("reports/index.html")
+INDEX = Path("data/index")
+IMAGES = 128  # of a referring set are analysed, so that a set of thousands stays a matter of seconds
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
+    # Images are asked one at a time, too little work to share among threads: they would wait for each other.
+    torch.set_num_threads(1)
     model = load_model()
-    settings = params.evaluation
-    shown: dict[str, Any] = {}
-    for name, benchmark in params.benchmarks.items():  # the first set of each kind whose files are there
-        if benchmark.kind == "retrieval" and "retrieval" not in shown:
-            pairs = load_retrieval(benchmark)
-            if not isinstance(pairs, Missing):
-                shown["retrieval"] = (name, pairs, *retrieved(model, pairs, settings, count=6))
-                shown["looks"] = looks(model, pairs, settings, count=5, sentences=6)
-                shown["nested"] = nested(model, pairs.images, count=4)
-        elif benchmark.kind == "referring" and "segmented" not in shown:
-            expressions = load_referring(benchmark)
-            if not isinstance(expressions, Missing):
-                shown["segmented"] = segmented(model, expressions, settings, count=12)
     report = Report(
         card=model.card,
-        metrics={name: json.loads(Path(f"metrics/{name}.json").read_text()) for name in METRICS},
+        metrics={name: _ordered(json.loads(Path(f"metrics/{name}.json").read_text()), params) for name in METRICS},
         curves=_numbers(Path("plots/train.csv")),
         blend=_rows(Path("plots/blend.csv")),
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
-        **shown,
+        other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card),
+        corpus=corpus(params),
+        **retrieval(params, model),
+        **grounding(params, model),
     )
     with storage.replacing(PAGE) as temporary:
         temporary.write_text(render(report), encoding="utf-8")
@@ -51,6 +55,62 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     tracked.log_file(PAGE)
     tracked.finish()
     logger.info("%s: %.1f MB; open it in a browser", PAGE, PAGE.stat().st_size / 1e6)
+
+
+def corpus(params: Params) -> Corpus | None:
+    """What was trained on; None where given weights are scored, which nothing here was trained on."""
+    if not INDEX.exists():
+        return None
+    images = storage.root(params) / "images"
+    return describe_corpus(INDEX, Path("data/captions"), Path("data/sentences"), images, count=24)
+
+
+def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
+    """Examples of every retrieval set that is there; sentences and segments of the first."""
+    shown: dict[str, Any] = {"retrieval": []}
+    for name, benchmark in params.benchmarks.items():
+        pairs = load_retrieval(benchmark) if benchmark.kind == "retrieval" else None
+        if pairs is None or isinstance(pairs, Missing):
+            continue
+        if not shown["retrieval"]:
+            shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
+            shown["nested"] = nested(model, pairs.images, count=4)
+        shown["retrieval"].append(RetrievalCases(name, pairs, *retrieved(model, pairs, params.evaluation, each=1)))
+    return shown
+
+
+def grounding(params: Params, model: CAFT) -> dict[str, Any]:
+    """Examples and analysis of the referring sets that are there."""
+    sets: dict[str, ReferringSet] = {}
+    for name, benchmark in params.benchmarks.items():
+        loaded = load_referring(benchmark) if benchmark.kind == "referring" else None
+        if isinstance(loaded, ReferringSet):
+            sets[name] = loaded
+    if not sets:
+        return {}
+    batch, membership = params.evaluation.batch, params.evaluation.membership
+    first = next(iter(sets))
+    table, asked = score_granularity(model, sets, IMAGES, 2, membership)
+    methods, cases = compare_methods(model, sets[first], IMAGES, cases=2)
+    shown: dict[str, Any] = {
+        "referring": first,
+        "segmented": segmented(model, scored(model, sets[first], batch, IMAGES, membership), 6, membership),
+        "levels": score_levels(model, sets[first], batch, IMAGES),
+        "granularity": table,
+        "asked": asked,
+        "methods": methods,
+        "method_cases": cases,
+    }
+    if telling := most_telling(sets):
+        found = scored(model, sets[telling], batch, IMAGES, membership)
+        shown |= {"bound": telling, "bindings": score_attributes(model, found, batch)}
+    return shown
+
+
+def _ordered(scores: dict[str, Any], params: Params) -> dict[str, Any]:
+    """Scores with the benchmarks among their keys in the order of the settings; files have them by the alphabet."""
+    known = list(params.benchmarks)
+    return dict(sorted(scores.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

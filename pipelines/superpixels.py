@@ -14,7 +14,7 @@ from caft.data.benchmarks import Missing, load_referring
 from caft.data.fetch import ensure_images
 from caft.data.reader import TrainingIndex
 from caft.data.transforms import open_image, squash
-from caft.eval.superpixels import boundary_recall, oracle_iou
+from caft.eval.superpixels import boundary_recall, oracle_iou, squash_mask
 from caft.params import ModelParams, Params
 from caft.pretrained import save_model, sfcn_from_checkpoint
 from caft.train.superpixels import train_superpixels
@@ -79,14 +79,6 @@ def scores(params: Params, network: SFCN, model: ModelParams) -> dict[str, float
             "live": round(float(np.mean(live)), 2),
         }
     return dict.fromkeys(("oracle_miou", "grid_oracle_miou", "boundary_recall", "live"))
-
-
-def squash_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask at size x size, by the nearest pixel."""
-    height, width = mask.shape
-    rows = (np.arange(size) * height) // size
-    columns = (np.arange(size) * width) // size
-    return mask[rows[:, None], columns[None]]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class ReferringImage:
         width: In pixels.
         segmentations: COCO form of every object, also of those that no expression means, by annotation id.
         expressions: In the set's order.
+        categories: Name of each object's category by annotation id, where the set has one.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class ReferringImage:
     width: int
     segmentations: Mapping[int, Any]
     expressions: Sequence[Expression]
+    categories: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def masks(self) -> dict[int, NDArray[np.bool_]]:
@@ -169,10 +171,14 @@ def load_referring(benchmark: BenchmarkParams) -> ReferringSet | Missing:
             Expression(sentence["sent"], reference["ann_id"]) for sentence in reference["sentences"]
         )
     objects: dict[int, dict[int, Any]] = {image: {} for image in expressions}
+    names = {category["id"]: category["name"] for category in instances.get("categories", [])}
+    categories: dict[int, dict[int, str]] = {image: {} for image in expressions}
     for annotation in instances["annotations"]:
         # A crowd is a region, not an object.
         if annotation["image_id"] in objects and not annotation.get("iscrowd"):
             objects[annotation["image_id"]][annotation["id"]] = annotation["segmentation"]
+            if annotation.get("category_id") in names:
+                categories[annotation["image_id"]][annotation["id"]] = names[annotation["category_id"]]
     sizes = {image["id"]: (image["height"], image["width"]) for image in instances["images"]}
     images = []
     for identity in sorted(expressions):
@@ -184,7 +190,9 @@ def load_referring(benchmark: BenchmarkParams) -> ReferringSet | Missing:
             )
         # Not the reference's file_name, which carries a suffix.
         path = pictures / f"COCO_train2014_{identity:012d}.jpg"
-        images.append(ReferringImage(path, *sizes[identity], objects[identity], expressions[identity]))
+        images.append(
+            ReferringImage(path, *sizes[identity], objects[identity], expressions[identity], categories[identity])
+        )
     _check_images(root, [image.path for image in images])
     _check_count(folder, benchmark, sum(len(image.expressions) for image in images), "expressions")
     return ReferringSet(images)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _WIDTH, _HEIGHT = 500, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 12, 36
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,14 @@ class Series:
         points: x and y, in order of x.
         colour: Number of a colour of the style sheet.
         dashed: For a second kind of line in the same colour.
+        band: x, lowest and highest y, drawn as an area behind the line.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int
     dashed: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str, from_zero: bool = False) -> str:
@@ -41,6 +43,7 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
         return ""
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
+    ys += [y for line in series for _, *ends in line.band for y in ends]
     x_ticks = _ticks(min(xs), max(xs), 6)
     y_ticks = _ticks(min(0.0, *ys) if from_zero else min(ys), max(ys), 5)
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1e-9)
@@ -65,6 +68,11 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
     parts.append(
         f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 2}" text-anchor="end" class="label">{_safe(x_label)}</text>'
     )
+    for line in series:
+        if line.band:
+            edge = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
+            corners = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in edge)
+            parts.append(f'<polygon class="band c{line.colour}" points="{corners}"/>')
     for line in series:
         points = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in line.points)
         kind = f"line c{line.colour}" + (" dashed" if line.dashed else "")

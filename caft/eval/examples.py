@@ -1,8 +1,9 @@
 """Single cases for a person to look at: what a query retrieves, where a sentence looks, how an image is grouped.
 
-Cases are taken at even distances through a set, not chosen by how well they came out.
+Cases with a score are the best, the middle and the worst by it; others lie at even distances through their set.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,33 +12,49 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from caft.data.benchmarks import ReferringSet, RetrievalSet
+from caft.data.benchmarks import Expression, ReferringImage, ReferringSet, RetrievalSet
 from caft.data.transforms import open_image
 from caft.eval.features import encode_captions, encode_images, encode_pictures, encode_texts
 from caft.eval.referring import attention_maps, iou, otsu_mask
 from caft.eval.similarity import blend, part_scores, whole_scores
 from caft.model import CAFT
-from caft.params import EvaluationParams
+from caft.params import EvaluationParams, Membership
 from caft.text.sentences import split
 
 # Retrieval examples look among the first pairs of a set only, so that a report of 10,000 pairs stays a matter of
 # seconds.
 POOL = 512
+KINDS = ("best", "median", "worst")
 
 
 @dataclass(frozen=True)
-class Retrieved:
-    """A query and its best candidates.
+class Answers:
+    """What one score answers to a query.
 
     Attributes:
-        query: Index of the query; the right candidate has the same.
         best: Indices of the best candidates, best first.
         rank: Place of the right candidate, from 1; ties count against it.
     """
 
-    query: int
     best: list[int]
     rank: int
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A query and what two scores find for it.
+
+    Attributes:
+        query: Index of the query; the right candidate has the same.
+        kind: One of `KINDS`, by how far the right candidate leads under CAFT++.
+        blended: By the score CAFT++.
+        whole: By the whole score alone, the baseline.
+    """
+
+    query: int
+    kind: str
+    blended: Answers
+    whole: Answers
 
 
 @dataclass(frozen=True)
@@ -50,9 +67,19 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """An expression's map, predicted mask and truth, all (height, width), with their IoU in [0, 1]."""
+class Scored:
+    """An expression of an image with the IoU of its mask, in [0, 1]."""
 
+    image: ReferringImage
+    expression: Expression
+    iou: float
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """An expression's map, predicted mask and truth, all (height, width), with their IoU in [0, 1]; a kind of `KINDS`."""
+
+    kind: str
     image: Image.Image
     text: str
     values: NDArray[np.float32]
@@ -75,8 +102,26 @@ def spread(total: int, count: int) -> list[int]:
     return [number * total // count for number in range(count)]
 
 
+def picks(scores: Sequence[float], each: int) -> list[tuple[str, int]]:
+    """Returns the indices of the best, the middle and the worst scores, each with its kind, best first.
+
+    Args:
+        scores: Larger is better.
+        each: Of a kind; fewer where there are not enough, since no index comes twice.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    each = min(each, len(order))
+    middle = (len(order) - each) // 2
+    parts = (order[:each], order[middle : middle + each], order[len(order) - each :])
+    chosen: dict[int, str] = {}
+    for kind, indices in zip(KINDS, parts, strict=True):
+        for index in indices:
+            chosen.setdefault(index, kind)
+    return [(kind, index) for index, kind in chosen.items()]
+
+
 def retrieved(
-    model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams, count: int
+    model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams, each: int
 ) -> tuple[list[Retrieved], list[Retrieved]]:
     """Returns examples of texts that look for images, and of images that look for texts.
 
@@ -84,59 +129,85 @@ def retrieved(
         model: The model.
         benchmark: The set, of which the first `POOL` pairs take part.
         settings: The first weight and the space of the blended score, and the batch.
-        count: Examples of each kind.
+        each: Examples of each kind.
     """
     images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
     whole, part = encode_images(model, images, settings.batch)
     texts = encode_captions(model, captions, settings.batch)
-    scores = blend(
-        model,
-        whole_scores(model, whole, texts.whole),
-        part_scores(model, part, texts.parts),
-        settings.blend[0],
-        settings.blend_space,
-    )
-    queries = spread(len(images), count)
-    return [_best(scores.T, query) for query in queries], [_best(scores, query) for query in queries]
+    whole_matrix = whole_scores(model, whole, texts.whole)
+    part_matrix = part_scores(model, part, texts.parts)
+    blended = blend(model, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
+    return _cases(blended.T, whole_matrix.T, each), _cases(blended, whole_matrix, each)
 
 
-def _best(scores: Tensor, query: int) -> Retrieved:
+def _cases(blended: Tensor, whole: Tensor, each: int) -> list[Retrieved]:
+    """Cases of square score matrices, a row for each query."""
+    own = blended.diagonal()
+    others = blended.clone().fill_diagonal_(-float("inf")).amax(1) if len(blended) > 1 else own
+    return [
+        Retrieved(query, kind, _answers(blended, query), _answers(whole, query))
+        for kind, query in picks((own - others).tolist(), each)
+    ]
+
+
+def _answers(scores: Tensor, query: int) -> Answers:
     row = scores[query]
-    return Retrieved(query, row.argsort(descending=True, stable=True)[:5].tolist(), int((row >= row[query]).sum()))
+    return Answers(row.argsort(descending=True, stable=True)[:5].tolist(), int((row >= row[query]).sum()))
 
 
-def looks(model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams, count: int, sentences: int) -> list[Look]:
+def look(model: CAFT, path: Path, texts: list[str], membership: Membership = "hard") -> Look:
+    """Returns where texts look in an image; `membership` as in `CAFT.segment_weights`."""
+    image = open_image(path)
+    size = image.size[::-1]
+    features = next(encode_pictures(model, [path], [size], 1))
+    asked = encode_texts(model, texts, len(texts))
+    return Look(image, texts, list(attention_maps(model, features, asked, size, membership)))
+
+
+def looks(model: CAFT, benchmark: RetrievalSet, count: int, sentences: int, membership: Membership) -> list[Look]:
     """Returns where each sentence of a long caption looks in its image; up to `sentences` of a caption."""
-    found = []
-    for index in spread(len(benchmark.images), count):
-        image = open_image(benchmark.images[index])
-        texts = split(benchmark.captions[index], model.card["splitter"])[:sentences]
-        features = next(encode_pictures(model, [benchmark.images[index]], [image.size[::-1]], 1))
-        maps = attention_maps(
-            model, features, encode_texts(model, texts, settings.batch), image.size[::-1], settings.membership
+    return [
+        look(
+            model,
+            benchmark.images[index],
+            split(benchmark.captions[index], model.card["splitter"])[:sentences],
+            membership,
         )
-        found.append(Look(image, texts, list(maps)))
-    return found
+        for index in spread(len(benchmark.images), count)
+    ]
 
 
-def segmented(model: CAFT, benchmark: ReferringSet, settings: EvaluationParams, count: int) -> list[Segmented]:
-    """Returns expressions with their masks; the expressions of one image follow each other."""
-    places = [(image, expression) for image in benchmark.images for expression in image.expressions]
+def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int, membership: Membership) -> list[Scored]:
+    """Returns every expression of the first `images` images with its IoU."""
     found = []
-    for index in spread(len(places), count):
-        annotated, expression = places[index]
-        size = (annotated.height, annotated.width)
-        features = next(encode_pictures(model, [annotated.path], [size], 1))
-        values = attention_maps(
-            model, features, encode_texts(model, [expression.text], settings.batch), size, settings.membership
-        )[0]
-        mask, truth = otsu_mask(values), annotated.masks[expression.annotation]
-        image = open_image(annotated.path)
-        found.append(Segmented(image, expression.text, values, mask, truth, iou(mask, truth)))
+    chosen = benchmark.images[:images]
+    sizes = [(image.height, image.width) for image in chosen]
+    pictures = encode_pictures(model, [image.path for image in chosen], sizes, batch)
+    for image, size, picture in zip(chosen, sizes, pictures, strict=True):
+        texts = encode_texts(model, [expression.text for expression in image.expressions], batch)
+        masks = image.masks
+        maps = attention_maps(model, picture, texts, size, membership)
+        for values, expression in zip(maps, image.expressions, strict=True):
+            found.append(Scored(image, expression, iou(otsu_mask(values), masks[expression.annotation])))
     return found
 
 
-def nested(model: CAFT, paths: list[Path], count: int) -> list[Nested]:
+def segmented(model: CAFT, expressions: Sequence[Scored], each: int, membership: Membership) -> list[Segmented]:
+    """Returns the best, the middle and the worst of scored expressions, with their masks."""
+    return [
+        segment(model, kind, expressions[index], membership)
+        for kind, index in picks([case.iou for case in expressions], each)
+    ]
+
+
+def segment(model: CAFT, kind: str, case: Scored, membership: Membership) -> Segmented:
+    """Returns the map and the mask of a scored expression."""
+    seen = look(model, case.image.path, [case.expression.text], membership)
+    mask, truth = otsu_mask(seen.maps[0]), case.image.masks[case.expression.annotation]
+    return Segmented(kind, seen.image, case.expression.text, seen.maps[0], mask, truth, case.iou)
+
+
+def nested(model: CAFT, paths: Sequence[Path], count: int) -> list[Nested]:
     """Returns the superpixels and groupings of images."""
     found = []
     for index in spread(len(paths), count):

@@ -1,6 +1,8 @@
-"""Pictures that show what a model sees: attention over images, outlines of masks, segments as flat colours."""
+"""Pictures that show what a model sees: attention over images, masks, nested segments in colours."""
 
+import colorsys
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ _HEAT = np.array(
     [(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)], np.float64
 )
 TRUTH, PREDICTION, LINE = (46, 204, 113), (255, 64, 129), (255, 255, 255)
+# Turns of the colour wheel by the golden section: neighbours in number are far apart in hue.
+_GOLDEN = 0.618034
 
 
 def fit(image: Image.Image, side: int) -> Image.Image:
@@ -39,6 +43,13 @@ def overlay(image: Image.Image, values: NDArray[np.floating]) -> Image.Image:
     return Image.fromarray((0.4 * grey + 0.6 * colour).round().clip(0, 255).astype(np.uint8))
 
 
+def cut_out(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
+    """Returns the image with what lies outside a mask, of any size, dark and grey."""
+    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    dim = Image.fromarray((np.asarray(image.convert("L"), np.float64) * 0.25).astype(np.uint8)).convert("RGB")
+    return Image.composite(image.convert("RGB"), dim, scaled)
+
+
 def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Image.Image:
     """Returns the image with a line of two pixels around a mask of any size."""
     scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
@@ -49,34 +60,66 @@ def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int,
     return Image.fromarray(pixels)
 
 
-def segmentation(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
-    """Returns each segment in its mean colour, with lines between them.
+def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
+    """Returns the image with lines between segments; labels (h, w) of any size."""
+    pixels = np.array(image.convert("RGB"))
+    pixels[_edges(_stretched(labels, image))] = LINE
+    return Image.fromarray(pixels)
+
+
+def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> list[Image.Image]:
+    """Returns a picture of each level of nested segments: one hue for each coarsest segment, shades of it inside.
 
     Args:
-        image: RGB.
-        labels: Segment of each pixel of a map of any size; scaled to the image's.
+        image: RGB; its brightness shows through.
+        levels: Segment of each pixel, fine to coarse, maps of any one size; every segment lies in one of the next level.
     """
-    pixels = np.asarray(image.convert("RGB"), np.float64)
-    height, width = pixels.shape[:2]
-    rows = np.arange(height) * labels.shape[0] // height
-    columns = np.arange(width) * labels.shape[1] // width
-    _, segments = np.unique(labels[rows[:, None], columns[None]], return_inverse=True)
-    segments = segments.reshape(height, width)
-    sizes = np.bincount(segments.ravel())
-    means = np.stack([np.bincount(segments.ravel(), pixels[..., c].ravel()) / sizes for c in range(3)], axis=1)
-    flat = means[segments].round().astype(np.uint8)
-    edge = np.zeros((height, width), bool)
-    edge[:, 1:] |= segments[:, 1:] != segments[:, :-1]
-    edge[1:] |= segments[1:] != segments[:-1]
-    flat[edge] = LINE
-    return Image.fromarray(flat)
+    grey = np.asarray(image.convert("L"), np.float64)[..., None]
+    shown: list[Image.Image] = []
+    parents = colours = None
+    for labels in reversed(levels):
+        names, first, segments = np.unique(labels, return_index=True, return_inverse=True)
+        if parents is None or colours is None:
+            colours = np.array([_hue(number * _GOLDEN) for number in range(len(names))])
+        else:
+            parent = parents.ravel()[first]
+            # Children of one parent are told apart by their share of white or black, which take turns.
+            place = np.array([np.count_nonzero(parent[:number] == parent[number]) for number in range(len(names))])
+            towards = np.where(place % 2 == 1, 255.0, 0.0)[:, None]
+            share = np.minimum(0.22 * ((place + 1) // 2), 0.66)[:, None]
+            colours = colours[parent] * (1 - share) + towards * share
+        parents = segments.reshape(labels.shape)
+        flat = colours[_stretched(parents, image)]
+        blended = Image.fromarray((0.3 * grey + 0.7 * flat).round().clip(0, 255).astype(np.uint8))
+        shown.append(borders(blended, parents))
+    return shown[::-1]
 
 
-def png(image: Image.Image) -> bytes:
-    """Returns the image as a PNG file; equal images give equal bytes."""
+def webp(image: Image.Image) -> bytes:
+    """Returns the image as a WebP file; equal images give equal bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "WEBP", quality=90, method=4)
     return buffer.getvalue()
+
+
+def _stretched(labels: NDArray[np.integer], image: Image.Image) -> NDArray[np.integer]:
+    """Labels at the image's size, by the nearest pixel, (height, width)."""
+    rows = np.arange(image.height) * labels.shape[0] // image.height
+    columns = np.arange(image.width) * labels.shape[1] // image.width
+    return labels[rows[:, None], columns[None]]
+
+
+def _edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Pixels whose left or upper neighbour has another label."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    return edge
+
+
+def _hue(turn: float) -> tuple[float, float, float]:
+    red, green, blue = colorsys.hsv_to_rgb(turn % 1, 0.75, 0.95)
+    return 255 * red, 255 * green, 255 * blue
 
 
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

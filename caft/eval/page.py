@@ -2,11 +2,11 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from caft.eval.figures import png
+from caft.eval.figures import webp
 
 _STYLE = """
 :root {
@@ -55,6 +55,7 @@ summary { cursor: pointer; color: var(--accent); }
 .chart svg { width: 100%; display: block; }
 .chart text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 .grid { stroke: var(--rule); }
+.band { stroke: none; opacity: 0.18; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .line.dashed { stroke-dasharray: 5 4; }
 .legend { font-size: 13px; color: var(--soft); }
@@ -62,15 +63,36 @@ summary { cursor: pointer; color: var(--accent); }
 .key { display: inline-block; width: 20px; border-top: 3px solid; margin-right: 6px; vertical-align: middle; }
 .key.dashed { border-top-style: dashed; }
 .c0 { stroke: var(--c0); border-color: var(--c0); }
+.band.c0 { fill: var(--c0); }
 .c1 { stroke: var(--c1); border-color: var(--c1); }
+.band.c1 { fill: var(--c1); }
 .c2 { stroke: var(--c2); border-color: var(--c2); }
+.band.c2 { fill: var(--c2); }
 .c3 { stroke: var(--c3); border-color: var(--c3); }
+.band.c3 { fill: var(--c3); }
 .c4 { stroke: var(--c4); border-color: var(--c4); }
+.band.c4 { fill: var(--c4); }
 
 .case { margin: 12px 0; }
 .case > p { margin: 0 0 10px; max-width: none; }
 .row { display: flex; flex-wrap: wrap; gap: 14px; }
-.row figure { width: 150px; }
+.row figure { width: 140px; }
+.row.small { gap: 8px; }
+.row.small figure { width: 92px; }
+.pair { display: flex; gap: 6px; padding-right: 12px; }
+.halves { display: grid; grid-template-columns: 1fr 1fr; gap: 20px; flex: 1; }
+.cards { display: grid; grid-template-columns: repeat(3, 1fr); gap: 14px; margin: 12px 0; }
+.card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: 12px; display: flex; gap: 12px; }
+.card figure { flex: 0 0 104px; }
+.card img { width: 100%; display: block; border-radius: 4px; }
+.card figcaption { font-size: 12px; color: var(--soft); margin-top: 4px; }
+.card p { font-size: 12.5px; line-height: 1.4; margin: 0 0 8px; overflow-wrap: anywhere; }
+.columns { display: flex; flex-wrap: wrap; gap: 8px 20px; align-items: flex-start; font-size: 14px; }
+.kind { background: var(--rule); border-radius: 4px; padding: 2px 8px; margin-right: 6px; font-size: 13px; font-weight: 600; }
+dl { max-width: 85ch; }
+dt { font-weight: 600; }
+dd { margin: 0 0 8px; color: var(--soft); }
+h4 { font-size: 14px; margin: 0 0 8px; }
 .case img { width: 100%; display: block; border-radius: 4px; }
 .case figcaption { font-size: 13px; line-height: 1.35; color: var(--soft); margin-top: 6px; overflow-wrap: anywhere; }
 figure.truth img { outline: 4px solid var(--good); }
@@ -111,6 +133,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], kinds: Sequen
     return f'<div class="scroll"><table>\n<tr>{head}</tr>\n{body}</table></div>\n'
 
 
+def terms(meanings: Mapping[str, str]) -> str:
+    """Returns a list of terms, each with what it means."""
+    return (
+        "<dl>" + "".join(f"<dt>{safe(term)}</dt><dd>{safe(text)}</dd>" for term, text in meanings.items()) + "</dl>\n"
+    )
+
+
 def cell(value: object) -> str:
     """Returns a value as text of a table's cell."""
     if value is None:
@@ -122,8 +151,8 @@ def cell(value: object) -> str:
 
 def picture(image: Image.Image, alt: str) -> str:
     """Returns an image element that carries its file."""
-    data = base64.b64encode(png(image)).decode("ascii")
-    return f'<img alt="{safe(alt)}" src="data:image/png;base64,{data}">'
+    data = base64.b64encode(webp(image)).decode("ascii")
+    return f'<img alt="{safe(alt)}" src="data:image/webp;base64,{data}">'
 
 
 def captioned(image: Image.Image, caption: str, kind: str = "") -> str:

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
+from caft.data.benchmarks import load_referring
+from caft.data.scenes.benchmarks import write_benchmarks
 from caft.model import CAFT
 from caft.params import load_params
 
@@ -40,3 +43,28 @@ def pictures(tmp_path_factory):
         paths.append(folder / f"{number}.jpg")
         Image.fromarray(pixels).save(paths[-1], quality=95)
     return paths
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Settings of small rendered sets, and the folder where they lie: 16 images, 8 regions a file."""
+    folder = tmp_path_factory.mktemp("scenes")
+    overlay = {
+        "corpus": {"scenes": {"evaluation_images": 16, "regions": 8}},
+        "benchmarks": {name: {"pairs": 16} for name in ("random", "look_alike")},
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(overlay))
+    params = load_params("params.yaml", [folder / "small.yaml"])
+    write_benchmarks(folder / "data/benchmarks/scenes", params.corpus["scenes"])
+    return params, folder
+
+
+@pytest.fixture(scope="session")
+def scenes(small):
+    """The referring sets, by name."""
+    params, folder = small
+    found = {}
+    for name, benchmark in params.benchmarks.items():
+        if benchmark.kind == "referring":
+            found[name] = load_referring(benchmark.model_copy(update={"path": str(folder / benchmark.path)}))
+    return found

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from caft.eval.charts import Series, line_chart
-from caft.eval.figures import LINE, TRUTH, fit, outline, overlay, png, segmentation
+from caft.eval.figures import LINE, TRUTH, borders, cut_out, fit, outline, overlay, segmentations, webp
+from caft.eval.sheet import sheet
 
 
 @pytest.fixture
@@ -39,18 +40,52 @@ def test_outline_marks_the_edge_and_leaves_the_rest(image):
         assert (shown[y, x] == before[y, x]).all()
 
 
-def test_segments_are_flat_with_lines_between(image):
+def test_lines_stand_between_segments_and_nowhere_else(image):
     labels = np.repeat(np.repeat(np.array([[0, 7], [3, 7]]), 20, 0), 30, 1)  # numbers need not follow each other
-    shown = np.asarray(segmentation(image, labels))
-    assert (shown[5, 5] == (200, 40, 40)).all() and (shown[35, 50] == (40, 40, 200)).all()
+    shown = np.asarray(borders(image, labels))
     assert (shown[20, 10] == LINE).all() and (shown[5, 30] == LINE).all()
-    assert not (shown[20, 45] == LINE).all()  # no line inside segment 7
+    assert (shown[5, 5] == (200, 40, 40)).all() and (shown[20, 45] == (40, 40, 200)).all()  # no line inside segment 7
 
 
-def test_a_png_is_a_picture_and_the_same_each_time(image):
-    data = png(image)
-    assert data == png(image)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(image))
+def test_nested_segments_keep_the_hue_of_the_segment_they_lie_in():
+    grey = Image.new("RGB", (80, 20), (128, 128, 128))
+    fine = np.repeat(np.array([[0, 1, 2, 3]]), 20, 1).repeat(20, 0)
+    coarse = np.array([0, 0, 5, 5])[fine]
+    pictures = [np.asarray(picture.convert("HSV"), int) for picture in segmentations(grey, [fine, coarse])]
+    hues = [[int(picture[10, x, 0]) for x in (10, 30, 50, 70)] for picture in pictures]
+    assert hues[1][0] == hues[1][1] and hues[1][2] == hues[1][3]
+    assert abs(hues[1][0] - hues[1][2]) > 40
+    for one, other in zip(*hues, strict=True):
+        assert abs(one - other) <= 2
+    colours = {tuple(pictures[0][10, x]) for x in (10, 30, 50, 70)}
+    assert len(colours) == 4  # yet children of one parent are told apart
+
+
+def test_what_is_cut_out_keeps_its_pixels_and_the_rest_is_dark(image):
+    mask = np.zeros((20, 30), bool)
+    mask[5:10, 2:7] = True
+    shown, before = np.asarray(cut_out(image, mask)), np.asarray(image)
+    assert (shown[12:18, 6:12] == before[12:18, 6:12]).all()
+    assert shown[30, 50].max() < 40 and len(set(shown[30, 50])) == 1
+
+
+def test_a_picture_file_is_the_same_each_time(image):
+    data = webp(image)
+    assert data == webp(image)
+    decoded = np.asarray(Image.open(io.BytesIO(data)), int)
+    assert np.abs(decoded - np.asarray(image, int)).mean() < 6
+
+
+def test_a_sheet_holds_every_picture_and_leaves_room_for_words(image):
+    plain = sheet([("", [(image, ""), (image, "")])])
+    worded = sheet([("A heading.", [(image, "one"), (image, "two")])])
+    assert plain.size == (2 * 60 + 8 + 24, 40 + 4 + 24)
+    assert worded.height > plain.height + 30 and worded.width == plain.width
+    pixels = np.asarray(worded)
+    reds = (pixels == (200, 40, 40)).all(2)
+    assert reds.sum() == 2 * 30 * 40
+    four = sheet([("", [(image, "")])] * 4, columns=2)
+    assert four.size == (2 * 60 + 16 + 24, 2 * 44 + 16 + 24)
 
 
 def points(svg):
@@ -70,6 +105,18 @@ def test_a_chart_draws_its_points_in_order_and_upwards():
 def test_a_chart_names_its_lines_and_escapes_them():
     svg = line_chart("R@1 <set>", [Series("a & b", [(0, 1)], 2, dashed=True)], "step", "percent", from_zero=True)
     assert "R@1 &lt;set&gt;" in svg and "a &amp; b" in svg and "c2 dashed" in svg
+
+
+def test_a_band_encloses_its_line_and_widens_the_axis():
+    line = Series("a", [(0, 2), (10, 4)], 1, band=[(0, 1, 3), (10, 0, 40)])
+    svg = line_chart("t", [line], "x", "y")
+    corners = [tuple(map(float, pair.split(","))) for pair in svg.split('points="')[1].split('"')[0].split()]
+    assert 'class="band c1"' in svg and len(corners) == 4
+    (_, high0), (_, high1), (_, low1), (_, low0) = corners
+    drawn = [tuple(map(float, pair.split(","))) for pair in svg.split('points="')[2].split('"')[0].split()]
+    assert high0 < drawn[0][1] < low0 and high1 < drawn[1][1] < low1  # SVG counts downwards
+    assert all(0 <= y <= 250 for _, y in corners)
+    assert "<polygon" not in line_chart("t", [Series("a", [(0, 2), (10, 4)], 1)], "x", "y")
 
 
 def test_lines_without_points_are_left_out():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -206,7 +207,11 @@ def test_the_report_shows_scores_controls_and_losses(checkout, evaluated):
 
 def test_a_second_run_gives_the_same_bytes(checkout, evaluated):
     files = ["metrics/retrieval.json", "plots/blend.csv", "reports/index.html"]
-    before = [(checkout / file).read_bytes() for file in files]
+
+    def content():  # without the times that superpixel methods take
+        return [re.sub(rb"[0-9.]+ ms", b"ms", (checkout / file).read_bytes()) for file in files]
+
+    before = content()
     stage(checkout, "evaluate_retrieval")
     stage(checkout, "report")
-    assert [(checkout / file).read_bytes() for file in files] == before
+    assert content() == before

@@ -1,0 +1,141 @@
+"""The section with the scores of the metrics files, beside chance and controls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from caft.data.benchmarks import REGION_FILES
+from caft.eval.charts import Series, line_chart
+from caft.eval.page import safe, table, terms
+from caft.eval.report.content import Report
+
+_CONTROLS = {
+    "chance": "the score of drawing an answer without looking.",
+    "mask of one expression, object of another": "the masks are kept, and each is compared with the other objects of its "
+    "image. If attention ignored the words, this would be as high as the score.",
+    "all objects of the image": "one perfect mask of everything in the foreground, whatever the words: what a map of "
+    "saliency can reach.",
+    "whole image": "every pixel is predicted: the least that a mask of anything scores.",
+    "the same, ties as hits": "as other scripts count; if it is far higher, equal scores decide.",
+    "tied rows": "queries with a wrong candidate that scores exactly as the right one; they count as misses.",
+    "plain grid": "squares instead of superpixels.",
+}
+
+
+def results(report: Report) -> str:
+    """All tables, and what their controls say."""
+    parts = [_retrieval(report), _grounding(report), _regions(report), _superpixels(report)]
+    content = "".join(part for part in parts if part)
+    if not content:
+        return ""
+    return f"<h2>Results</h2>\n{content}<h3>What the controls say</h3>\n{terms(_CONTROLS)}"
+
+
+def _not_run(entries: Mapping[str, Any]) -> str:
+    return "".join(
+        f'<p class="soft">{safe(name)} was not run: {safe(entry["not_run"])}</p>\n'
+        for name, entry in entries.items()
+        if isinstance(entry, Mapping) and "not_run" in entry
+    )
+
+
+def _retrieval(report: Report) -> str:
+    entries = report.metrics.get("retrieval", {})
+    if not entries:
+        return ""
+    ks = (1, 5, 10)
+    keys = [f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in ks]
+    rows: list[list[object]] = []
+    kinds: list[str] = []
+    for name, entry in entries.items():
+        if "not_run" in entry:
+            continue
+        note = f": {report.notes[name]}" if name in report.notes else ""
+        rows.append([f"{name}, {entry['pairs']:,} pairs{note}", *[""] * 6])
+        kinds.append("head")
+        blends = sorted(key for key in entry if key.startswith("blend_"))
+        for mode in ("whole", "part", *blends):
+            label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode} score"
+            rows.append([label, *(entry[mode][key] for key in keys)])
+            kinds.append("")
+        rows.append(["chance", *(min(100.0, 100 * k / entry["pairs"]) for _ in range(2) for k in ks)])
+        kinds.append("control")
+        if entry["tied_rows"]:
+            rows.append([f"{entry['tied_rows']} tied rows, counted as misses", *[""] * 6])
+            kinds.append("control")
+    header = ["score", *(f"{direction} R@{k}" for direction in ("I2T", "T2I") for k in ks)]
+    charts = "".join(_blend_chart(name, report.blend) for name in entries)
+    return (
+        "<h3>Long-text retrieval</h3>\n<p>I2T: an image looks for its text; T2I: a text looks for its image. R@k: the right "
+        "one is among the first k. CAFT++ mixes the whole score and the mean of the parts.</p>\n"
+        + (table(header, rows, kinds) if rows else "")
+        + _not_run(entries)
+        + (f'<div class="charts">{charts}</div>\n' if charts else "")
+    )
+
+
+def _blend_chart(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for colour, key in enumerate(("i2t_r1", "t2i_r1")):
+        for space in ("logit", "cosine"):
+            points = [(row["weight"], row[key]) for row in rows if row["set"] == name and row["space"] == space]
+            direction = key[:3].upper()
+            lines.append(Series(f"{direction}, {space}s mixed", points, colour, dashed=space == "cosine"))
+    return line_chart(f"R@1 by part weight, {name}", lines, "weight of the part score", "percent", from_zero=True)
+
+
+def _grounding(report: Report) -> str:
+    entries = report.metrics.get("grounding", {})
+    rows: list[list[object]] = []
+    kinds: list[str] = []
+    for name, entry in entries.items():
+        if "not_run" in entry:
+            continue
+        rows += [
+            [f"{name}, {entry['expressions']:,} expressions", entry["miou"], entry["overall_iou"], entry["pointing"]],
+            ["mask of one expression, object of another", entry["miou_wrong_expression"], "", ""],
+            ["all objects of the image", entry["miou_all_foreground"], "", ""],
+            ["whole image", entry["miou_whole_image"], "", ""],
+        ]
+        kinds += ["head", "control", "control", "control"]
+    if not entries:
+        return ""
+    return (
+        "<h3>Referring segmentation, no mask ever trained on</h3>\n<p>The attention of the expression is split at Otsu's "
+        "threshold and compared with the object's mask. Pointing: the map's maximum lies in the object.</p>\n"
+        + (table(["set", "mIoU", "overall IoU", "pointing"], rows, kinds) if rows else "")
+        + _not_run(entries)
+    )
+
+
+def _regions(report: Report) -> str:
+    scores = report.metrics.get("regions", {})
+    if not scores:
+        return ""
+    if "not_run" in scores:
+        return f'<h3>Regions</h3>\n<p class="soft">Not run: {safe(scores["not_run"])}</p>\n'
+    rows: list[list[object]] = [
+        ["right description above all wrong ones", *(scores[level] for level in REGION_FILES)],
+        ["the same, ties as hits", *(scores[f"{level}_optimistic"] for level in REGION_FILES)],
+        ["chance", *(scores[f"{level}_chance"] for level in REGION_FILES)],
+    ]
+    return (
+        "<h3>Which description fits the box?</h3>\n<p>Wrong descriptions differ in one attribute (hard), two, three "
+        "(easy), or altogether (trivial). On hard, a model that knows the colour alone is <em>below</em> chance, since "
+        "most wrong descriptions have the right colour.</p>\n"
+        + table([f"{scores['rows']:,} boxes", *REGION_FILES], rows, ["", "control", "control"])
+    )
+
+
+def _superpixels(report: Report) -> str:
+    scores = report.metrics.get("superpixels", {})
+    if scores.get("oracle_miou") is None:
+        return ""
+    rows: list[list[object]] = [
+        ["learnt without labels", scores["oracle_miou"], scores["boundary_recall"], scores["live"]],
+        ["plain grid", scores["grid_oracle_miou"], "", ""],
+    ]
+    return (
+        "<h3>Superpixels</h3>\n<p>The best mask that a choice of superpixels can make of an object bounds what attention "
+        "over them can reach.</p>\n"
+        + table(["superpixels", "oracle mIoU", "boundary recall", "not empty, per image"], rows, ["", "control"])
+    )

@@ -1,0 +1,237 @@
+"""The report as a page: what it shows of the data, of other seeds, and whether a browser renders it."""
+
+import argparse
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from caft.data.benchmarks import load_regions
+from caft.data.index import build_index
+from caft.data.scenes.captions import captions
+from caft.data.scenes.grammar import random_scene
+from caft.data.scenes.render import jpeg, render
+from caft.data.schema import CAPTIONS
+from caft.data.sentence_table import write_shard
+from caft.eval.corpus import describe_corpus
+from caft.eval.referring import score_referring
+from caft.eval.regions import score_regions
+from caft.eval.seeds import curves_of_other_seeds
+from caft.params import load_params
+from caft.pretrained import save_model
+from caft.storage import write_json
+from pipelines import report
+
+PROJECT = Path(__file__).parents[2]
+PAIRS = 6
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A corpus of six scenes as the stages before training leave it: shard, tables, index; and the scenes."""
+    root = tmp_path_factory.mktemp("trained")
+    for folder in ("images/scenes", "data/captions/scenes", "data/sentences/scenes"):
+        (root / folder).mkdir(parents=True)
+    drawn, rows = [], []
+    with tarfile.open(root / "images/scenes/00000.tar", "w") as tar:
+        for number in range(PAIRS):
+            rng = np.random.default_rng(number)
+            scene = random_scene(rng)
+            picture = jpeg(render(scene, rng, 64).image)
+            entry = tarfile.TarInfo(f"{number:09d}.jpg")
+            entry.size = len(picture)
+            tar.addfile(entry, io.BytesIO(picture))
+            drawn.append((scene, picture))
+            rows.append([entry.name[:-4], 10 + number, 0, entry.size, 64, 64, "", *captions(scene, rng)])
+    with tarfile.open(root / "images/scenes/00000.tar") as tar:
+        for row, member in zip(rows, tar, strict=True):
+            row[2] = member.offset_data
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, CAPTIONS, strict=True)]
+    table = root / "data/captions/scenes/00000.parquet"
+    pq.write_table(pa.table(arrays, schema=CAPTIONS), table)
+    write_shard(table, root / "data/sentences/scenes/00000.parquet")
+    corpora = [{"name": "scenes", "fingerprint": "f" * 64}]
+    build_index(root / "data/index", corpora, "spacy", root / "data/captions", root / "data/sentences")
+    return root, drawn
+
+
+def described(root, **changes):
+    folders = {"images": root / "images", **changes}
+    return describe_corpus(root / "data/index", root / "data/captions", root / "data/sentences", count=4, **folders)
+
+
+def test_samples_are_the_pairs_that_training_reads(trained):
+    root, drawn = trained
+    corpus = described(root)
+    assert [sample.row_id for sample in corpus.samples] == [10, 11, 13, 14]
+    assert [sorted(sample.captions) for sample in corpus.samples] == [
+        ["long_ib", "raw"], ["long_sv", "raw"], ["long_lla", "raw"], ["long_ib", "raw"],
+    ]  # fmt: skip
+    for sample in corpus.samples:
+        scene, picture = drawn[sample.row_id - 10]
+        assert np.array_equal(np.asarray(sample.image), np.asarray(Image.open(io.BytesIO(picture))))
+        for item in scene.objects:  # every long caption names colour and shape of every object
+            assert f"{item.colour} {item.shape}" in next(v for k, v in sample.captions.items() if k != "raw")
+    assert corpus.statistics["scenes"]["long_sv"]["captions"] == PAIRS
+
+
+def test_without_images_the_page_says_why_there_are_no_samples(trained, tmp_path):
+    corpus = described(trained[0], images=tmp_path)
+    assert corpus.samples == [] and "dvc repro --force fetch@scenes" in corpus.missing
+
+
+def test_curves_of_other_seeds_are_those_of_the_same_settings(tmp_path):
+    card = {
+        "model": {"width": 64},
+        "recipe": {"batch": 48},
+        "data": [{"name": "scenes"}],
+        "seed": 0,
+        "fingerprint": "a",
+    }
+    runs = {
+        "same-seed": (card, [{"step": 10, "loss": 9.0}]),
+        "other": (card | {"seed": 1, "fingerprint": "b"}, [{"step": 10, "loss": 7.0, "grad_norm": None}]),
+        "newer": (card | {"seed": 2, "fingerprint": "c"}, [{"step": 10, "loss": 6.0}]),
+        "older": (card | {"seed": 2, "fingerprint": "d"}, [{"step": 10, "loss": 5.0}]),
+        "batch": (card | {"seed": 3, "recipe": {"batch": 24}}, [{"step": 10, "loss": 1.0}]),
+        "data": (card | {"seed": 4, "data": []}, [{"step": 10, "loss": 1.0}]),
+    }
+    for name, (other, rows) in runs.items():
+        write_json(tmp_path / name / "final.json", other)
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(tmp_path / "older/final.json", (1, 1))
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running/metrics.jsonl").write_text('{"step": 10, "loss": 1.0}\n')
+    assert curves_of_other_seeds(tmp_path, card) == {1: [{"step": 10.0, "loss": 7.0}], 2: [{"step": 10.0, "loss": 6.0}]}
+    assert curves_of_other_seeds(tmp_path / "nowhere", card) == {}
+
+
+@pytest.fixture(scope="module")
+def written(trained, small, scenes, model, tmp_path_factory):
+    """The page that the stage writes, its scores being those of this model and its curves those of two seeds."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    params, sets = small
+    shutil.copytree(sets, folder)
+    for name in ("data", "images"):
+        shutil.copytree(trained[0] / name, folder / name, dirs_exist_ok=True)
+    shutil.copy(PROJECT / "params.yaml", folder)
+    settings = {"model": model.config.model_dump(mode="json"), "recipe": {}, "data": [], "seed": 0}
+    card = {**model.card, "splitter": "spacy", **settings}
+    save_model(model, folder / "models/caft.safetensors", card)
+    regions = params.benchmarks["regions"]
+    loaded = load_regions(regions.model_copy(update={"path": str(sets / regions.path)}))
+    recall = {f"{way}_r{k}": 6.25 * k for way in ("i2t", "t2i") for k in (1, 5, 10)}
+    pairs = {"pairs": 16, "tied_rows": 0, **dict.fromkeys(("whole", "part", "blend_0.3", "blend_0.7"), recall)}
+    curve = "set,space,weight,i2t_r1,t2i_r1\n" + "".join(f"random,logit,{w},{40 + w},{50 - w}\n" for w in (0, 0.5, 1))
+    for name, content in {
+        "data": {"scenes": {"rows_in": 9, "rows_out": 6, "dropped": {"http_404": 3}, "fingerprint": "f" * 64}},
+        "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
+        "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
+        "retrieval": {"look_alike": pairs, "random": pairs},
+        "grounding": {name: score_referring(model, benchmark, 8) for name, benchmark in scenes.items()},
+        "regions": score_regions(model, loaded, 8),
+    }.items():
+        write_json(folder / f"metrics/{name}.json", content)
+    (folder / "plots").mkdir()
+    (folder / "plots/blend.csv").write_text(curve)
+    (folder / "plots/train.csv").write_text("step,loss,part_loss,whole_loss\n10,9,5,4\n20,7,4,3\n")
+    write_json(folder / "runs/other/final.json", {**card, "seed": 5, "fingerprint": "b"})
+    (folder / "runs/other/metrics.jsonl").write_text('{"step": 10, "part_loss": 6}\n{"step": 20, "part_loss": 2}\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("CAFT_STORAGE", str(folder))
+        report.main(load_params("params.yaml", ["small.yaml"]), argparse.Namespace())
+    return folder / "reports/index.html"
+
+
+def test_the_page_has_every_section_and_names_what_it_shows(written):
+    text = written.read_text(encoding="utf-8")
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == [
+        "results", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval", "training",
+        "data", "settings",
+    ]  # fmt: skip
+    for kind in ("best", "median", "worst"):
+        assert text.count(f'<span class="kind">{kind}</span>') >= 4
+    for words in (
+        "What the controls say", "32, the part level", "category name", "right above one wrong", "SLIC (scikit-image)",
+        "Whole score alone", "means over the seeds 0, 5", "scenes, row 10", "http 404", "long_lla",
+    ):  # fmt: skip
+        assert words in text, words
+    assert text.count('class="band c0"') == 1  # of the one curve that both seeds have
+    assert text.index("<td>random, 16 pairs") < text.index("<td>look_alike, 16 pairs")  # as in the settings
+
+
+# ---- in a browser
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr",
+    "--window-size=1280,2000",
+]  # fmt: skip
+# Runs in the page once everything is loaded; the result is read from the dumped document.
+PROBE = """<script>
+addEventListener("load", () => {
+  const images = [...document.images];
+  const widest = Math.max(...[...document.querySelectorAll("main *")].map(e => e.getBoundingClientRect().right));
+  document.title = JSON.stringify({
+    images: images.length, broken: images.filter(i => !i.complete || !i.naturalWidth).length,
+    scrolls: document.documentElement.scrollWidth > innerWidth, widest: Math.round(widest),
+  });
+});
+</script>"""
+
+
+def browse(program, page, profile, *flags):
+    command = [program, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    return done.stdout, console
+
+
+def probed(program, text, folder):
+    page = folder / "probed.html"
+    page.write_text(text.replace("</head>", f"{PROBE}</head>"), encoding="utf-8")
+    document, console = browse(program, page, folder / "profile", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", document)
+    assert title, document[:500]
+    return json.loads(title[1]), console
+
+
+def test_a_browser_shows_every_picture_without_an_error(written, tmp_path, require_system):
+    text = written.read_text(encoding="utf-8")
+    found, console = probed(require_system("chromium"), text, tmp_path)
+    assert console == []
+    assert found["images"] == text.count("<img ") > 100
+    assert found["broken"] == 0
+    assert not found["scrolls"] and found["widest"] <= 1280
+
+
+def test_the_browser_would_tell_of_a_broken_picture_and_a_wrong_script(written, tmp_path, require_system):
+    text = written.read_text(encoding="utf-8")
+    spoilt = text.replace("data:image/webp;base64,", "data:image/webp;base64,AAAA", 1)
+    spoilt = spoilt.replace("</body>", "<script>nothing.of.the.kind()</script></body>")
+    found, console = probed(require_system("chromium"), spoilt, tmp_path)
+    assert found["broken"] == 1
+    assert len(console) == 1 and "nothing is not defined" in console[0]
+
+
+def test_the_page_is_drawn(written, tmp_path, require_system):
+    picture = tmp_path / "page.png"
+    browse(require_system("chromium"), written, tmp_path / "profile", f"--screenshot={picture}")
+    drawn = np.asarray(Image.open(picture).convert("RGB"))
+    assert drawn.shape == (2000, 1280, 3)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20
+    paper = drawn[0, 0]
+    assert (drawn[1900:] != paper).any() and (drawn[:200] != paper).any()

@@ -1,0 +1,75 @@
+"""Measures of superpixels against plain loops and hand-worked maps, and the methods side by side."""
+
+import numpy as np
+import pytest
+
+from caft.eval.superpixel_methods import compare_methods
+from caft.eval.superpixels import achievable_accuracy, covered_by, oracle_iou, squash_mask, thin_parts
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_achievable_accuracy_is_that_of_the_best_object_for_each_superpixel(rng):
+    for _ in range(5):
+        labels, truth = rng.integers(0, 7, (12, 9)), rng.integers(0, 4, (12, 9))
+        right = 0
+        for superpixel in range(7):
+            inside = [int(t) for t, s in zip(truth.ravel(), labels.ravel(), strict=True) if s == superpixel]
+            right += max((inside.count(t) for t in range(4)), default=0)
+        assert achievable_accuracy(labels, truth) == pytest.approx(right / labels.size)
+
+
+def test_one_superpixel_can_only_be_background_and_the_truth_itself_is_perfect():
+    truth = np.zeros((10, 10), int)
+    truth[:3, :4] = 1
+    assert achievable_accuracy(np.zeros((10, 10), int), truth) == pytest.approx(0.88)
+    assert achievable_accuracy(truth, truth) == 1
+    assert oracle_iou(truth, truth == 1) == 1
+
+
+def test_thin_parts_are_what_no_square_reaches(rng):
+    mask = rng.random((14, 11)) < 0.8
+    for side in (2, 3):
+        padded = np.pad(mask, side, mode="edge")
+        reached = np.zeros_like(padded)
+        for y in range(padded.shape[0] - side + 1):
+            for x in range(padded.shape[1] - side + 1):
+                if padded[y : y + side, x : x + side].all():
+                    reached[y : y + side, x : x + side] = True
+        assert (thin_parts(mask, side) == (mask & ~reached[side:-side, side:-side])).all()
+
+
+def test_an_arm_is_thin_and_a_body_at_the_edge_is_not():
+    mask = np.zeros((20, 20), bool)
+    mask[5:12, 0:6] = True  # touches the image's edge, beyond which it goes on
+    mask[8, 6:15] = True
+    thin = thin_parts(mask, 4)
+    assert thin[8, 6:15].all() and thin.sum() == 9
+
+
+def test_covered_pixels_are_those_of_superpixels_mostly_inside():
+    labels = np.array([[0, 0, 1, 1], [0, 0, 1, 1]])
+    mask = np.array([[1, 1, 1, 0], [1, 0, 1, 0]], bool)  # three of four pixels, and two of four
+    assert covered_by(labels, mask).tolist() == [[True, True, False, False]] * 2
+
+
+def test_a_mask_is_squashed_by_the_nearest_pixel():
+    mask = np.zeros((4, 8), bool)
+    mask[:2, 4:] = True
+    assert squash_mask(mask, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
+
+
+def test_methods_are_measured_on_the_same_images(model, scenes):
+    scores, cases = compare_methods(model, scenes["phrase"], images=6, cases=2)
+    assert [method.name for method in scores] == ["SFCN, of the model", "SLIC (scikit-image)", "plain grid"]
+    slic, grid = scores[1:]
+    assert grid.count == 64
+    assert slic.oracle_miou > grid.oracle_miou + 5 and slic.boundary_recall > grid.boundary_recall + 10
+    for method in scores:
+        assert 80 < method.achievable_accuracy <= 100 and 0 <= method.thin_recall <= 100
+        assert method.milliseconds >= 0
+    assert len(cases) == 2 and cases[0].image.size == (64, 64)
+    assert cases[0].labels["plain grid"].tolist() == [[y // 8 * 8 + x // 8 for x in range(64)] for y in range(64)]
