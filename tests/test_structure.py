@@ -20,7 +20,7 @@ LEVELS = [
     ("caft.errors", "caft.params", "caft.storage", "caft.progress"),
     ("caft.layers",),
     ("caft.vision", "caft.text", "caft.grounding"),
-    ("caft.data", "caft.loss", "caft.model", "caft.pretrained"),
+    ("caft.data", "caft.loss", "caft.model", "caft.release", "caft.pretrained"),
     ("caft.eval", "caft.train"),
     ("pipelines", "slurm", "benchmarks"),
 ]
@@ -30,6 +30,7 @@ PLUMBING = {
     "caft/errors.py": "words for users",
     "caft/params": "the values themselves are listed as params",
     "caft/progress.py": "log lines",
+    "caft/release.py": "names in published files; the weights of these stages are this project's",
     "caft/storage.py": "where files lie",
     "caft/data/cluster.py": "which process works on a shard",
     "caft/data/locking.py": "who may write at a time",
