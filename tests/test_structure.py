@@ -285,7 +285,7 @@ KEYS = {
 # Read by a stage whose result does not depend on them.
 CHANGES_NOTHING = {
     "train": {
-        "corpora": "a tag of the tracked run; what is trained on comes from data/index",
+        "corpora": "a tag of the tracked run; what is trained on, and so what changes in a recipe, is data/index's",
         "evaluation.batch": "how many images a validation holds at a time",
     }
 }
