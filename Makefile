@@ -18,7 +18,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help setup repro test test-fast verify ui
+.PHONY: help setup repro test test-fast verify gpu-check ui
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ test-fast: setup ## the tests that take seconds
 
 verify: setup ## the long runs: full size, two seeds; not part of `make test`
 	@$(ACTIVATE); pytest tests/verify --timeout 14400
+
+gpu-check: setup ## on a machine with a GPU: ten minutes, one page of pass or fail
+	@$(ACTIVATE); pytest tests/gpu -q -rN --tb=short --timeout 600
 
 ui: setup ## browse the runs at http://127.0.0.1:5000
 	@$(ACTIVATE); mlflow ui --backend-store-uri "$$(python -c \

@@ -91,8 +91,9 @@ def sin_cos_positions(side: int, width: int) -> Tensor:
         Encodings (side, side, width), float32.
     """
     quarter = width // 4
-    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies  # (side, q)
+    # On the CPU also where a model is built without values: no checkpoint holds these.
+    frequencies = 10000.0 ** (-torch.arange(quarter, dtype=torch.float64, device="cpu") / quarter)
+    angles = torch.arange(side, dtype=torch.float64, device="cpu")[:, None] * frequencies  # (side, q)
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, W / 2)
     rows = waves[:, None].expand(side, side, 2 * quarter)
     columns = waves[None, :].expand(side, side, 2 * quarter)

@@ -1,7 +1,9 @@
-"""Saving and loading models as safetensors with a card beside them; importing SFCN's published weights."""
+"""Saving and loading models as safetensors with a card beside them; importing the published weights."""
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,8 @@ from torch import Tensor, nn
 from caft.errors import CheckpointError
 from caft.model import CAFT
 from caft.params import ModelParams
+from caft.release import RELEASED, RELEASED_CAPTIONS, UNUSED_HEADS, convert
 from caft.vision.superpixels import SFCN
-
-# Heads of the published SFCN file that its forward pass does not use.
-_UNUSED_HEADS = ("pred_mask1.", "pred_mask2.", "pred_mask3.")
 
 
 def save_model(module: nn.Module, path: Path, card: dict[str, Any]) -> None:
@@ -37,23 +37,65 @@ def save_model(module: nn.Module, path: Path, card: dict[str, Any]) -> None:
 
 
 def load(path: str | Path) -> CAFT:
-    """Loads a model that `save_model` wrote, on the CPU and in evaluation mode.
+    """Loads a model on the CPU and in evaluation mode: one that `save_model` wrote, or the authors' file.
 
     Args:
-        path: A `.safetensors` file with its card, the same name with `.json`, beside it.
+        path: A `.safetensors` file with its card, the same name with `.json`, beside it; with any other ending, the
+            authors' checkpoint (see `from_release`).
 
     Returns:
         The model; its `card` says how it was trained.
 
     Raises:
-        CheckpointError: A file is missing or damaged, or the weights do not fit the card.
+        CheckpointError: A file is missing or damaged, or the weights do not fit.
     """
     path = Path(path)
+    if path.suffix != ".safetensors":
+        model = from_release(_read_checkpoint(path), str(path))
+        with path.open("rb") as file:
+            model.card["fingerprint"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return model
     card = read_card(path)
-    model = CAFT(ModelParams.model_validate(card["model"], strict=False), card["chunks"])
+    model = _without_values(ModelParams.model_validate(card["model"], strict=False), card["chunks"])
     fill(model, read_weights(path), path)
     model.card = card
     return model.eval()
+
+
+def from_release(
+    state_dict: Mapping[str, Tensor], source: str = "the release's state dict", config: ModelParams = RELEASED
+) -> CAFT:
+    """CAFT with the weights that the paper's authors released.
+
+    Position encodings and the class token's zero position are fixed: they must have their value, and are dropped. So
+    are SFCN's three unused heads. The card says how the release reads captions. One thing is not taken over: the
+    release un-normalises SFCN's input with other statistics than it was normalised with, here SFCN sees the picture.
+
+    Args:
+        state_dict: Tensors by the release's names; a prefix `module.` is dropped.
+        source: What error messages call it.
+        config: Sizes; the released model's.
+
+    Returns:
+        The model in evaluation mode; it shares no memory with `state_dict`.
+
+    Raises:
+        CheckpointError: Lists each name that is missing, unexpected, of another shape, or fixed and of another value.
+    """
+    model = _without_values(config, RELEASED_CAPTIONS["chunks"])
+    state = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    weights, problems = convert(state, model.state_dict(), config)
+    if problems:
+        raise _misfit(source, problems)
+    fill(model, weights, source)
+    model.card = {"model": config.model_dump(mode="json"), **RELEASED_CAPTIONS, "source": source}
+    return model.eval()
+
+
+def _without_values(config: ModelParams, chunks: int) -> CAFT:
+    """A model whose weights are all still to be given, which saves drawing a hundred million start values."""
+    with torch.device("meta"):
+        return CAFT(config, chunks)
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -93,7 +135,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: is no whole safetensors file ({error}); make or fetch it again") from None
 
 
-def fill(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Puts weights into a module; every name and shape must fit.
 
     Raises:
@@ -108,8 +150,13 @@ def fill(module: nn.Module, state: dict[str, Tensor], source: Path) -> None:
         if name in state and state[name].shape != own[name].shape
     ]
     if problems:
-        raise CheckpointError(f"{source}: {len(problems)} weights do not fit the model\n  " + "\n  ".join(problems))
-    module.load_state_dict(state)
+        raise _misfit(source, problems)
+    # Assigned, since the module may have been built without values.
+    module.load_state_dict({name: state[name].to(own[name].dtype) for name in own}, assign=True)
+
+
+def _misfit(source: str | Path, problems: list[str]) -> CheckpointError:
+    return CheckpointError(f"{source}: {len(problems)} weights do not fit the model\n  " + "\n  ".join(problems))
 
 
 def sfcn_from_checkpoint(path: str | Path) -> SFCN:
@@ -125,14 +172,32 @@ def sfcn_from_checkpoint(path: str | Path) -> SFCN:
         CheckpointError: The file cannot be read, or a weight does not fit.
     """
     path = Path(path)
+    state = {name.removeprefix("module."): tensor for name, tensor in _read_checkpoint(path).items()}
+    network = SFCN()
+    fill(network, {name: t for name, t in state.items() if not name.startswith(UNUSED_HEADS)}, path)
+    return network.eval()
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in torch's format, which lie in it as they are or under `state_dict`.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds something else.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not found; give the path of the downloaded file") from None
     except Exception as error:  # torch raises many kinds here; all mean that this is no such file
-        raise CheckpointError(f"{path}: cannot be read as a torch checkpoint ({error})") from error
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: cannot be read as a torch checkpoint ({reason}); fetch it again") from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: expected a dict with a state_dict, found {type(content).__name__}")
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    network = SFCN()
-    fill(network, {name: t for name, t in state.items() if not name.startswith(_UNUSED_HEADS)}, path)
-    return network.eval()
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path}: expected a dict of tensors, or one under state_dict; found {_kinds(content)}")
+    return state
+
+
+def _kinds(content: object) -> str:
+    if not isinstance(content, dict):
+        return type(content).__name__
+    return "a dict of " + ", ".join(f"{key} ({type(value).__name__})" for key, value in list(content.items())[:8])

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from caft.errors import CaftError, ParamsError
-from caft.params import Params, flat, load_params
+from caft.params import Params, RecipeParams, flat, load_params
 from caft.params.problems import show
 
 
@@ -35,7 +35,7 @@ def effective(params: Params) -> list[tuple[str, str, str]]:
 
 
 def compare(params: Params, first: str, second: str) -> list[tuple[str, str, str]]:
-    """Rows of the settings in which two recipes differ, under a header.
+    """Rows of the settings in which two recipes differ, in general and on single corpora, under a header.
 
     Raises:
         ParamsError: A recipe is not in the table.
@@ -43,9 +43,24 @@ def compare(params: Params, first: str, second: str) -> list[tuple[str, str, str
     for name in (first, second):
         if name not in params.recipes:
             raise ParamsError(f"--compare {name}: no such recipe; known are {', '.join(params.recipes)}")
-    one, other = (dict(flat(params.recipes[name].model_dump())) for name in (first, second))
-    rows = [(key, show(one[key]), show(other[key])) for key in one if one[key] != other[key]]
+    recipes = [params.recipes[name] for name in (first, second)]
+    general = _pairs(*recipes)
+    rows = [(key, *pair) for key, pair in general.items() if pair[0] != pair[1]]
+    named = {frozenset(key.split("+")): key for recipe in reversed(recipes) for key in recipe.per_corpora}
+    for corpora, key in sorted(named.items(), key=lambda item: len(item[0])):
+        own = _pairs(*(recipe.for_corpora(list(corpora)) for recipe in recipes))
+        rows += [
+            (f"{name} on {key}", *pair)
+            for name, pair in own.items()
+            if pair != general[name] and (pair[0] != pair[1] or general[name][0] != general[name][1])
+        ]
     return [("key", first, second), *rows]
+
+
+def _pairs(one: RecipeParams, other: RecipeParams) -> dict[str, tuple[str, str]]:
+    """Both values of every setting, as they are shown."""
+    values = dict(flat(other.model_dump()))
+    return {key: (show(value), show(values[key])) for key, value in flat(one.model_dump())}
 
 
 if __name__ == "__main__":

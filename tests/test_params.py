@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from caft.errors import ParamsError
-from caft.params import FetchOverrides, FetchParams, Params, RecipeParams, TrainOverrides, load_params
+from caft.params import CorporaOverrides, FetchOverrides, FetchParams, Params, RecipeParams, TrainOverrides, load_params
 
 PROJECT = Path(__file__).parents[1]
 
@@ -77,7 +77,10 @@ def test_a_corpus_replaces_single_values_of_fetch() -> None:
     assert (scenes.quality, scenes.processes) == (params.fetch.quality, params.fetch.processes)
 
 
-@pytest.mark.parametrize(("overrides", "full"), [(TrainOverrides, RecipeParams), (FetchOverrides, FetchParams)])
+@pytest.mark.parametrize(
+    ("overrides", "full"),
+    [(TrainOverrides, RecipeParams), (CorporaOverrides, RecipeParams), (FetchOverrides, FetchParams)],
+)
 def test_overrides_take_what_they_replace(overrides: Any, full: Any) -> None:
     def allowed(model: Any) -> dict[str, list[Any]]:
         properties = model.model_json_schema()["properties"].items()
@@ -276,6 +279,27 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
         ),
         ("train: {sub_captions: 3}", "train.sub_captions = 3: must be at least the recipe's chunks (4)"),
         ("train: {samples: 40}", "train.samples = 40: holds no batch; must be at least train.batch (48)"),
+        # what corpora change in a recipe
+        (
+            "recipes: {paper: {per_corpora: {cc3m: {learning_rte: 1.0}}}}",
+            "recipes.paper.per_corpora.cc3m.learning_rte: unknown key; did you mean recipes.paper.per_corpora.cc3m.le",
+        ),
+        (
+            "recipes: {paper: {per_corpora: {cc3m: {eps: 0}}}}",
+            "recipes.paper.per_corpora.cc3m.eps = 0: must be above 0",
+        ),
+        (
+            "recipes: {paper: {per_corpora: {cc3m+cc21m: {eps: 1}}}}",
+            "recipes.paper.per_corpora = cc3m+cc21m: cc21m is no key in corpus; did you mean cc12m?",
+        ),
+        (
+            "recipes: {paper: {per_corpora: {cc3m+cc3m: {eps: 1}}}}",
+            "recipes.paper.per_corpora = cc3m+cc3m: names a corpus twice",
+        ),
+        (
+            "recipes: {paper: {per_corpora: {yfcc15m+cc3m+cc12m: {eps: 1}}}}",
+            "recipes.paper.per_corpora = yfcc15m+cc3m+cc12m: names the same corpora as cc3m+cc12m+yfcc15m",
+        ),
         # rules of a launcher, and with it
         ("launchers: {local: {nodes: 2}}", "launchers.local.nodes = 2: must be 1 where executor is local"),
         ("launchers: {a100x8: {gpus_per_node: 4}}", "launchers.a100x8.gpus_per_node = 4: must be 0 or one a task (8)"),
@@ -376,7 +400,8 @@ def test_command_prints_the_difference_of_two_recipes() -> None:
     done = command("pipelines.params", "--compare", "paper", "release")
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["key", "paper", "release"]
-    assert {row[0] for row in rows[1:]} == {"precision", "loss.part_cls", "whole_scale_max", "balanced_rule"}
+    assert {"precision", "loss.part_cls", "whole_scale_max", "balanced_rule"} <= {row[0] for row in rows[1:]}
+    assert ["clip_norm", "on", "cc12m", "null", "1.0"] in rows
     assert ["loss.part_cls", "0.0", "1.0"] in rows
     wrong = command("pipelines.params", "--compare", "paper", "peper")
     assert wrong.returncode == 2 and "no such recipe; known are paper, release, smoke" in wrong.stderr

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,11 +38,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How sub-captions are drawn: K, M, and most sentences of each."""
+    """How sub-captions are drawn: K, M, most sentences of each, and what is done with a longer caption."""
 
     sub_captions: int = 8
     chunks: int = 4
     max_sentences: int = 3
+    rule: Literal["paper", "release"] = "paper"
 
 
 DEFAULT_SAMPLING = Sampling()
@@ -59,7 +61,7 @@ def sample_sub_captions(
     Args:
         num_sentences: Sentences in each of the seven captions; not all zero.
         rng: Source of the draws.
-        sampling: K, M and the most sentences.
+        sampling: K, M, the most sentences, and the rule of `random_chunks`.
 
     Returns:
         K lists of sentences (caption, number).
@@ -78,7 +80,7 @@ def sample_sub_captions(
     else:
         order = rng.permutation(len(everything))[:_FALLBACK]
         long, rest = [everything[i] for i in order], everything
-    groups = random_chunks(len(long), sampling.chunks, rng, sampling.max_sentences)
+    groups = random_chunks(len(long), sampling.chunks, rng, sampling.max_sentences, sampling.rule)
     result = [[long[i] for i in group] for group in groups]
     for _ in range(sampling.sub_captions - sampling.chunks):
         count = int(rng.integers(1, sampling.max_sentences + 1))

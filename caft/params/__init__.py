@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from caft.params import file, problems, rules
 from caft.params.tables import (
     BenchmarkParams,
+    CorporaOverrides,
     CorpusParams,
     Count,
     EvaluationParams,
@@ -35,6 +36,7 @@ from caft.params.tables import (
 
 __all__ = [
     "BenchmarkParams",
+    "CorporaOverrides",
     "CorpusParams",
     "EvaluationParams",
     "Faults",
@@ -92,11 +94,11 @@ class Params(Section):
 
     @property
     def selected_recipe(self) -> RecipeParams:
-        """The selected recipe with the overrides of `train`."""
+        """The selected recipe on the selected corpora, with the overrides of `train`."""
         given = self.train.model_dump(exclude_none=True)
         if "samples" in given:
             given["epochs"] = None
-        return self.recipes[self.recipe].model_copy(update=given)
+        return self.recipes[self.recipe].for_corpora(self.corpora).model_copy(update=given)
 
     @property
     def selected_launcher(self) -> LauncherParams:
@@ -113,13 +115,16 @@ class Params(Section):
         for key in ("corpora", "model", "recipe", "launch", "weights", "seed"):
             table[key] = (getattr(self, key), self._origin("selection", key))
         overridden = self.train.model_dump(exclude_none=True)
+        entry = f"recipes.{self.recipe}"
+        corpora, per_corpora = self.recipes[self.recipe].given_for(self.corpora)
         for key, value in flat(self.selected_recipe.model_dump()):
             if key in overridden:
                 origin = self._origin(f"override train.{key}", f"train.{key}")
             elif key == "epochs" and "samples" in overridden:
                 origin = self._origin("override train.samples", "train.samples")
             else:
-                origin = self._origin(f"recipes.{self.recipe}", f"recipes.{self.recipe}.{key}")
+                place = f"{entry}.per_corpora.{corpora}" if key in per_corpora else entry
+                origin = self._origin(place, f"{place}.{key}")
             table[f"train.{key}"] = (value, origin)
         for prefix, section, place in (
             ("model", self.selected_model, f"models.{self.model}"),

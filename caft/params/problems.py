@@ -67,7 +67,8 @@ def _position(content: Any, location: Location) -> tuple[int, ...]:
 def valid_parts(root: type["Params"], content: dict[str, Any], error: ValidationError) -> "Params":
     """Returns settings made of what is valid by itself, so that no problem hides another.
 
-    A bad table entry is left out, a bad override or an unknown key counts as not given, a bad part is absent.
+    A bad table entry is left out, a bad override or an unknown key counts as not given, bad corpora are none,
+    any other bad part is absent.
     """
     kept = dict(content)
     for problem in _as_dicts(error):
@@ -80,6 +81,7 @@ def valid_parts(root: type["Params"], content: dict[str, Any], error: Validation
             )
         kept = _without(kept, location)
     parts: dict[str, Any] = {
+        "corpora": (),
         "train": TrainOverrides(),
         **{name: {} for name in ("models", "recipes", "corpus", "launchers")},
     }

@@ -16,7 +16,7 @@ _TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
 
 def between_parts(params: Params, content: dict[str, Any]) -> list[Problem]:
     """Returns what rules between values find, in the parts that are valid by themselves."""
-    rules = [_names, _entries, _batch, _budget, _overridden_chunks]
+    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks]
     return [
         Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
         for rule in rules
@@ -42,6 +42,21 @@ def _entries(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any
         for name, entry in entries.items():
             for key, value, reason in entry.problems():
                 yield f"{table}.{name}.{key}", value, reason
+
+
+def _per_corpora(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    known = content.get("corpus")
+    for recipe, entry in params.recipes.items():
+        seen: dict[frozenset[str], str] = {}
+        for key in entry.per_corpora:
+            place, names = f"recipes.{recipe}.per_corpora", key.split("+")
+            for name in names:
+                if isinstance(known, dict) and name not in known:
+                    yield place, key, f"{name} is no key in corpus" + nearest(name, known)
+            if len(set(names)) < len(names):
+                yield place, key, "names a corpus twice"
+            if (other := seen.setdefault(frozenset(names), key)) != key:
+                yield place, key, f"names the same corpora as {other}"
 
 
 def _batch(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:

@@ -4,7 +4,7 @@ Types and ranges are declared; rules between the values of one entry are its met
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -208,11 +208,22 @@ class LossWeights(Section):
     whole: Number
 
 
+class CorporaOverrides(Section):
+    """Values of a recipe that one selection of corpora replaces; null keeps the recipe's."""
+
+    epoch_images: Positive | None = None
+    learning_rate: PositiveNumber | None = None
+    eps: PositiveNumber | None = None
+    weight_decay: Number | None = None
+    clip_norm: PositiveNumber | None = None
+
+
 class RecipeParams(Section):
     """How a model is trained."""
 
     batch: Positive
     epochs: Positive | None
+    epoch_images: Positive | None
     samples: Annotated[int, Field(gt=0), Unit("image-text samples")] | None
     learning_rate: PositiveNumber
     betas: Annotated[tuple[Share, Share], Field(strict=False)]
@@ -231,11 +242,25 @@ class RecipeParams(Section):
     sub_captions: Positive
     chunks: Positive
     max_sentences: Positive
+    random_rule: Literal["paper", "release"]
     balanced_rule: Literal["paper", "release"]
     crop_scale: Annotated[tuple[Share, Share], Field(strict=False)] | None
     validation_images: Annotated[int, Field(ge=2)]
     validate_every: Annotated[int, Field(gt=0), Unit("steps")]
     checkpoint_every: Annotated[int, Field(gt=0), Unit("steps")]
+    # By corpora, joined by "+", in any order. Not dumped: what a run uses is resolved by `for_corpora`.
+    per_corpora: dict[str, CorporaOverrides] = Field(default={}, exclude=True)
+
+    def given_for(self, corpora: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        """The key of `per_corpora` that names exactly these corpora, empty if none does, and its values."""
+        for key, values in self.per_corpora.items():
+            if set(key.split("+")) == set(corpora):
+                return key, values.model_dump(exclude_none=True)
+        return "", {}
+
+    def for_corpora(self, corpora: Sequence[str]) -> "RecipeParams":
+        """The recipe as it is on these corpora."""
+        return self.model_copy(update={**self.given_for(corpora)[1], "per_corpora": {}})
 
     def problems(self) -> Iterator[tuple[str, Any, str]]:
         """Rules between the values: key, value and what is wrong."""
@@ -254,7 +279,7 @@ class RecipeParams(Section):
         Raises:
             ParamsError: The budget holds no batch.
         """
-        samples = self.samples if self.samples is not None else (self.epochs or 0) * images
+        samples = self.samples if self.samples is not None else (self.epochs or 0) * (self.epoch_images or images)
         steps = samples // self.batch
         if not steps:
             raise ParamsError(

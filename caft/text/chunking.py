@@ -6,27 +6,35 @@ import numpy as np
 
 
 def random_chunks(
-    num_sentences: int, num_chunks: int, rng: np.random.Generator, max_sentences: int = 3
+    num_sentences: int,
+    num_chunks: int,
+    rng: np.random.Generator,
+    max_sentences: int = 3,
+    rule: Literal["paper", "release"] = "paper",
 ) -> list[list[int]]:
     """Consecutive sentences in random groups, for training.
 
     The sizes are drawn one after the other, each uniform over those that leave the rest possible, as the authors'
-    release does; the paper says only "randomly". Sentences beyond `max_sentences * num_chunks` are discarded. With
-    fewer sentences than chunks, each is a chunk, in order, and random repeats follow.
+    release does; the paper says only "randomly". With fewer sentences than chunks, each is a chunk, in order, and
+    random repeats follow.
 
     Args:
         num_sentences: Sentences of the caption, n.
         num_chunks: Chunks wanted, M.
         rng: Source of the draws.
         max_sentences: Most sentences of a chunk.
+        rule: Above `max_sentences * num_chunks` sentences "paper" discards what is beyond; "release" gives the most to
+            each but the last chunk, which takes all the rest.
 
     Returns:
         Sentence indices of each of the M chunks.
 
     Raises:
-        ValueError: There is no sentence.
+        ValueError: There is no sentence, or the rule is unknown.
     """
-    _require_sentences(num_sentences)
+    _require(num_sentences, rule)
+    if rule == "release" and num_sentences > max_sentences * num_chunks:
+        return _last_takes_the_rest(num_sentences, num_chunks, max_sentences)
     if num_sentences < num_chunks:
         repeats = rng.integers(num_sentences, size=num_chunks - num_sentences)
         return [[i] for i in range(num_sentences)] + [[int(i)] for i in repeats]
@@ -60,18 +68,22 @@ def balanced_chunks(
     Raises:
         ValueError: There is no sentence, or the rule is unknown.
     """
-    if rule not in ("paper", "release"):
-        raise ValueError(f"balanced_chunks: rule is '{rule}', expected 'paper' or 'release'")
-    _require_sentences(num_sentences)
+    _require(num_sentences, rule)
     if num_sentences < num_chunks:
         return [[i % num_sentences] for i in range(num_chunks)]
     if rule == "release" and num_sentences > 3 * num_chunks:
-        return _consecutive([3] * (num_chunks - 1) + [num_sentences - 3 * (num_chunks - 1)])
+        return _last_takes_the_rest(num_sentences, num_chunks, 3)
     size, extra = divmod(num_sentences, num_chunks)
     return _consecutive([size + (chunk < extra) for chunk in range(num_chunks)])
 
 
-def _require_sentences(num_sentences: int) -> None:
+def _last_takes_the_rest(num_sentences: int, num_chunks: int, size: int) -> list[list[int]]:
+    return _consecutive([size] * (num_chunks - 1) + [num_sentences - size * (num_chunks - 1)])
+
+
+def _require(num_sentences: int, rule: str) -> None:
+    if rule not in ("paper", "release"):
+        raise ValueError(f"chunks: rule is '{rule}', expected 'paper' or 'release'")
     if num_sentences < 1:
         raise ValueError("a caption without a sentence cannot be chunked")
 

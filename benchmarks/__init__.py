@@ -1,0 +1,1 @@
+"""What the model costs: counts by formula, and measurements of a step."""

@@ -1,0 +1,79 @@
+"""Prints parameters and floating point operations of each part of a model, by formula."""
+
+import argparse
+import sys
+
+from caft.errors import CaftError, ParamsError
+from caft.params import Params, load_params
+from caft.params.rules import nearest
+from caft.train.throughput import Count, counts, sample_count
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.counts", description=__doc__)
+    parser.add_argument("--model", metavar="NAME", help="a key of models in params.yaml (the selected one)")
+    parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
+    parser.add_argument(
+        "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
+    )
+    arguments = parser.parse_args()
+    try:
+        params = load_params(arguments.params, arguments.overlay)
+        name = arguments.model or params.model
+        if name not in params.models:
+            raise ParamsError(f"--model {name}: no such key in models" + nearest(name, params.models))
+    except CaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print("\n".join(page(params, name)))
+
+
+def page(params: Params, name: str) -> list[str]:
+    """Lines of the table and of the sums under it."""
+    model, recipe = params.models[name], params.selected_recipe
+    parts = counts(model, recipe.chunks)
+    rows = [("part", "parameters", "fixed", "GFLOP", "of one"), *map(_row, parts)]
+    for title, chosen in _sums(parts):
+        rows.append((title, f"{sum(p.parameters for p in chosen):,}", f"{sum(p.fixed for p in chosen):,}", "", ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:4], widths[1:4], strict=True)), row[4]]
+        lines.append("  ".join(cells).rstrip())
+    ranks = params.selected_launcher.world_size
+    local = recipe.batch // ranks
+    asked = {"sampled": ranks * (local + recipe.sub_captions - 1), "all": recipe.batch * recipe.sub_captions}
+    work = sample_count(model, recipe.chunks, recipe.sub_captions, asked[recipe.negatives])
+    return [
+        f"model {name}; texts of {model.text.context} tokens",
+        *lines,
+        "",
+        f"one training sample: {recipe.sub_captions} sub-captions, {asked[recipe.negatives]} texts that ask "
+        f"({recipe.negatives}, batch {recipe.batch} on {ranks} ranks)",
+        f"  forward GFLOP: superpixels {_giga(work.superpixels)}, vision {_giga(work.vision)}, "
+        f"text {_giga(work.text)}, pooling {_giga(work.pooling)}",
+        f"  forward and backward: {_giga(work.trained_step)} GFLOP",
+    ]
+
+
+def _row(part: Count) -> tuple[str, str, str, str, str]:
+    work = (_giga(part.flops), part.unit) if part.flops else ("", "")
+    return part.name, f"{part.parameters:,}", f"{part.fixed:,}" if part.fixed else "", *work
+
+
+def _sums(parts: list[Count]) -> list[tuple[str, list[Count]]]:
+    vision = [part for part in parts if part.name.startswith("vision.")]
+    return [
+        ("sum of vision", vision),
+        ("sum of all but superpixels", [part for part in parts if part.name != "superpixels"]),
+        ("sum", parts),
+    ]
+
+
+def _giga(flops: int) -> str:
+    return f"{flops / 1e9:.4f}" if flops < 1e8 else f"{flops / 1e9:.2f}"
+
+
+if __name__ == "__main__":
+    main()
