@@ -25,7 +25,7 @@ from caft.loss.sigmoid import pairwise_sigmoid
 EPS = 1e-12
 
 # Pairs in a tile. On a CPU its temporaries should stay in the cache; on a GPU a tile should fill the device.
-_PAIRS_ON_CPU = 4096
+_PAIRS_ON_CPU = 2048
 _PAIRS_ON_GPU = 16384
 
 
