@@ -116,7 +116,7 @@ def test_pooled_features_below_the_floor_are_counted_and_pass_no_gradient_throug
     pool = TextConditionedPool(DIM, 8).double()
     with torch.no_grad():
         pool.norm_value.weight.zero_()
-        pool.norm_value.bias.copy_(1e-16 * torch.randn(DIM))
+        pool.norm_value.bias.copy_(1e-13 * torch.randn(DIM))
     tokens, texts = torch.randn(2, segments, DIM).double(), torch.randn(6, DIM).double()
     loss, clamped, gradients = run(implementation, pool, tokens, texts, 3, normaliser=1)
     assert clamped == 12
@@ -266,3 +266,13 @@ def test_an_index_that_does_not_fit_the_negatives_is_refused(negatives: str) -> 
             normaliser=1,
             negatives=negatives,
         )
+
+
+def test_a_pool_without_an_empty_slot_leaves_no_mass_to_it() -> None:
+    tokens, texts = torch.randn(2, 5, DIM), torch.randn(2, 3, DIM)
+    for empty_slot in (True, False):
+        _, attention = TextConditionedPool(DIM, 8, empty_slot=empty_slot)(texts, tokens)
+        assert attention.shape == (2, 8, 3, 6)
+        torch.testing.assert_close(attention.sum(-1), torch.ones(2, 8, 3))
+        assert bool((attention[..., -1] > 0).all()) == empty_slot
+        assert bool((attention[..., -1] == 0).all()) != empty_slot
