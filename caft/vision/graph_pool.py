@@ -68,7 +68,19 @@ class GraphPool(nn.Module):
         Returns:
             The class token, groups, logits and picks.
         """
-        picks = farthest_points(tokens.detach(), self.groups, empty)  # (B, M)
+        return self.group(cls, tokens, farthest_points(tokens.detach(), self.groups, empty))
+
+    def group(self, cls: Tensor, tokens: Tensor, picks: Tensor) -> Pooled:
+        """Pools tokens around given seeds: all of the pooling but the sampling, whose loop no compiler should unroll.
+
+        Args:
+            cls: Class token, (B, 1, W).
+            tokens: Tokens to group, (B, N, W).
+            picks: Token that seeds each group, (B, M).
+
+        Returns:
+            As `forward`.
+        """
         features = tokens + self.attn(self.norm(tokens))
         features = features - features.mean(1, keepdim=True) + self.bias  # (B, N, W)
         features = F.normalize(features, dim=2, eps=1e-12)

@@ -1,21 +1,24 @@
-"""Losses over several gloo ranks against one process."""
+"""Losses over several gloo ranks against one process on the whole batch, and against loops over pairs."""
 
-import importlib.util
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.loss.labels import sampled_index
+from caft.loss.labels import rank_blocks
+from tests.reference import losses as reference
 
 IMAGES, SUB_CAPTIONS, DIM, SEED, STEP = 3, 2, 8, 5, 11
 WEIGHTS = {"part": 1.0, "part_cls": 1.0, "whole": 1.0}
+WORLD_SIZES = (3, 2, 1)
+CASES = [("part", "all"), ("part_cls", "all"), ("whole", "all"), ("part", "sampled")]
 
 
 class Tower(torch.nn.Module):
@@ -26,25 +29,34 @@ class Tower(torch.nn.Module):
         self.image = torch.nn.Linear(DIM, DIM)
         self.text = torch.nn.Linear(DIM, DIM)
         self.pool = TextConditionedPool(DIM, 2)
-        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+        self.log_scale = torch.nn.Parameter(torch.tensor(1.0))
         self.bias = torch.nn.Parameter(torch.tensor(-1.0))
 
-    def forward(self, inputs: dict[str, torch.Tensor], negatives: str) -> torch.Tensor:
-        features = Features(
+    def features(self, inputs: dict[str, Tensor]) -> Features:
+        return Features(
             self.image(inputs["part"]),
             self.image(inputs["cls"]),
             self.image(inputs["whole"]),
             self.text(inputs["texts"]),
             self.text(inputs["captions"]),
         )
-        temperature = Temperature(self.scale.exp(), self.bias)
+
+    def forward(self, inputs: dict[str, Tensor], term: str, negatives: str) -> Tensor:
+        temperature = Temperature(self.log_scale.exp(), self.bias)
         terms = hierarchical_loss(
-            features, self.pool, temperature, temperature, weights=WEIGHTS, negatives=negatives, seed=SEED, step=STEP
+            self.features(inputs),
+            self.pool,
+            temperature,
+            temperature,
+            weights=WEIGHTS,
+            negatives=negatives,
+            seed=SEED,
+            step=STEP,
         )
-        return terms["loss"] if negatives == "all" else terms["part"] + 0 * terms["loss"]
+        return terms[term] + 0 * terms["loss"]  # every parameter takes part, as DDP asks
 
 
-def make(world_size: int) -> tuple[Tower, dict[str, torch.Tensor]]:
+def make(world_size: int) -> tuple[Tower, dict[str, Tensor]]:
     torch.manual_seed(0)
     images = IMAGES * world_size
     inputs = {
@@ -57,64 +69,89 @@ def make(world_size: int) -> tuple[Tower, dict[str, torch.Tensor]]:
     return Tower().double(), {name: value.double() for name, value in inputs.items()}
 
 
-def share(inputs: dict[str, torch.Tensor], rank: int, world_size: int) -> dict[str, torch.Tensor]:
-    return {name: value.chunk(world_size)[rank] for name, value in inputs.items()}
-
-
-def run_rank(rank: int, world_size: int, negatives: str, folder: str) -> None:
+def run_rank(rank: int, folder: str) -> None:
+    """Every case in a group of three ranks, then of two, then of one."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    tower, inputs = make(world_size)
-    wrapped = DistributedDataParallel(tower)  # its hooks are gone with it, so it must outlive the backward pass
-    loss = wrapped(share(inputs, rank, world_size), negatives)
-    loss.backward()
-    mean = loss.detach().clone()
-    dist.all_reduce(mean)
-    gradients = {name: parameter.grad for name, parameter in tower.named_parameters()}
-    torch.save({"loss": mean / world_size, "gradients": gradients}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    for world_size in WORLD_SIZES:
+        if rank >= world_size:
+            return
+        dist.init_process_group("gloo", init_method=f"file://{folder}/{world_size}", rank=rank, world_size=world_size)
+        for case in CASES:
+            tower, inputs = make(world_size)
+            wrapped = DistributedDataParallel(tower)  # its hooks are gone with it, so it must outlive the backward pass
+            loss = wrapped({name: value.chunk(world_size)[rank] for name, value in inputs.items()}, *case)
+            loss.backward()
+            mean = loss.detach().clone()
+            dist.all_reduce(mean)
+            gradients = {name: parameter.grad for name, parameter in tower.named_parameters()}
+            found = {"loss": mean / world_size, "gradients": gradients}
+            torch.save(found, f"{folder}/{world_size}-{rank}-{'-'.join(case)}.pt")
+        dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_all_pairs_over_ranks_equal_one_process_on_the_whole_batch(world_size: int, tmp_path: Path) -> None:
-    mp.spawn(run_rank, (world_size, "all", str(tmp_path)), nprocs=world_size)
-    tower, inputs = make(world_size)
-    expected = tower(inputs, "all")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every rank found in every case; three processes serve all tests, as starting them takes longest."""
+    path = tmp_path_factory.mktemp("ranks")
+    mp.spawn(run_rank, (str(path),), nprocs=max(WORLD_SIZES))
+    return path
+
+
+def assert_every_rank_found(
+    folder: Path, world_size: int, case: tuple[str, str], expected: Tensor, tower: Tower
+) -> None:
     expected.backward()
     for rank in range(world_size):
-        found = torch.load(tmp_path / f"{rank}.pt")
+        found: dict[str, Any] = torch.load(folder / f"{world_size}-{rank}-{'-'.join(case)}.pt")
         torch.testing.assert_close(found["loss"], expected.detach(), atol=1e-10, rtol=1e-10)
         for name, parameter in tower.named_parameters():
-            close = torch.allclose(found["gradients"][name], parameter.grad, atol=1e-10, rtol=1e-8)
-            assert close, f"{name}: {found['gradients'][name]} instead of {parameter.grad}"
+            gradient = found["gradients"][name]
+            wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            close = torch.allclose(gradient, wanted, atol=1e-10, rtol=1e-10)
+            assert close, f"rank {rank}, {name}: {gradient} instead of {wanted}"
 
 
-def test_sampled_negatives_over_ranks_equal_a_loop_over_pairs(tmp_path: Path) -> None:
-    path = Path(__file__).parent.parent / "reference" / "losses.py"
-    spec = importlib.util.spec_from_file_location("reference_losses", path)
-    assert spec is not None and spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    sys.modules["reference_losses"] = reference
-    spec.loader.exec_module(reference)
-
-    world_size = 2
-    mp.spawn(run_rank, (world_size, "sampled", str(tmp_path)), nprocs=world_size)
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+@pytest.mark.parametrize("term", ["part", "part_cls", "whole"])
+def test_all_pairs_over_ranks_equal_one_process_on_the_whole_batch(term: str, world_size: int, folder: Path) -> None:
     tower, inputs = make(world_size)
-    parts = [share(inputs, rank, world_size) for rank in range(world_size)]
-    with torch.no_grad():
-        expected = reference.sampled_part_loss(
-            [tower.image(part["part"]) for part in parts],
-            [tower.text(part["texts"]) for part in parts],
-            [
-                sampled_index(
-                    IMAGES, SUB_CAPTIONS, torch.Generator().manual_seed((SEED * 1_000_003 + STEP) * 4099 + rank)
-                )
-                for rank in range(world_size)
-            ],
+    assert_every_rank_found(folder, world_size, (term, "all"), tower(inputs, term, "all"), tower)
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_all_pairs_over_ranks_equal_a_loop_over_pairs(world_size: int, folder: Path) -> None:
+    tower, inputs = make(world_size)
+    features = tower.features(inputs)
+    images = len(features.part)
+    every = [list(range(len(features.sub_captions)))] * images
+    expected = reference.part_loss(
+        features.part, features.sub_captions, every, tower.pool, tower.log_scale.exp(), tower.bias, SUB_CAPTIONS
+    )
+    assert_every_rank_found(folder, world_size, ("part", "all"), expected / images, tower)
+    tower, inputs = make(world_size)
+    features = tower.features(inputs)
+    expected = reference.whole_loss(features.whole, features.captions, tower.log_scale.exp(), tower.bias)
+    assert_every_rank_found(folder, world_size, ("whole", "all"), expected / images, tower)
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_sampled_negatives_over_ranks_equal_a_loop_over_pairs(world_size: int, folder: Path) -> None:
+    tower, inputs = make(world_size)
+    features = tower.features(inputs)
+    table = rank_blocks(IMAGES, SUB_CAPTIONS, world_size, SEED, STEP).tolist()
+    total = sum(
+        reference.part_loss(
+            features.part[rank * IMAGES : (rank + 1) * IMAGES],
+            features.sub_captions,
+            table,
             tower.pool,
-            float(tower.scale.exp()),
-            float(tower.bias),
+            tower.log_scale.exp(),
+            tower.bias,
             SUB_CAPTIONS,
+            first_image=rank * IMAGES,
         )
-    found = torch.load(tmp_path / "0.pt")
-    assert float(found["loss"]) == pytest.approx(expected, rel=1e-10)
+        for rank in range(world_size)
+    )
+    assert isinstance(total, Tensor)
+    expected = total / (IMAGES + SUB_CAPTIONS - 1) / world_size
+    assert_every_rank_found(folder, world_size, ("part", "sampled"), expected, tower)

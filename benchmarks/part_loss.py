@@ -1,0 +1,68 @@
+"""Measures the part loss, fused against naive: all pairs of 128 images with 8 texts each."""
+
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.measuring import machine, peak_memory, times
+from caft.grounding import TextConditionedPool
+from caft.loss.part import part_loss
+
+IMAGES, SUB_CAPTIONS, DIM = 128, 8, 512
+# Heads and segments: the base model's; and two whose norms go by the Gram form.
+SIZES = [(8, 64), (8, 32), (1, 64)]
+REPETITIONS = 3
+# Of the naive form, at the first of the sizes.
+MOST_TIME, MOST_MEMORY = 0.8, 0.25
+
+
+def set_up(implementation: str, heads: int, segments: int, images: int = IMAGES) -> Callable[[], object]:
+    """Inputs, and the forward and backward pass on them; a small one has gone before."""
+    torch.manual_seed(0)
+    pool = TextConditionedPool(DIM, heads)
+    tokens = torch.randn(images, segments, DIM, requires_grad=True)
+    texts = torch.randn(images * SUB_CAPTIONS, DIM, requires_grad=True)
+    owner = torch.arange(len(texts)) // SUB_CAPTIONS
+    scale, bias = torch.tensor(1 / 0.07, requires_grad=True), torch.tensor(-10.0, requires_grad=True)
+
+    def run() -> object:
+        loss = part_loss(
+            tokens,
+            texts,
+            owner,
+            pool,
+            scale,
+            bias,
+            normaliser=images,
+            negatives="all",
+            implementation="naive" if implementation == "naive" else "fused",
+        )
+        return torch.autograd.grad(loss, [tokens, texts, scale, bias, *pool.parameters()])
+
+    if images == IMAGES:
+        set_up(implementation, heads, segments, images=2)()
+    return run
+
+
+def main() -> None:
+    """Prints both forms and their ratios."""
+    torch.set_num_threads(1)
+    print(machine())
+    for number, (heads, segments) in enumerate(SIZES):
+        most_time, most_memory = (f"; at most {most} wanted" * (number == 0) for most in (MOST_TIME, MOST_MEMORY))
+        forms = ("naive", "fused")
+        memory = {form: peak_memory(set_up, form, heads, segments) for form in forms}
+        taken = times({form: set_up(form, heads, segments) for form in forms}, REPETITIONS)
+        print(f"B = {IMAGES}, K = {SUB_CAPTIONS}, H = {heads}, N = {segments}, D = {DIM}; forward and backward")
+        for form, (least, median) in taken.items():
+            print(
+                f"  {form}: {least:.2f} s least, {median:.2f} s median of {REPETITIONS}; {memory[form]:.0f} MiB added"
+            )
+        naive, fused = taken["naive"], taken["fused"]
+        by_least, by_median = fused.least / naive.least, fused.median / naive.median
+        print(f"  time: {by_least:.2f} by least, {by_median:.2f} by median{most_time}")
+        print(f"  memory: {memory['fused'] / memory['naive']:.2f}{most_memory}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Measures farthest point sampling by a Gram matrix against the same batched, with vectors at each step."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.measuring import machine, times
+from caft.vision.sampling import farthest_points
+
+BATCH, DIM = 16, 768
+SIZES = [(196, 64), (64, 32), (32, 16)]
+REPETITIONS = 15
+# Of the vector loop, at the first of the sizes.
+MOST_TIME = 0.3
+
+
+@torch.no_grad()
+def by_vectors(points: Tensor, count: int) -> Tensor:
+    """Picks (B, count) from points (B, N, D): at each step the distances of all points to the last pick."""
+    rows = torch.arange(len(points))
+    last = points.mean(1)
+    nearest = torch.full(points.shape[:2], torch.inf)
+    picks = []
+    for _ in range(count):
+        nearest = torch.minimum(nearest, (points - last[:, None]).square().sum(2))
+        picks.append(nearest.argmax(1))
+        last = points[rows, picks[-1]]
+    return torch.stack(picks, dim=1)
+
+
+def main() -> None:
+    """Prints both ways at the sizes of the base model's three poolings."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print(machine())
+    for number, (total, count) in enumerate(SIZES):
+        points = torch.randn(BATCH, total, DIM)
+        same = bool((farthest_points(points, count) == by_vectors(points, count)).all())
+        taken = times(
+            {
+                "vectors": partial(by_vectors, points, count),
+                "gram": partial(farthest_points, points, count),
+            },
+            REPETITIONS,
+        )
+        vectors, gram = taken["vectors"], taken["gram"]
+        print(
+            f"B = {BATCH}, {total} -> {count}, D = {DIM}: Gram {1e3 * gram.least:.1f} ms least, "
+            f"{1e3 * gram.median:.1f} ms median of {REPETITIONS}; vectors {1e3 * vectors.least:.1f} and "
+            f"{1e3 * vectors.median:.1f}; {'the same' if same else 'OTHER'} picks"
+        )
+        print(
+            f"time: {gram.least / vectors.least:.2f} by least, {gram.median / vectors.median:.2f} by median"
+            + (f"; at most {MOST_TIME} wanted" if number == 0 else "")
+        )
+
+
+if __name__ == "__main__":
+    main()

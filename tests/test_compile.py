@@ -1,0 +1,81 @@
+"""What torch.compile is for gives one graph, and the same numbers as without it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from caft.layers import TransformerBlock
+from caft.loss.part_tiles import gram_tile, pooled_tile
+from caft.vision.graph_pool import GraphPool
+
+# Traces forward and backward as inductor does, but runs torch's own kernels: no minute of C++ compilation.
+BACKEND = "aot_eager"
+
+
+def assert_same_when_compiled(module: nn.Module, function: str, *inputs: Tensor) -> None:
+    """One graph (else fullgraph raises), and the values and gradients of eager mode."""
+    eager = getattr(module, function)
+    outcomes = []
+    for run in (eager, torch.compile(eager, fullgraph=True, backend=BACKEND)):
+        module.zero_grad()
+        leaves = [tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
+        found = run(*leaves)
+        tensors = [found] if isinstance(found, Tensor) else [tensor for tensor in found if tensor.is_floating_point()]
+        sum((tensor * torch.linspace(-1, 1, tensor.numel()).view_as(tensor)).sum() for tensor in tensors).backward()
+        gradients = [leaf.grad for leaf in leaves if leaf.is_floating_point()]
+        outcomes.append([*tensors, *gradients, *(parameter.grad for parameter in module.parameters())])
+    for expected, found in zip(*outcomes, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["image", "text"])
+def test_a_transformer_block_is_one_graph(causal: bool) -> None:
+    torch.manual_seed(0)
+    assert_same_when_compiled(TransformerBlock(16, 2, 2, causal=causal), "forward", torch.randn(2, 5, 16))
+
+
+def test_a_graph_pooling_without_its_sampling_is_one_graph() -> None:
+    torch.manual_seed(0)
+    pool = GraphPool(16, 2, 3, dropout=0.0)
+    inputs = torch.randn(2, 1, 16), torch.randn(2, 7, 16), torch.tensor([[0, 2, 4], [1, 6, 2]])
+    assert_same_when_compiled(pool, "group", *inputs)
+
+
+@pytest.mark.parametrize(
+    ("tile", "own_texts", "backend"),
+    [
+        (pooled_tile, False, BACKEND),
+        (pooled_tile, True, BACKEND),
+        (gram_tile, False, BACKEND),
+        (gram_tile, True, BACKEND),
+        pytest.param(pooled_tile, True, "inductor", marks=pytest.mark.slow),
+    ],
+)
+def test_the_body_of_the_part_loss_is_one_graph(tile: Callable[..., Any], own_texts: bool, backend: str) -> None:
+    torch.manual_seed(0)
+    images, texts, segments, heads, dim = 3, 5, 4, 2, 16
+    width, batch = (dim, ()) if tile is pooled_tile else (heads * segments, (images,))
+    asked = (images, texts) if own_texts else (texts,)
+    root = torch.randn(*batch, width, width)
+    arguments = (
+        torch.randn(images, texts).sign(),
+        torch.randn(*asked, heads, dim // heads),
+        torch.randn(*asked, heads, dim // heads),
+        torch.randn(asked),
+        torch.randn(images, segments, heads, dim // heads),
+        torch.randn(images, segments, heads, dim // heads),
+        root @ root.mT,
+        torch.randn(*batch, width),
+        torch.tensor(30.0),
+        torch.tensor(14.0),
+        torch.tensor(-10.0),
+    )
+    loss, clamped, gradients = tile(*arguments)
+    found = torch.compile(tile, fullgraph=True, backend=backend)(*arguments)
+    torch.testing.assert_close(found[0], loss)
+    assert found[1] == clamped
+    for ours, eager in zip(found[2], gradients, strict=True):
+        torch.testing.assert_close(ours, eager, atol=1e-5, rtol=1e-5)
