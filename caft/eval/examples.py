@@ -89,13 +89,10 @@ def retrieved(
     images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
     whole, part = encode_images(model, images, settings.batch)
     texts = encode_captions(model, captions, settings.batch)
-    scores = blend(
-        model,
-        whole_scores(model, whole, texts.whole),
-        part_scores(model, part, texts.parts),
-        settings.blend[0],
-        settings.blend_space,
-    )
+    scores = whole_scores(model, whole, texts.whole)
+    if part is not None and texts.parts is not None:
+        part_score = part_scores(model, part, texts.parts)
+        scores = blend(model, scores, part_score, settings.blend[0], settings.blend_space)
     queries = spread(len(images), count)
     return [_best(scores.T, query) for query in queries], [_best(scores, query) for query in queries]
 
