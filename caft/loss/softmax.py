@@ -25,7 +25,7 @@ def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
         A scalar, float32 or wider; the caller divides.
     """
     shares = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
-    targets = positive / positive.sum(1, keepdim=True)
+    targets = positive.to(shares.dtype) / positive.sum(1, keepdim=True)
     return -(targets * shares).sum()
 
 
