@@ -82,7 +82,7 @@ class TrainJob:
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed)
-        sampling = Sampling(recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.captions)
+        sampling = Sampling(recipe.sub_captions, recipe.chunks, recipe.max_sentences, captions=recipe.captions)
         samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed)
         order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps)
         workers = self.params.selected_launcher.workers
