@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caft.grounding import TextConditionedPool
-from caft.params import ModelParams
+from caft.params import Membership, ModelParams
 from caft.text.encoder import SubCaptionTransformer, WholeCaptionTransformer
 from caft.vision.encoder import Hierarchy
 from caft.vision.flat import FlatVisionEncoder
@@ -259,20 +259,31 @@ class CAFT(nn.Module):
 
     # ------------------------------------------------------------------ maps
 
-    def segment_weights(self, images: ImageFeatures) -> Tensor:
-        """Share of each superpixel or patch in each part-level segment, (B, N_1, N), the product of the assignments."""
+    def segment_weights(self, images: ImageFeatures, membership: Membership = "hard") -> Tensor:
+        """Share of each superpixel or patch in each part-level segment: the assignments' product up to that stage.
+
+        Args:
+            images: Features, B images.
+            membership: "hard" takes every token as a member of its best group, as CAST does for its maps; "soft"
+                takes the assignments as they are.
+
+        Returns:
+            Shares (B, N_1, N); rows sum to one.
+        """
         superpixels = self.config.tokens[0]
         weights = torch.eye(superpixels, device=images.whole.device).expand(len(images.whole), -1, -1)
         for assignment in images.assignments[: self.config.part_stage - 1]:
+            if membership == "hard":
+                assignment = F.one_hot(assignment.argmax(2), assignment.shape[2])
             weights = weights @ assignment.float()
         return weights
 
-    def segment_to_pixels(self, values: Tensor, images: ImageFeatures) -> Tensor:
-        """Spreads values of part-level segments over the label map, softly: (B, Q, N) to (B, Q, S, S).
+    def segment_to_pixels(self, values: Tensor, images: ImageFeatures, membership: Membership = "hard") -> Tensor:
+        """Spreads values of part-level segments over the label map: (B, Q, N) to (B, Q, S, S).
 
         For a flat tower, over the grid of its patches, (B, Q, h, w).
         """
-        on_superpixels = values @ self.segment_weights(images).transpose(1, 2)  # (B, Q, N_1)
+        on_superpixels = values @ self.segment_weights(images, membership).transpose(1, 2)  # (B, Q, N_1)
         flat = images.labels.flatten(1)[:, None].expand(-1, values.shape[1], -1)
         return on_superpixels.gather(2, flat).unflatten(2, images.labels.shape[1:])
 

@@ -27,7 +27,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             logger.warning("%s is not run: %s", name, loaded.reason)
             scores[name] = {"not_run": loaded.reason}
             continue
-        scores[name] = score_referring(model, loaded, params.evaluation.batch)
+        scores[name] = score_referring(model, loaded, params.evaluation.batch, params.evaluation.membership)
     publish(params, model.card, Path("metrics/grounding.json"), scores)
     for name, found in scores.items():
         if "miou" in found:

@@ -109,7 +109,9 @@ def looks(model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams, coun
         image = open_image(benchmark.images[index])
         texts = split(benchmark.captions[index], model.card["splitter"])[:sentences]
         features = next(encode_pictures(model, [benchmark.images[index]], [image.size[::-1]], 1))
-        maps = attention_maps(model, features, encode_texts(model, texts, settings.batch), image.size[::-1])
+        maps = attention_maps(
+            model, features, encode_texts(model, texts, settings.batch), image.size[::-1], settings.membership
+        )
         found.append(Look(image, texts, list(maps)))
     return found
 
@@ -122,7 +124,9 @@ def segmented(model: CAFT, benchmark: ReferringSet, settings: EvaluationParams, 
         annotated, expression = places[index]
         size = (annotated.height, annotated.width)
         features = next(encode_pictures(model, [annotated.path], [size], 1))
-        values = attention_maps(model, features, encode_texts(model, [expression.text], settings.batch), size)[0]
+        values = attention_maps(
+            model, features, encode_texts(model, [expression.text], settings.batch), size, settings.membership
+        )[0]
         mask, truth = otsu_mask(values), annotated.masks[expression.annotation]
         image = open_image(annotated.path)
         found.append(Segmented(image, expression.text, values, mask, truth, iou(mask, truth)))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from caft.data.benchmarks import ReferringSet
 from caft.eval.features import encode_pictures, encode_texts
 from caft.model import CAFT, ImageFeatures
+from caft.params import Membership
 from caft.progress import track
 
 _BINS = 256
@@ -133,7 +134,9 @@ class ReferringTally:
         }
 
 
-def attention_maps(model: CAFT, image: ImageFeatures, texts: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
+def attention_maps(
+    model: CAFT, image: ImageFeatures, texts: Tensor, size: tuple[int, int], membership: Membership = "hard"
+) -> NDArray[np.float32]:
     """Returns where texts look in an image, upsampled bilinearly.
 
     Args:
@@ -141,18 +144,21 @@ def attention_maps(model: CAFT, image: ImageFeatures, texts: Tensor, size: tuple
         image: Features of one image, B = 1.
         texts: Sub-caption features, (Q, D).
         size: Height and width of the maps.
+        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
         Attention of each pixel's segments: mean over the heads, without the empty slot, (Q, height, width).
     """
     assert image.part is not None, "the model has no part level"
     attention = model.attention(image.part, texts[None])  # (1, Q, N)
-    on_pixels = model.segment_to_pixels(attention, image).float()  # (1, Q, S, S)
+    on_pixels = model.segment_to_pixels(attention, image, membership).float()  # (1, Q, S, S)
     maps = F.interpolate(on_pixels, size=size, mode="bilinear", align_corners=False)[0]
     return maps.cpu().numpy()
 
 
-def score_referring(model: CAFT, benchmark: ReferringSet, batch: int) -> dict[str, float | int | None]:
+def score_referring(
+    model: CAFT, benchmark: ReferringSet, batch: int, membership: Membership = "hard"
+) -> dict[str, float | int | None]:
     """Scores a model on a set of referring expressions.
 
     The image is squashed whole to the model's size, so that every pixel can be predicted; an expression is one
@@ -162,6 +168,7 @@ def score_referring(model: CAFT, benchmark: ReferringSet, batch: int) -> dict[st
         model: The model.
         benchmark: The set.
         batch: Images or texts encoded at once.
+        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
         The keys of `ReferringTally.scores`.
@@ -177,7 +184,7 @@ def score_referring(model: CAFT, benchmark: ReferringSet, batch: int) -> dict[st
         offset += len(image.expressions)
         masks = image.masks
         numbers = {annotation: number for number, annotation in enumerate(masks)}
-        maps = attention_maps(model, picture, queries, size)
+        maps = attention_maps(model, picture, queries, size, membership)
         for values, expression in zip(maps, image.expressions, strict=True):
             tally.add(values, list(masks.values()), numbers[expression.annotation])
     return tally.scores()

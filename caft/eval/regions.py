@@ -8,10 +8,13 @@ from torch import Tensor
 from caft.data.benchmarks import RegionSet
 from caft.eval.features import encode_pictures, encode_texts
 from caft.model import CAFT, ImageFeatures
+from caft.params import Membership
 from caft.progress import track
 
 
-def score_regions(model: CAFT, benchmark: RegionSet, batch: int) -> dict[str, float | int]:
+def score_regions(
+    model: CAFT, benchmark: RegionSet, batch: int, membership: Membership = "hard"
+) -> dict[str, float | int]:
     """Scores a model on the four files.
 
     A box asks its image with attention limited to the box: the logarithm of each part-level segment's weight, that of
@@ -21,6 +24,7 @@ def score_regions(model: CAFT, benchmark: RegionSet, batch: int) -> dict[str, fl
         model: The model.
         benchmark: The set.
         batch: Images or texts encoded at once.
+        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
         For each level (hard, medium, easy, trivial) the percent of boxes whose right description scores above all
@@ -40,7 +44,7 @@ def score_regions(model: CAFT, benchmark: RegionSet, batch: int) -> dict[str, fl
         for level, row in places:
             region = benchmark.regions[level][row]
             asked = [numbers[text] for text in (region.positive, *region.negatives)]
-            weights = box_weights(model, picture, region.box, size)
+            weights = box_weights(model, picture, region.box, size, membership)
             logits = model.box_logits(picture, weights, features[asked][None])[0]
             margins[level][row] = logits[0] - logits[1:].max()
     scores: dict[str, float | int] = {"rows": sum(map(len, benchmark.regions.values()))}
@@ -51,7 +55,9 @@ def score_regions(model: CAFT, benchmark: RegionSet, batch: int) -> dict[str, fl
     return scores
 
 
-def box_weights(model: CAFT, image: ImageFeatures, box: Sequence[float], size: tuple[int, int]) -> Tensor:
+def box_weights(
+    model: CAFT, image: ImageFeatures, box: Sequence[float], size: tuple[int, int], membership: Membership = "hard"
+) -> Tensor:
     """Returns how much of each part-level segment lies in a box.
 
     Pixels on the box's edge count with the share that is inside, so a box smaller than a pixel still has segments.
@@ -62,6 +68,7 @@ def box_weights(model: CAFT, image: ImageFeatures, box: Sequence[float], size: t
         image: Features of one image, B = 1.
         box: x, y, width and height in pixels of the original image.
         size: Height and width of the original image.
+        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
         Share of the segment's pixels inside, over the largest such share, (1, N).
@@ -76,7 +83,7 @@ def box_weights(model: CAFT, image: ImageFeatures, box: Sequence[float], size: t
     superpixels = model.config.tokens[0]
     area = torch.bincount(labels, minlength=superpixels).double()
     covered = torch.bincount(labels, inside.flatten(), minlength=superpixels).double()
-    segments = model.segment_weights(image)[0].cpu().double()  # (N_1, N)
+    segments = model.segment_weights(image, membership)[0].cpu().double()  # (N_1, N)
     share = (covered @ segments) / (area @ segments).clamp_min(1e-12)
     return (share / share.max()).float()[None].to(image.whole.device)
 

@@ -30,6 +30,7 @@ PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SplitterName = Literal["dreamlip", "spacy"]
+Membership = Literal["hard", "soft"]
 
 
 class Section(BaseModel):
@@ -104,6 +105,7 @@ class EvaluationParams(Section):
 
     blend: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     blend_space: Literal["logit", "cosine"]
+    membership: Membership
     batch: Positive
 
 

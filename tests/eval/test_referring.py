@@ -135,13 +135,14 @@ def bilinear(values, height, width):
     return result
 
 
-def by_hand(model, path, text, height, width):
+def by_hand(model, path, text, height, width, membership="hard"):
     """Attention of one text: heads averaged, empty slot dropped, each pixel through its superpixel's groups."""
     features = model.image_features(squash(open_image(path), 64)[None])
     _, attention = model.pool(model.sub_caption_features(tokenize([text]))[None], features.part)
     on_groups = attention.detach().numpy()[0, :, 0, :-1].mean(0)  # (N,)
     assert model.config.part_stage == 2  # so one grouping lies between superpixels and the part level
-    on_superpixels = features.assignments[0][0].numpy() @ on_groups
+    assignment = features.assignments[0][0].numpy()  # (N_1, N)
+    on_superpixels = on_groups[assignment.argmax(1)] if membership == "hard" else assignment @ on_groups
     return bilinear(on_superpixels[features.labels[0].numpy()], height, width)
 
 
@@ -157,13 +158,14 @@ def referring(pictures):
     return ReferringSet(images)
 
 
-def test_attention_maps_equal_a_map_made_by_hand(model, pictures):
+@pytest.mark.parametrize("membership", ["hard", "soft"])
+def test_attention_maps_equal_a_map_made_by_hand(model, pictures, membership):
     features = model.image_features(squash(open_image(pictures[0]), 64)[None])
     texts = ["a red thing", "grass"]
-    maps = attention_maps(model, features, model.sub_caption_features(tokenize(texts)), (40, 60))
+    maps = attention_maps(model, features, model.sub_caption_features(tokenize(texts)), (40, 60), membership)
     assert maps.shape == (2, 40, 60)
     for values, text in zip(maps, texts, strict=True):
-        np.testing.assert_allclose(values, by_hand(model, pictures[0], text, 40, 60), atol=1e-5)
+        np.testing.assert_allclose(values, by_hand(model, pictures[0], text, 40, 60, membership), atol=1e-5)
     assert np.abs(maps[0] - maps[1]).max() > 1e-4
 
 

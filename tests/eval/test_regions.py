@@ -51,12 +51,12 @@ def test_a_box_smaller_than_a_pixel_or_at_the_border_has_a_segment(model, box):
     assert weights[0, (int(y) // 8 * 8 + int(x) // 8) // 2] == 1
 
 
-def test_soft_assignments_share_pixels(model):
+def test_soft_membership_shares_pixels(model):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 64, (64, 64))
     assignment = rng.dirichlet(np.ones(32), 64)
     box = (5, 9, 20, 30)
-    found = box_weights(model, features_of(labels, assignment), box, (64, 64))[0]
+    found = box_weights(model, features_of(labels, assignment), box, (64, 64), "soft")[0]
     inside, total = np.zeros(32), np.zeros(32)
     for row in range(64):
         for column in range(64):
