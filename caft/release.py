@@ -85,6 +85,7 @@ class Entry:
 
 def entries(model: ModelParams) -> Iterator[Entry]:
     """Every tensor of a release of these sizes, but for SFCN's and for the two fixed ones."""
+    assert model.stem is not None and model.text.whole_layers is not None, "the release is a hierarchy on both sides"
     yield Entry("visual.cls_token", ("vision.cls",))
     for number in range(len(model.stem.channels)):
         yield Entry(f"visual.patch_embed.proj.{3 * number}.weight", (f"vision.stem.layers.{3 * number}.weight",))
@@ -192,6 +193,7 @@ def _superpixel_entries(left: dict[str, Tensor], own: Mapping[str, Tensor]) -> I
 
 def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[str]:
     """Takes the fixed tensors out of `left`; here they are computed, so they must have the value that they have."""
+    assert model.stem is not None
     stride = torch.tensor(model.stem.strides).prod().item()
     positions = sin_cos_positions(model.image_size // int(stride), model.width).view(1, -1, model.width)
     for name, expected in {"visual.pos_embed": positions, "visual.pe_token": torch.zeros(1, 1, model.width)}.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.data.benchmarks import Missing, load_referring
-from caft.eval.features import load_model
+from caft.eval.features import NO_PART_LEVEL, load_model
 from caft.eval.metrics import publish
 from caft.eval.referring import score_referring
 from caft.params import Params
@@ -22,7 +22,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "referring":
             continue
-        loaded = load_referring(benchmark)
+        loaded = load_referring(benchmark) if model.has_part else Missing(NO_PART_LEVEL)
         if isinstance(loaded, Missing):
             logger.warning("%s is not run: %s", name, loaded.reason)
             scores[name] = {"not_run": loaded.reason}

@@ -50,23 +50,29 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 def score(
     model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Scores one set: its entry of the metrics file, and its rows of the blend curve."""
+    """Scores one set: its entry of the metrics file, and its rows of the blend curve.
+
+    A model without a part level has null for the part score and the blends, and no curve.
+    """
     image_whole, image_part = encode_images(model, benchmark.images, settings.batch)
     captions = encode_captions(model, benchmark.captions, settings.batch)
     whole = whole_scores(model, image_whole, captions.whole)
-    part = part_scores(model, image_part, captions.parts)
-    matrices = {"whole": whole, "part": part}
-    for weight in settings.blend:
-        matrices[f"blend_{weight:g}"] = blend(model, whole, part, weight, settings.blend_space)
-    entry: dict[str, Any] = {name: recall_at_k(matrix.numpy()) for name, matrix in matrices.items()}
+    entry: dict[str, Any] = dict.fromkeys(["part", *(f"blend_{weight:g}" for weight in settings.blend)])
+    matrices = {"whole": whole}
+    curve = []
+    if image_part is not None and captions.parts is not None:
+        matrices["part"] = part = part_scores(model, image_part, captions.parts)
+        for weight in settings.blend:
+            matrices[f"blend_{weight:g}"] = blend(model, whole, part, weight, settings.blend_space)
+        for space in ("logit", "cosine"):
+            for weight in WEIGHTS:
+                recall = recall_at_k(blend(model, whole, part, weight, space).numpy(), ks=(1,))
+                shown = {key: round(value, 2) for key, value in recall.items()}
+                curve.append({"space": space, "weight": weight, **shown})
+    entry.update({name: recall_at_k(matrix.numpy()) for name, matrix in matrices.items()})
     entry["pairs"] = len(benchmark.ids)
     # Over all published scores: at zero, none of the recalls depends on how ties count.
     entry["tied_rows"] = sum(tied_rows(matrix.numpy()) for matrix in matrices.values())
-    curve = []
-    for space in ("logit", "cosine"):
-        for weight in WEIGHTS:
-            recall = recall_at_k(blend(model, whole, part, weight, space).numpy(), ks=(1,))
-            curve.append({"space": space, "weight": weight, **{key: round(value, 2) for key, value in recall.items()}})
     return entry, curve
 
 

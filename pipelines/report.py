@@ -73,14 +73,18 @@ def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
         if pairs is None or isinstance(pairs, Missing):
             continue
         if not shown["retrieval"]:
-            shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
-            shown["nested"] = nested(model, pairs.images, count=4)
+            if model.has_part:
+                shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
+            if model.config.superpixels is not None:
+                shown["nested"] = nested(model, pairs.images, count=4)
         shown["retrieval"].append(RetrievalCases(name, pairs, *retrieved(model, pairs, params.evaluation, each=1)))
     return shown
 
 
 def grounding(params: Params, model: CAFT) -> dict[str, Any]:
-    """Examples and analysis of the referring sets that are there."""
+    """Examples and analysis of the referring sets that are there, by models that have a part level and superpixels."""
+    if not model.has_part or model.config.superpixels is None:
+        return {}
     sets: dict[str, ReferringSet] = {}
     for name, benchmark in params.benchmarks.items():
         loaded = load_referring(benchmark) if benchmark.kind == "referring" else None

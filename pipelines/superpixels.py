@@ -14,6 +14,7 @@ from caft.data.benchmarks import Missing, load_referring
 from caft.data.fetch import ensure_images
 from caft.data.reader import TrainingIndex
 from caft.data.transforms import open_image, squash
+from caft.errors import ParamsError
 from caft.eval.superpixels import boundary_recall, oracle_iou, squash_mask
 from caft.params import ModelParams, Params
 from caft.pretrained import save_model, sfcn_from_checkpoint
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     model, training = params.selected_model, params.superpixels
+    if model.superpixels is None:
+        raise ParamsError(f"models.{params.model}.superpixels = null: a flat image tower has no superpixels to train")
     if training.checkpoint:
         network = sfcn_from_checkpoint(training.checkpoint)
     else:
@@ -49,6 +52,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 def scores(params: Params, network: SFCN, model: ModelParams) -> dict[str, float | None]:
     """Quality on the first referring set that is present, in percent; null without one."""
+    assert model.superpixels is not None
     cell, size = model.superpixels.cell, model.image_size
     grid = np.arange(size) // cell
     plain = grid[:, None] * (size // cell) + grid[None]

@@ -5,6 +5,7 @@ import csv
 import fcntl
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _train(params: Params, name: str, folder: Path, card: dict[str, Any]) -> Non
                             "step %d: held-out T2I R@1 %.1f whole, %.1f part",
                             row["step"],
                             row["validation_t2i_r1"],
-                            row["validation_part_t2i_r1"],
+                            row.get("validation_part_t2i_r1", math.nan),
                         )
                     elif row["step"] % 50 == 0:
                         logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
@@ -125,8 +126,8 @@ def _write_outs(folder: Path, name: str) -> None:
             "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
             "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
             "losses": {key: last[key] for key in last if key.endswith("loss")},
-            "scales": {"part": last["part_scale"], "whole": last["whole_scale"]},
-            "biases": {"part": last["part_bias"], "whole": last["whole_bias"]},
+            "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
+            "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
             "settings_digest": card["fingerprint"],
         },
     )

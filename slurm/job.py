@@ -79,10 +79,13 @@ class TrainJob:
         seed_step(seed, -1, 0)  # all ranks start alike
         model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)
         model.sub_caption.tokens_at_once = self.params.selected_launcher.text_tokens_at_once
-        fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
+        if model.superpixels is not None:
+            fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed)
-        sampling = Sampling(recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule)
+        sampling = Sampling(
+            recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions
+        )
         samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed)
         order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps)
         workers = self.params.selected_launcher.workers
@@ -103,7 +106,7 @@ class TrainJob:
     def _labels(self, model: CAFT, index: TrainingIndex, world: World) -> Callable[[Batch], Tensor]:
         """Superpixels of a batch: computed once for the whole corpus where pictures are not cropped."""
         recipe, size = self.params.selected_recipe, model.config.image_size
-        if recipe.crop_scale is not None:
+        if recipe.crop_scale is not None or model.superpixels is None:
             return lambda batch: model.superpixel_labels(batch.images.to(world.device))
         path = self.run_folder / f"superpixels-{world.rank}-of-{world.size}.npy"
         shape = (len(index), size, size)
@@ -136,9 +139,9 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
     """Retrieval among held-out images, each with its first long caption of enough sentences, chunks balanced.
 
     Returns:
-        R@1 in percent: `i2t_r1` and `t2i_r1` of the whole score, `part_t2i_r1` of the part score.
+        R@1 in percent: `i2t_r1` and `t2i_r1` of the whole score, `part_t2i_r1` of the part score if there is one.
     """
-    recipe, device = params.selected_recipe, model.part_bias.device
+    recipe, device = params.selected_recipe, model.device
     pixels, tokens = [], []
     for row in rows.tolist():
         counts = index.num_sentences(row)
@@ -153,8 +156,10 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
     whole, parts = model.text_features(torch.stack(tokens).to(device))
     image_whole = torch.cat([features.whole for features in images])
     scores = recall_at_k(model.whole_logits(image_whole, whole).cpu().numpy(), ks=(1,))
-    part = part_scores(model, torch.cat([features.part for features in images]), parts)
-    return {**scores, "part_t2i_r1": recall_at_k(part.cpu().numpy(), ks=(1,))["t2i_r1"]}
+    if parts is not None:
+        segments = torch.cat([features.part for features in images if features.part is not None])
+        scores["part_t2i_r1"] = recall_at_k(part_scores(model, segments, parts).numpy(), ks=(1,))["t2i_r1"]
+    return scores
 
 
 def _join_as_submitit_says() -> None:

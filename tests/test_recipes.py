@@ -266,7 +266,7 @@ def differing(one: Any, other: Any) -> set[str]:
 def test_tiny_differs_from_base_in_its_sizes_and_in_the_start_of_its_pooling() -> None:
     tiny: ModelParams = TINY
     assert set(dict(flat(BASE.model_dump()))) - differing(BASE, tiny) == {
-        "part_stage", "pool_dropout", "text.context", "text.vocabulary"
+        "levels", "part_stage", "patch", "pool_dropout", "text.context", "text.vocabulary"
     }  # fmt: skip
     assert (BASE.grounding.start, tiny.grounding.start) == ("default", "identity")
 

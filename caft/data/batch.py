@@ -27,7 +27,8 @@ class Batch:
 
     Attributes:
         images: uint8 (B, 3, S, S).
-        tokens: Ids with start and end, zero padded, int64 (B, K, L); the first M sub-captions are one long caption.
+        tokens: Ids with start and end, zero padded, int64 (B, K, L); by the rule "caft" the first M sub-captions are one
+            long caption.
         rows: Position of each image in the index, int64 (B,).
     """
 
@@ -38,12 +39,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How sub-captions are drawn: K, M, most sentences of each, and what is done with a longer caption."""
+    """How sub-captions are drawn: K, M, the most sentences of each, what is done with a longer caption, and by whom."""
 
     sub_captions: int = 8
     chunks: int = 4
     max_sentences: int = 3
     rule: Literal["paper", "release"] = "paper"
+    captions: str = "caft"
 
 
 DEFAULT_SAMPLING = Sampling()
@@ -52,16 +54,12 @@ DEFAULT_SAMPLING = Sampling()
 def sample_sub_captions(
     num_sentences: list[int], rng: np.random.Generator, sampling: Sampling = DEFAULT_SAMPLING
 ) -> list[list[Pair]]:
-    """Draws the sub-captions of an image, as the authors' release does.
-
-    The first M are random chunks of one long caption with at least three sentences. Each of the others is one to
-    three distinct sentences of all other captions. Without such a caption, up to eight sentences of all captions
-    stand for it, in order of the draw, and the others come from all captions.
+    """Draws the sub-captions of an image, by the rule of the sampling.
 
     Args:
         num_sentences: Sentences in each of the seven captions; not all zero.
         rng: Source of the draws.
-        sampling: K, M, the most sentences, and the rule of `random_chunks`.
+        sampling: K, M, the most sentences, the rule of `random_chunks`, and whose sampling, "caft" or "flair".
 
     Returns:
         K lists of sentences (caption, number).
@@ -69,9 +67,41 @@ def sample_sub_captions(
     Raises:
         ValueError: There is no sentence.
     """
+    rule = _diverse if sampling.captions == "flair" else _chunks_and_others
     everything = [(field, s) for field, count in enumerate(num_sentences) for s in range(count)]
     if not everything:
         raise ValueError("an image without a sentence has no sub-captions")
+    return rule(num_sentences, everything, rng, sampling)
+
+
+def _diverse(
+    num_sentences: list[int], everything: list[Pair], rng: np.random.Generator, sampling: Sampling
+) -> list[list[Pair]]:
+    """FLAIR's rule: each sub-caption is one to three sentences of all captions, put one after the other.
+
+    Of more than one sentence, half are a window of the pool, which may straddle two captions, half distinct sentences
+    in order of the draw. FLAIR never draws the last window, by a slip; here every window is as likely.
+    """
+    result = []
+    for _ in range(sampling.sub_captions):
+        count = int(rng.integers(1, sampling.max_sentences + 1))
+        if count > 1 and rng.random() < 0.5:
+            start = int(rng.integers(max(0, len(everything) - count) + 1))  # a pool of fewer is one window
+            result.append(everything[start : start + count])
+        else:
+            result.append(_draw(everything, count, rng))
+    return result
+
+
+def _chunks_and_others(
+    num_sentences: list[int], everything: list[Pair], rng: np.random.Generator, sampling: Sampling
+) -> list[list[Pair]]:
+    """The rule of the authors' release.
+
+    The first M are random chunks of one long caption with at least three sentences. Each of the others is one to
+    three distinct sentences of all other captions. Without such a caption, up to eight sentences of all captions
+    stand for it, in order of the draw, and the others come from all captions.
+    """
     eligible = [field for field in _LONG if num_sentences[field] >= _ENOUGH]
     if eligible:
         chosen = eligible[int(rng.integers(len(eligible)))]
@@ -83,17 +113,20 @@ def sample_sub_captions(
     groups = random_chunks(len(long), sampling.chunks, rng, sampling.max_sentences, sampling.rule)
     result = [[long[i] for i in group] for group in groups]
     for _ in range(sampling.sub_captions - sampling.chunks):
-        count = int(rng.integers(1, sampling.max_sentences + 1))
-        if len(rest) < count:
-            drawn = rng.integers(len(rest), size=count).tolist()
-        else:
-            drawn = []
-            while len(drawn) < count:  # far cheaper for three of many than a shuffle
-                place = int(rng.integers(len(rest)))
-                if place not in drawn:
-                    drawn.append(place)
-        result.append([rest[place] for place in drawn])
+        result.append(_draw(rest, int(rng.integers(1, sampling.max_sentences + 1)), rng))
     return result
+
+
+def _draw(pool: list[Pair], count: int, rng: np.random.Generator) -> list[Pair]:
+    """Distinct sentences of a pool in order of the draw; with repeats where it has fewer."""
+    if len(pool) < count:
+        return [pool[place] for place in rng.integers(len(pool), size=count).tolist()]
+    drawn: list[int] = []
+    while len(drawn) < count:  # far cheaper for three of many than a shuffle
+        place = int(rng.integers(len(pool)))
+        if place not in drawn:
+            drawn.append(place)
+    return [pool[place] for place in drawn]
 
 
 class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):

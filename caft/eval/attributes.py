@@ -109,6 +109,7 @@ def score_attributes(model: CAFT, expressions: Sequence[Scored], batch: int) -> 
         own = {expression.text for expression in image.expressions}
         asked = {text: {a: [t for t in changed(text, a) if t not in own] for a in ATTRIBUTES} for text in own}
         texts = sorted(own | {t for of_attribute in asked.values() for found in of_attribute.values() for t in found})
+        assert picture.part is not None, "the model has no part level"
         logits = model.part_logits(picture.part, encode_texts(model, texts, batch))[0].tolist()
         score = dict(zip(texts, logits, strict=True))
         for text, of_attribute in asked.items():

@@ -135,8 +135,10 @@ def retrieved(
     whole, part = encode_images(model, images, settings.batch)
     texts = encode_captions(model, captions, settings.batch)
     whole_matrix = whole_scores(model, whole, texts.whole)
-    part_matrix = part_scores(model, part, texts.parts)
-    blended = blend(model, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
+    blended = whole_matrix
+    if part is not None and texts.parts is not None:
+        part_matrix = part_scores(model, part, texts.parts)
+        blended = blend(model, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
     return _cases(blended.T, whole_matrix.T, each), _cases(blended, whole_matrix, each)
 
 

@@ -17,6 +17,8 @@ from caft.text.captions import caption_chunks
 from caft.text.tokenizer import encode, pad, tokenize
 
 logger = logging.getLogger(__name__)
+# Why maps and boxes of a model are not scored.
+NO_PART_LEVEL = "the model has no part level, so no text can ask its image"
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,13 @@ class CaptionFeatures:
 
     Attributes:
         whole: Of unit norm, (Q, D).
-        parts: Of the chunks, not normalised, (Q, C, D).
+        parts: Of the chunks, not normalised, (Q, C, D); None for a model without a part level.
         cut_chunks: Chunks that were longer than the text encoder's context and lost their end.
         cut_tokens: Tokens lost that way.
     """
 
     whole: Tensor
-    parts: Tensor
+    parts: Tensor | None
     cut_chunks: int
     cut_tokens: int
 
@@ -45,7 +47,7 @@ def load_model(path: Path | str = "models/caft.safetensors") -> CAFT:
     return load(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def encode_images(model: CAFT, paths: Sequence[Path], batch: int) -> tuple[Tensor, Tensor]:
+def encode_images(model: CAFT, paths: Sequence[Path], batch: int) -> tuple[Tensor, Tensor | None]:
     """Encodes images for retrieval: short side resized, centre cropped, as the compared methods do.
 
     Args:
@@ -54,16 +56,17 @@ def encode_images(model: CAFT, paths: Sequence[Path], batch: int) -> tuple[Tenso
         batch: Images at once.
 
     Returns:
-        Whole features of unit norm (I, D), and part-level segments (I, N, D), on the CPU.
+        Whole features of unit norm (I, D), and part-level segments (I, N, D) or None, on the CPU.
     """
     whole, part = [], []
-    size, device = model.config.image_size, model.part_bias.device
+    size, device = model.config.image_size, model.device
     for first in track(range(0, len(paths), batch), "batches of images"):
         pixels = torch.stack([center_crop(open_image(path), size) for path in paths[first : first + batch]])
         features = model.image_features(pixels.to(device))
         whole.append(features.whole.cpu())
-        part.append(features.part.float().cpu())
-    return torch.cat(whole), torch.cat(part)
+        if features.part is not None:
+            part.append(features.part.float().cpu())
+    return torch.cat(whole), torch.cat(part) if part else None
 
 
 def encode_captions(model: CAFT, captions: Sequence[str], batch: int) -> CaptionFeatures:
@@ -77,7 +80,7 @@ def encode_captions(model: CAFT, captions: Sequence[str], batch: int) -> Caption
     Returns:
         Features on the CPU.
     """
-    card, context, device = model.card, model.config.text.context, model.part_bias.device
+    card, context, device = model.card, model.config.text.context, model.device
     whole, parts = [], []
     cut_chunks = cut_tokens = 0
     for first in track(range(0, len(captions), batch), "batches of captions"):
@@ -91,13 +94,14 @@ def encode_captions(model: CAFT, captions: Sequence[str], batch: int) -> Caption
             tokens.append(pad(ids, context))
         one, many = model.text_features(torch.stack(tokens).to(device))
         whole.append(one.cpu())
-        parts.append(many.float().cpu())
+        if many is not None:
+            parts.append(many.float().cpu())
     if cut_chunks:
         logger.warning(
             "%d of %d chunks are longer than %d tokens and were cut, %d tokens lost",
             cut_chunks, len(captions) * card["chunks"], context, cut_tokens,
         )  # fmt: skip
-    return CaptionFeatures(torch.cat(whole), torch.cat(parts), cut_chunks, cut_tokens)
+    return CaptionFeatures(torch.cat(whole), torch.cat(parts) if parts else None, cut_chunks, cut_tokens)
 
 
 def encode_texts(model: CAFT, texts: Sequence[str], batch: int) -> Tensor:
@@ -106,7 +110,7 @@ def encode_texts(model: CAFT, texts: Sequence[str], batch: int) -> Tensor:
     Returns:
         Features, not normalised, (T, D).
     """
-    context, device = model.config.text.context, model.part_bias.device
+    context, device = model.config.text.context, model.device
     features = [
         model.sub_caption_features(tokenize(list(texts[first : first + batch]), context).to(device)).float()
         for first in range(0, len(texts), batch)
@@ -141,7 +145,7 @@ def encode_pictures(
                     "take the original image"
                 )
             pixels.append(squash(image, model.config.image_size))
-        yield from split(model.image_features(torch.stack(pixels).to(model.part_bias.device)))
+        yield from split(model.image_features(torch.stack(pixels).to(model.device)))
 
 
 def split(features: ImageFeatures) -> list[ImageFeatures]:
@@ -149,7 +153,7 @@ def split(features: ImageFeatures) -> list[ImageFeatures]:
     return [
         ImageFeatures(
             whole=features.whole[i : i + 1],
-            part=features.part[i : i + 1],
+            part=None if features.part is None else features.part[i : i + 1],
             labels=features.labels[i : i + 1],
             assignments=[assignment[i : i + 1] for assignment in features.assignments],
         )

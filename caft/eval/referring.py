@@ -149,6 +149,7 @@ def attention_maps(
     Returns:
         Attention of each pixel's segments: mean over the heads, without the empty slot, (Q, height, width).
     """
+    assert image.part is not None, "the model has no part level"
     attention = model.attention(image.part, texts[None])  # (1, Q, N)
     on_pixels = model.segment_to_pixels(attention, image, membership).float()  # (1, Q, S, S)
     maps = F.interpolate(on_pixels, size=size, mode="bilinear", align_corners=False)[0]

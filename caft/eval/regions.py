@@ -85,7 +85,7 @@ def box_weights(
     covered = torch.bincount(labels, inside.flatten(), minlength=superpixels).double()
     segments = model.segment_weights(image, membership)[0].cpu().double()  # (N_1, N)
     share = (covered @ segments) / (area @ segments).clamp_min(1e-12)
-    return (share / share.max()).float()[None].to(image.part.device)
+    return (share / share.max()).float()[None].to(image.whole.device)
 
 
 def _coverage(start: float, end: float, side: int) -> Tensor:

@@ -1,4 +1,8 @@
-"""Scores of every image with every long caption: whole, part, and their blends (CAFT++, Eq. 10)."""
+"""Scores of every image with every long caption: whole, part, and their blends (CAFT++, Eq. 10).
+
+The part score of a flat text tower, which takes a caption as one text, is FLAIR's text-conditioned score. A model
+without a part level has the whole score alone.
+"""
 
 import torch
 from torch import Tensor
@@ -12,7 +16,7 @@ _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
 @torch.no_grad()
 def whole_scores(model: CAFT, images: Tensor, texts: Tensor) -> Tensor:
     """Whole-level logits, on the CPU: features of unit norm (B, D) and (Q, D) to (B, Q)."""
-    device = model.part_bias.device
+    device = model.device
     return model.whole_logits(images.to(device), texts.to(device)).float().cpu()
 
 
@@ -31,7 +35,7 @@ def part_scores(model: CAFT, part: Tensor, texts: Tensor) -> Tensor:
         Scores (B, Q), with the learnt scale and bias, on the CPU.
     """
     queries, chunks, _ = texts.shape
-    device = model.part_bias.device
+    device = model.device
     flat = texts.flatten(0, 1)
     scores = torch.empty(len(part), queries)
     for first in range(0, len(part), _IMAGES_AT_ONCE):
@@ -63,7 +67,7 @@ def blend(model: CAFT, whole: Tensor, part: Tensor, weight: float, space: str = 
     """
     if not 0 <= weight <= 1 or space not in ("logit", "cosine"):
         raise ValueError(f"weight {weight} in space {space}: expected a weight in [0, 1], and logit or cosine")
-    whole, part = whole - float(model.whole_bias), part - float(model.part_bias)
+    whole, part = whole - float(model.temperature("whole")[1]), part - float(model.temperature("part")[1])
     if space == "cosine":
         whole, part = whole / model.whole_scale, part / model.part_scale
     return (1 - weight) * whole + weight * part

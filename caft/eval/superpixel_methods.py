@@ -69,6 +69,7 @@ def compare_methods(
         images: How many to measure, from the set's start.
         cases: How many of them to return for a look.
     """
+    assert model.config.superpixels is not None, "a flat image tower has no superpixels"
     size, cell = model.config.image_size, model.config.superpixels.cell
     chosen = benchmark.images[:images]
     pixels = [squash(open_image(image.path), size) for image in chosen]
@@ -96,10 +97,11 @@ def _methods(model: CAFT) -> dict[str, Method]:
     """Each takes an image, uint8 (3, S, S), and gives labels (S, S)."""
     from skimage.segmentation import slic
 
+    assert model.config.superpixels is not None
     size, cell = model.config.image_size, model.config.superpixels.cell
     places = np.arange(size) // cell
     grid = places[:, None] * (size // cell) + places[None]
-    device = model.part_bias.device
+    device = model.device
 
     def learnt(pixels: Tensor) -> NDArray[np.integer]:
         labels: NDArray[np.integer] = model.superpixel_labels(pixels[None].to(device))[0].cpu().numpy()

@@ -12,10 +12,11 @@ from caft.loss.exchange import gather_texts
 from caft.loss.labels import rank_blocks
 from caft.loss.part import part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
+from caft.loss.softmax import cross_entropy, softmax_part_loss
 
 
 class Features(NamedTuple):
-    """What the losses compare, for the images of one rank.
+    """What the losses compare, for the images of one rank; None where no term compares it.
 
     Attributes:
         part: Segments of the part level, not normalised, (B, N, D).
@@ -25,11 +26,11 @@ class Features(NamedTuple):
         captions: Whole-caption features, not normalised, (B, D).
     """
 
-    part: Tensor
-    part_cls: Tensor
-    whole: Tensor
-    sub_captions: Tensor
-    captions: Tensor
+    part: Tensor | None
+    part_cls: Tensor | None
+    whole: Tensor | None
+    sub_captions: Tensor | None
+    captions: Tensor | None
 
 
 class Temperature(NamedTuple):
@@ -41,69 +42,111 @@ class Temperature(NamedTuple):
 
 def hierarchical_loss(
     features: Features,
-    pool: TextConditionedPool,
-    part: Temperature,
-    whole: Temperature,
+    pool: TextConditionedPool | None,
+    part: Temperature | None,
+    whole: Temperature | None,
     *,
     weights: dict[str, float],
     negatives: str,
     seed: int,
     step: int,
+    form: str = "sigmoid",
 ) -> dict[str, Tensor]:
     """Loss terms of this rank's images against all ranks' texts (Eqs. 8 and 9).
 
     DDP's mean over ranks gives the loss of the whole batch, except that the sampled negatives and their normaliser
-    B + K - 1 are those of each rank's block, as in FLAIR.
+    B + K - 1 are those of each rank's block, as in FLAIR. FLAIR's own loss is `part` and `part_cls` at one half each,
+    with the temperature of the part level.
 
     Args:
         features: Of this rank.
-        pool: Text-conditioned pooling.
-        part: Temperature of the part level.
-        whole: Temperature of the whole level.
+        pool: Text-conditioned pooling; needed by `part`.
+        part: Temperature of the part level, needed by `part` and `part_cls`.
+        whole: Temperature of the whole level, needed by `whole`; may be the part level's.
         weights: Weight of `part`, `part_cls` and `whole`; a term of weight zero is not computed.
-        negatives: "sampled" or "all".
+        negatives: "sampled" or "all", of the part term.
         seed: Seed of the sampled negatives.
         step: Step of the optimizer, which they depend on too.
+        form: "sigmoid", or "softmax" for cross-entropy over the same pairs.
 
     Returns:
         The terms, unweighted, by the names of `weights`, and their weighted sum as `loss`.
     """
-    images = len(features.part)
-    sub_captions = len(features.sub_captions) // images
-    distributed = dist.is_initialized()
-    world_size, rank = (dist.get_world_size(), dist.get_rank()) if distributed else (1, 0)
-    first = rank * images
-    device = features.part.device
-    texts = gather_texts(features.sub_captions)
-    owner = torch.arange(len(texts), device=device) // sub_captions
     terms: dict[str, Tensor] = {}
-    if weights["part"]:
-        index = None
-        if negatives == "sampled":
-            index = rank_blocks(images, sub_captions, world_size, seed, step).to(device)
-        terms["part"] = part_loss(
-            features.part,
-            texts,
-            owner,
-            pool,
-            part.scale,
-            part.bias,
-            index=index,
-            first_image=first,
-            normaliser=images + sub_captions - 1 if index is not None else images,
-            negatives="all" if index is None else "sampled",
-        )
-    if weights["part_cls"]:
-        # FLAIR's multi-positive term, on the class token of the part level; the release's third term.
-        logits = part.scale * cosine_matrix(features.part_cls, texts) + part.bias
-        terms["part_cls"] = pairwise_sigmoid(logits, _labels(owner, first, images)) / (images * sub_captions)
+    if weights["part"] or weights["part_cls"]:
+        own = features.sub_captions
+        assert own is not None and part is not None
+        texts = gather_texts(own)
+        if weights["part"]:
+            assert features.part is not None and pool is not None
+            sub_captions = len(own) // len(features.part)
+            terms["part"] = _part_term(features.part, texts, sub_captions, pool, part, negatives, seed, step, form)
+        if weights["part_cls"]:
+            # FLAIR's multi-positive term, on the class token of the part level; the release's third term.
+            assert features.part_cls is not None
+            terms["part_cls"] = _matrix_term(features.part_cls, own, texts, part, form)
     if weights["whole"]:
+        assert features.whole is not None and features.captions is not None and whole is not None
         captions = gather_texts(features.captions)
-        logits = whole.scale * cosine_matrix(features.whole, captions) + whole.bias
-        labels = _labels(torch.arange(len(captions), device=device), first, images)
-        terms["whole"] = pairwise_sigmoid(logits, labels) / images
+        terms["whole"] = _matrix_term(features.whole, features.captions, captions, whole, form)
     terms["loss"] = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return terms
+
+
+def _part_term(
+    tokens: Tensor,
+    texts: Tensor,
+    sub_captions: int,
+    pool: TextConditionedPool,
+    temperature: Temperature,
+    negatives: str,
+    seed: int,
+    step: int,
+    form: str,
+) -> Tensor:
+    """This rank's images conditioned on texts of all ranks, (T, D), and compared with the same texts."""
+    images = len(tokens)
+    world_size, rank = _ranks()
+    owner = torch.arange(len(texts), device=texts.device) // sub_captions
+    index = None
+    if negatives == "sampled":
+        index = rank_blocks(images, sub_captions, world_size, seed, step).to(texts.device)
+    first = rank * images
+    if form == "softmax":
+        return softmax_part_loss(tokens, texts, owner, pool, temperature.scale, index=index, first_image=first)
+    return part_loss(
+        tokens,
+        texts,
+        owner,
+        pool,
+        temperature.scale,
+        temperature.bias,
+        index=index,
+        first_image=first,
+        normaliser=images + sub_captions - 1 if index is not None else images,
+        negatives="all" if index is None else "sampled",
+    )
+
+
+def _matrix_term(images: Tensor, own_texts: Tensor, texts: Tensor, temperature: Temperature, form: str) -> Tensor:
+    """One feature an image, (B, D), against all ranks' texts, (T, D), of which each image has equally many.
+
+    The sigmoid form is a sum over pairs, divided by this rank's texts. The softmax form is the mean of both directions,
+    each image among texts and each text of this rank, (B * K, D), among images, as CLIP's.
+    """
+    count = len(own_texts) // len(images)
+    _, rank = _ranks()
+    owner = torch.arange(len(texts), device=texts.device) // count
+    rows = torch.arange(rank * len(images), (rank + 1) * len(images), device=texts.device)
+    positive = rows[:, None] == owner[None]  # (B, T)
+    logits = temperature.scale * cosine_matrix(images, texts)
+    if form == "softmax":
+        all_images = gather_texts(images)
+        back = temperature.scale * cosine_matrix(own_texts, all_images)  # (B * K, images of all ranks)
+        own = rows.repeat_interleave(count)[:, None] == torch.arange(len(all_images), device=texts.device)[None]
+        return (cross_entropy(logits, positive) / len(images) + cross_entropy(back, own) / len(own_texts)) / 2
+    labels = torch.where(positive, 1.0, -1.0)
+    return pairwise_sigmoid(logits + temperature.bias, labels) / len(own_texts)
 
 
 def cosine_matrix(left: Tensor, right: Tensor) -> Tensor:
@@ -113,6 +156,6 @@ def cosine_matrix(left: Tensor, right: Tensor) -> Tensor:
         return F.normalize(left.to(wide), dim=-1) @ F.normalize(right.to(wide), dim=-1).T
 
 
-def _labels(owner: Tensor, first: int, images: int) -> Tensor:
-    rows = torch.arange(first, first + images, device=owner.device)
-    return torch.where(rows[:, None] == owner[None], 1.0, -1.0)
+def _ranks() -> tuple[int, int]:
+    """Number of ranks, and this one."""
+    return (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)

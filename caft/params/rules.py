@@ -16,7 +16,7 @@ _TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
 
 def between_parts(params: Params, content: dict[str, Any]) -> list[Problem]:
     """Returns what rules between values find, in the parts that are valid by themselves."""
-    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks]
+    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels]
     return [
         Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
         for rule in rules
@@ -84,6 +84,44 @@ def _overridden_chunks(params: Params, content: dict[str, Any]) -> Iterator[tupl
         recipe = params.selected_recipe
         if recipe.chunks > recipe.sub_captions:
             yield "train.sub_captions", recipe.sub_captions, f"must be at least the recipe's chunks ({recipe.chunks})"
+
+
+def _levels(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """A level without a term would never be trained, and a term needs its level."""
+    if not (_resolves(params, "model") and _resolves(params, "recipe")):
+        return
+    model, recipe = params.selected_model, params.selected_recipe
+    at, name = f"recipes.{params.recipe}", f"models.{params.model}"
+    grounded, flat = model.grounding is not None, model.is_flat_text
+    if grounded and not recipe.loss.part:
+        yield (
+            f"{at}.loss.part",
+            recipe.loss.part,
+            f"must be above 0: {name} has a part level; without, grounding is null",
+        )
+    if not grounded:
+        for term, weight in (("part", recipe.loss.part), ("part_cls", recipe.loss.part_cls)):
+            if weight:
+                yield f"{at}.loss.{term}", weight, f"must be 0: {name} has no part level, as its grounding is null"
+    if grounded and flat:
+        if recipe.loss.whole:
+            yield (
+                f"{at}.loss.whole",
+                recipe.loss.whole,
+                f"must be 0: {name} has no whole captions; part_cls stands for it",
+            )
+        if not recipe.loss.part_cls:
+            yield f"{at}.loss.part_cls", recipe.loss.part_cls, f"must be above 0, for the whole score of {name}"
+    elif not recipe.loss.whole:
+        yield f"{at}.loss.whole", recipe.loss.whole, f"must be above 0, for the whole score of {name}"
+    if flat and recipe.chunks > 1:
+        yield (
+            f"{at}.chunks",
+            recipe.chunks,
+            f"must be 1: {name} takes a long caption as one text (no text.whole_layers)",
+        )
+    if not flat and recipe.captions == "flair":
+        yield f"{at}.captions", recipe.captions, f"must be caft: {name} needs the chunks of one long caption"
 
 
 def _resolves(params: Params, key: str) -> bool:

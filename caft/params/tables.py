@@ -124,15 +124,15 @@ class StemSizes(Section):
 
 
 class TextSizes(Section):
-    """The two text transformers."""
+    """The two text transformers; a flat text encoder is the first alone."""
 
     width: Positive
     heads: Positive
     sub_layers: Positive
-    whole_layers: Positive
+    whole_layers: Positive | None = None
     context: Annotated[int, Field(ge=3)]
     vocabulary: Positive
-    adapter: Positive
+    adapter: Positive | None = None
 
 
 class GroundingParams(Section):
@@ -143,69 +143,120 @@ class GroundingParams(Section):
 
 
 class ModelParams(Section):
-    """Sizes of a model."""
+    """Sizes and structure of a model; what is null is not there.
+
+    The image tower is a hierarchy over superpixels, or with `patch` a flat ViT, a single stage of patches. The text
+    tower is a hierarchy, or without whole-caption layers flat. `grounding` is the part level.
+    """
 
     image_size: Pixels
-    superpixels: SuperpixelSizes
-    stem: StemSizes
+    patch: Pixels | None = None
+    superpixels: SuperpixelSizes | None = None
+    stem: StemSizes | None = None
     width: Positive
     heads: Positive
     mlp_ratio: Positive
     tokens: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
     blocks: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
     part_stage: Positive
-    pool_dropout: Share
+    levels: Literal["separate", "shared"] = "separate"
+    pool_dropout: Share | None = None
     embed_dim: Positive
     text: TextSizes
-    grounding: GroundingParams
+    grounding: GroundingParams | None
+
+    @property
+    def is_flat_text(self) -> bool:
+        """Whether a long caption is one text rather than sub-captions."""
+        return self.text.whole_layers is None
 
     def problems(self) -> Iterator[tuple[str, Any, str]]:
         """Rules between the sizes: key, value and what is wrong."""
-        cell, stride = self.superpixels.cell, 1
-        for value in self.stem.strides:
-            stride *= value
-        if len(self.stem.channels) != len(self.stem.strides):
-            yield "stem.strides", self.stem.strides, f"needs one for each of {len(self.stem.channels)} channels"
-        halvings = 2 ** (len(self.superpixels.widths) - 1)
-        for name, step in (
-            ("superpixels.cell", cell),
-            ("the stem's stride", stride),
-            ("SFCN's total stride", halvings),
-        ):
-            if self.image_size % step:
-                lower = self.image_size // step * step
-                nearest = f"nearest are {lower} and {lower + step}" if lower else f"nearest is {step}"
-                yield "image_size", self.image_size, f"must be a multiple of {name} ({step}); {nearest}"
-        if (self.image_size // cell) ** 2 != self.tokens[0]:
-            found = (self.image_size // cell) ** 2
-            yield (
-                "tokens",
-                self.tokens,
-                f"must start with the superpixels of an image, {found} = (image_size / superpixels.cell) squared",
-            )
+        yield from self._image_problems()
         if any(a <= b for a, b in zip(self.tokens, self.tokens[1:], strict=False)):
             yield "tokens", self.tokens, "must fall from stage to stage"
         if len(self.blocks) != len(self.tokens):
             yield "blocks", self.blocks, f"needs one for each of the {len(self.tokens)} stages"
         if self.part_stage > len(self.tokens):
             yield "part_stage", self.part_stage, f"must be between 1 and the {len(self.tokens)} stages"
-        for key, width, heads in (
-            ("heads", self.width, self.heads),
-            ("text.heads", self.text.width, self.text.heads),
-            ("grounding.heads", self.embed_dim, self.grounding.heads),
-        ):
-            if width % heads:
-                yield key, heads, f"must divide the width {width}"
-        if self.width % 4:
-            yield "width", self.width, "must be a multiple of 4, for the position encodings"
+        heads = [("heads", self.width, self.heads), ("text.heads", self.text.width, self.text.heads)]
+        if self.grounding is not None:
+            heads.append(("grounding.heads", self.embed_dim, self.grounding.heads))
+        for key, width, count in heads:
+            if width % count:
+                yield key, count, f"must divide the width {width}"
+        if (self.text.whole_layers is None) != (self.text.adapter is None):
+            yield (
+                "text.whole_layers",
+                self.text.whole_layers,
+                f"give it with text.adapter (found {self.text.adapter}), or neither for a flat text encoder",
+            )
+        yield from self._level_problems()
+
+    def _image_problems(self) -> Iterator[tuple[str, Any, str]]:
+        """Rules of the image tower: a hierarchy, or with `patch` a flat one."""
+        hierarchy = {"superpixels": self.superpixels, "stem": self.stem, "pool_dropout": self.pool_dropout}
+        if self.patch is not None:
+            for key, value in hierarchy.items():
+                if value is not None:
+                    yield key, "given", "must be null where patch is given, which makes the image tower flat"
+            if len(self.tokens) > 1:
+                yield "tokens", self.tokens, "must be one number where patch is given, that of the patches"
+            steps, side, key = [("patch", self.patch)], self.patch, "patches of an image"
+            formula = "(image_size / patch) squared"
+        else:
+            for key, value in hierarchy.items():
+                if value is None:
+                    yield key, value, "must be given; or give patch, which makes the image tower flat"
+            if self.superpixels is None or self.stem is None:
+                return
+            stride = 1
+            for value in self.stem.strides:
+                stride *= value
+            if len(self.stem.channels) != len(self.stem.strides):
+                yield "stem.strides", self.stem.strides, f"needs one for each of {len(self.stem.channels)} channels"
+            side, key = self.superpixels.cell, "superpixels of an image"
+            formula = "(image_size / superpixels.cell) squared"
+            halvings = 2 ** (len(self.superpixels.widths) - 1)
+            steps = [("superpixels.cell", side), ("the stem's stride", stride), ("SFCN's total stride", halvings)]
+            if self.width % 4:
+                yield "width", self.width, "must be a multiple of 4, for the position encodings"
+        for name, step in steps:
+            if self.image_size % step:
+                lower = self.image_size // step * step
+                nearest = f"nearest are {lower} and {lower + step}" if lower else f"nearest is {step}"
+                yield "image_size", self.image_size, f"must be a multiple of {name} ({step}); {nearest}"
+        if (self.image_size // side) ** 2 != self.tokens[0]:
+            yield "tokens", self.tokens, f"must start with the {key}, {(self.image_size // side) ** 2} = {formula}"
+
+    def _level_problems(self) -> Iterator[tuple[str, Any, str]]:
+        """Rules of the part level and the whole level."""
+        if self.levels == "shared":
+            if self.grounding is None:
+                yield "levels", self.levels, "must be separate where grounding is null: there is one level only"
+            if self.part_stage != len(self.tokens):
+                yield (
+                    "levels",
+                    self.levels,
+                    f"needs part_stage {len(self.tokens)}, the last (found {self.part_stage}): "
+                    "segments and class token of one depth share norm, projection and temperature",
+                )
+        elif self.grounding is not None and self.is_flat_text:
+            yield "levels", self.levels, "must be shared where text.whole_layers is null: a text has one feature"
 
 
-class LossWeights(Section):
-    """Weight of each term; zero leaves it out."""
+class LossParams(Section):
+    """Weight of each term, where zero leaves it out, and the form of all."""
 
     part: Number
     part_cls: Number
     whole: Number
+    form: Literal["sigmoid", "softmax"] = "sigmoid"
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term."""
+        return {"part": self.part, "part_cls": self.part_cls, "whole": self.whole}
 
 
 class CorporaOverrides(Section):
@@ -232,13 +283,14 @@ class RecipeParams(Section):
     warmup_steps: Annotated[int, Field(ge=0), Unit("steps")]
     clip_norm: PositiveNumber | None
     precision: Literal["float32", "bf16", "fp16"]
-    loss: LossWeights
+    loss: LossParams
     negatives: Literal["sampled", "all"]
     scale_start: PositiveNumber
     bias_start: float
     part_scale_max: PositiveNumber
     whole_scale_max: PositiveNumber
     splitter: SplitterName
+    captions: Literal["caft", "flair"] = "caft"
     sub_captions: Positive
     chunks: Positive
     max_sentences: Positive
@@ -270,8 +322,12 @@ class RecipeParams(Section):
             yield "chunks", self.chunks, f"must be at most sub_captions ({self.sub_captions})"
         if self.crop_scale is not None and self.crop_scale[0] > self.crop_scale[1]:
             yield "crop_scale", self.crop_scale, "must rise, as [0.9, 1.0]"
-        if not (self.loss.part or self.loss.part_cls or self.loss.whole):
+        if not any(self.loss.weights.values()):
             yield "loss", "all weights 0", "at least one term needs a weight"
+        if self.loss.form == "softmax" and self.bias_start:
+            yield "bias_start", self.bias_start, "must be 0 where loss.form is softmax, which no bias changes"
+        if self.captions == "flair" and self.chunks > 1:
+            yield "chunks", self.chunks, "must be 1 where captions is flair: its texts are not chunks of one caption"
 
     def steps(self, images: int) -> int:
         """Steps of the optimizer on a corpus of `images` images; the last partial batch is left out.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.model import CAFT
+from caft.model import CAFT, Level
 from caft.params import RecipeParams
 
 
@@ -15,7 +15,7 @@ class TrainingTask(nn.Module):
 
     Args:
         model: The model to train.
-        recipe: Weights of the terms and how negatives are drawn.
+        recipe: Weights and form of the terms, and how negatives are drawn.
         seed: Seed of the sampled negatives.
     """
 
@@ -24,43 +24,54 @@ class TrainingTask(nn.Module):
         self.model = model
         self.recipe = recipe
         self.seed = seed
+        if recipe.loss.form == "softmax":  # no bias changes it, so none gets a gradient
+            for _, bias in model.temperatures.values():
+                bias.requires_grad_(False)
 
     def forward(self, images: Tensor, labels: Tensor, tokens: Tensor, step: int) -> dict[str, Tensor]:
         """Loss terms of this rank.
 
         Args:
             images: uint8 (B, 3, S, S).
-            labels: Superpixels, (B, S, S).
+            labels: Those of `CAFT.superpixel_labels`.
             tokens: Ids of the sub-captions, (B, K, L); the first M are one long caption.
             step: Step of the optimizer.
 
         Returns:
             `loss` and its terms, scalars.
         """
-        model, chunks = self.model, self.recipe.chunks
+        model, recipe, weights = self.model, self.recipe, self.recipe.loss.weights
+        if not model.has_part:
+            tokens = tokens[:, : recipe.chunks]  # no term compares the others
         texts = model.sub_caption(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, K, W)
         hierarchy = model.encode_hierarchy(images, labels)
         stage = model.config.part_stage - 1
         features = Features(
-            part=model.project_part(hierarchy.stages[stage]),
-            part_cls=model.project_part(hierarchy.stage_cls[stage]),
-            whole=model.project_whole(hierarchy.cls),
-            sub_captions=model.sub_caption_projection(texts.flatten(0, 1)),
-            captions=model.whole_caption_projection(model.whole_caption(texts[:, :chunks])),
+            part=model.project_part(hierarchy.stages[stage]) if weights["part"] else None,
+            part_cls=model.project_part(hierarchy.stage_cls[stage]) if weights["part_cls"] else None,
+            whole=model.project_whole(hierarchy.cls) if weights["whole"] else None,
+            sub_captions=model.project_sub_captions(texts.flatten(0, 1)) if model.has_part else None,
+            captions=model.combine(texts[:, : recipe.chunks]) if weights["whole"] else None,
         )
         return hierarchical_loss(
             features,
             model.pool,
-            Temperature(model.part_log_scale.exp(), model.part_bias),
-            Temperature(model.whole_log_scale.exp(), model.whole_bias),
-            weights=self.recipe.loss.model_dump(),
-            negatives=self.recipe.negatives,
+            self._temperature("part") if model.has_part else None,
+            self._temperature("whole"),
+            weights=weights,
+            negatives=recipe.negatives,
             seed=self.seed,
             step=step,
+            form=recipe.loss.form,
         )
+
+    def _temperature(self, level: Level) -> Temperature:
+        log_scale, bias = self.model.temperature(level)
+        return Temperature(log_scale.exp(), bias)
 
     @torch.no_grad()
     def clamp_scales(self) -> None:
-        """Keeps both log scales between 0 and their caps; called after each step of the optimizer."""
-        self.model.part_log_scale.clamp_(0, math.log(self.recipe.part_scale_max))
-        self.model.whole_log_scale.clamp_(0, math.log(self.recipe.whole_scale_max))
+        """Keeps the log scales between 0 and their caps; called after each step of the optimizer."""
+        caps = {"part": self.recipe.part_scale_max, "whole": self.recipe.whole_scale_max}
+        for level, (log_scale, _) in self.model.temperatures.items():
+            log_scale.clamp_(0, math.log(caps[level]))

@@ -5,7 +5,7 @@ convolutions count; norms, activations, softmax and gathers do not. Attention co
 not, as torch's own counter does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from caft.params import ModelParams
@@ -60,36 +60,48 @@ def counts(model: ModelParams, chunks: int, text_length: int | None = None) -> l
         chunks: Sub-captions of a whole caption, M.
         text_length: Tokens of a text; None for the longest.
     """
-    text, length = model.text, text_length if text_length is not None else model.text.context
-    embed, segments = model.embed_dim, model.tokens[model.part_stage - 1]
-    whole_text = _Block(text.width, 4)
-    adapter = _linear(text.width, text.adapter) + _linear(text.adapter, text.width) + text.width
-    return [
-        Count("superpixels", *_superpixels(model)),
-        *_vision(model),
-        Count("part_norm", 2 * model.width),
-        Count("part_projection", model.width * embed, 0, 2 * segments * model.width * embed),
-        Count("whole_norm", 2 * model.width),
-        Count("whole_projection", model.width * embed, 0, 2 * model.width * embed),
-        Count(
-            "sub_caption",
-            (text.vocabulary + text.context) * text.width + text.sub_layers * whole_text.parameters + 2 * text.width,
-            0,
-            text.sub_layers * whole_text.flops(length),
-            "text",
-        ),
-        Count("sub_caption_projection", text.width * embed, 0, 2 * text.width * embed, "text"),
-        Count(
+    length = text_length if text_length is not None else model.text.context
+    has_part, has_whole = model.grounding is not None, model.levels == "separate"
+    levels = [level for level, there in (("part", has_part), ("whole", has_whole)) if there]
+    segments = model.tokens[model.part_stage - 1]
+    projected = {"part": segments if has_whole else segments + 1, "whole": 1}  # the class token is the last stage's
+    square = model.width * model.embed_dim
+    found = list(_flat_vision(model)) if model.patch is not None else list(_vision(model))
+    if model.superpixels is not None:
+        found.insert(0, Count("superpixels", *_superpixels(model.superpixels.widths, model.image_size)))
+    for level in levels:
+        found.append(Count(f"{level}_norm", 2 * model.width))
+        found.append(Count(f"{level}_projection", square, 0, 2 * projected[level] * square))
+    found += _text(model, chunks, length, has_part)
+    if has_part:
+        found += _pooling(model.embed_dim, segments)
+    return found + [Count(f"{level}_{name}", 1) for name in ("log_scale", "bias") for level in levels]
+
+
+def _text(model: ModelParams, chunks: int, length: int, has_part: bool) -> Iterator[Count]:
+    """Both text transformers, or the one of a flat text tower, and their projections."""
+    text, projection = model.text, model.text.width * model.embed_dim
+    block = _Block(text.width, 4)
+    yield Count(
+        "sub_caption",
+        (text.vocabulary + text.context) * text.width + text.sub_layers * block.parameters + 2 * text.width,
+        0,
+        text.sub_layers * block.flops(length),
+        "text",
+    )
+    if has_part:
+        yield Count("sub_caption_projection", projection, 0, 2 * projection, "text")
+    if text.whole_layers is not None and text.adapter is not None:
+        adapter = _linear(text.width, text.adapter) + _linear(text.adapter, text.width) + text.width
+        yield Count(
             "whole_caption",
-            adapter + (chunks + 2) * text.width + text.whole_layers * whole_text.parameters + 2 * text.width,
+            adapter + (chunks + 2) * text.width + text.whole_layers * block.parameters + 2 * text.width,
             0,
-            4 * chunks * text.width * text.adapter + text.whole_layers * whole_text.flops(chunks + 1),
+            4 * chunks * text.width * text.adapter + text.whole_layers * block.flops(chunks + 1),
             "caption",
-        ),
-        Count("whole_caption_projection", text.width * embed, 0, 2 * text.width * embed, "caption"),
-        *_pooling(embed, segments),
-        *(Count(f"{level}_{name}", 1) for name in ("log_scale", "bias") for level in ("part", "whole")),
-    ]
+        )
+    if text.whole_layers is not None or not has_part:
+        yield Count("whole_caption_projection", projection, 0, 2 * projection, "caption")
 
 
 def sample_count(
@@ -104,17 +116,18 @@ def sample_count(
         asked: Texts that the image is asked by in the part loss, of all ranks.
         text_length: Tokens of a text; None for the longest.
     """
-    work: dict[str, int] = {}
+    work = dict.fromkeys(("superpixels", "vision", "text", "pooling"), 0)
     times = {"image": 1, "text": sub_captions, "caption": 1, "pair": asked}
     for part in counts(model, chunks, text_length):
         root = part.name.split(".")[0]
         tower = {"superpixels": "superpixels", "pool": "pooling"}.get(root, "text" if "caption" in root else "vision")
-        work[tower] = work.get(tower, 0) + times[part.unit] * part.flops
+        work[tower] += times[part.unit] * part.flops
     return SampleCount(**work)
 
 
 def _vision(model: ModelParams) -> Iterator[Count]:
     """Stem, stages and poolings; the sampling's matrix of distances stands apart, since CAST does without one."""
+    assert model.stem is not None
     width, stride = model.width, 1
     stem_parameters = stem_flops = 0
     previous = 3
@@ -136,6 +149,19 @@ def _vision(model: ModelParams) -> Iterator[Count]:
     for number, (tokens, groups) in enumerate(zip(model.tokens[:-1], model.tokens[1:], strict=True)):
         yield Count(f"vision.pools.{number}", *_graph_pool(width, tokens, groups))
         yield Count(f"vision.pools.{number}.sampling", 0, 0, 2 * tokens * tokens * width)
+
+
+def _flat_vision(model: ModelParams) -> Iterator[Count]:
+    """A plain ViT; its position encodings are learnt."""
+    assert model.patch is not None
+    width, [patches] = model.width, model.tokens
+    patch = 3 * model.patch**2 * width
+    block = _Block(width, model.mlp_ratio)
+    yield Count("vision.cls", width)
+    yield Count("vision.positions", (1 + patches) * width)
+    yield Count("vision.patches", patch, 0, 2 * patches * patch)
+    yield Count("vision.norm", 2 * width)
+    yield Count("vision.blocks", model.blocks[0] * block.parameters, 0, model.blocks[0] * block.flops(patches + 1))
 
 
 class _Block:
@@ -167,9 +193,8 @@ def _graph_pool(width: int, tokens: int, groups: int) -> tuple[int, int, int]:
     return parameters, 0, _attention_flops(width, tokens) + expand + reduce + similarity + means
 
 
-def _superpixels(model: ModelParams) -> tuple[int, int, int]:
+def _superpixels(widths: Sequence[int], image_size: int) -> tuple[int, int, int]:
     """Parameters, fixed numbers and work of SFCN on one image."""
-    widths = model.superpixels.widths
     parameters = flops = 0
 
     def convolution(inputs: int, outputs: int, side: int) -> None:
@@ -179,17 +204,17 @@ def _superpixels(model: ModelParams) -> tuple[int, int, int]:
 
     previous = 3
     for level, width in enumerate(widths):
-        side = model.image_size // 2**level
+        side = image_size // 2**level
         convolution(previous, width, side)
         convolution(width, width, side)
         previous = width
     for level, (fine, coarse) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        side = model.image_size // 2**level
+        side = image_size // 2**level
         parameters += 16 * coarse * fine + fine
         flops += 2 * 16 * coarse * fine * (side // 2) ** 2  # each input place spreads over 4 x 4 outputs
         convolution(2 * fine, fine, side)
     parameters += 9 * widths[0] * 9 + 9
-    flops += 2 * 9 * widths[0] * 9 * model.image_size**2
+    flops += 2 * 9 * widths[0] * 9 * image_size**2
     return parameters, 0, flops
 
 

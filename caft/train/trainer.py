@@ -59,12 +59,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.half is torch.float16)
         self.wrapped: nn.Module = task
         if world.size > 1:
-            self.wrapped = DistributedDataParallel(task, find_unused_parameters=self._has_unused())
+            self.wrapped = DistributedDataParallel(task)
         self._resume()
-
-    def _has_unused(self) -> bool:
-        """A term of weight zero leaves its parameters without a gradient."""
-        return not (self.recipe.loss.part and self.recipe.loss.whole)
 
     def _resume(self) -> None:
         state = checkpoint.latest(self.run_folder / "checkpoints", self.fingerprint)
@@ -138,14 +134,14 @@ class Trainer:
         return {name: term.detach() for name, term in terms.items()}, norm, rate
 
     def _record(self, terms: dict[str, Tensor], norm: Tensor, rate: float, speed: float, waiting: float) -> None:
-        model = self.task.model
+        temperatures = {}
+        for level, (log_scale, bias) in self.task.model.temperatures.items():
+            temperatures[f"{level}_scale"] = float(log_scale.detach().exp())
+            temperatures[f"{level}_bias"] = float(bias.detach())
         row = {
             "loss": float(terms["loss"]),
             **{f"{name}_loss": float(term) for name, term in terms.items() if name != "loss"},
-            "part_scale": model.part_scale,
-            "part_bias": float(model.part_bias.detach()),
-            "whole_scale": model.whole_scale,
-            "whole_bias": float(model.whole_bias.detach()),
+            **temperatures,
             "images_per_s": speed,
             "data_wait_share": waiting,
             "grad_norm": float(norm),

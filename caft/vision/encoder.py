@@ -70,6 +70,8 @@ class HierarchicalVisionEncoder(nn.Module):
         pool_dropout: Dropout inside the poolings.
     """
 
+    norm_eps = 1e-6  # of all norms, as CAST's
+
     def __init__(
         self,
         image_size: int,

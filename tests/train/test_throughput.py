@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.counts import main
 from caft import CAFT
-from caft.params import load_params
+from caft.params import ModelParams, load_params
 from caft.train.throughput import Count, counts, sample_count
 
 PROJECT = Path(__file__).parents[2]
@@ -39,15 +39,26 @@ def by_name(parts: list[Count]) -> dict[str, Count]:
     return {part.name: part for part in parts}
 
 
-@pytest.mark.parametrize("name", ["tiny", "base"])
-def test_parameters_are_those_of_the_model(name: str) -> None:
-    model = on_meta(name)
+def assert_counted(sizes: ModelParams) -> None:
+    """Every weight of the model belongs to one part, and each part has its number of them."""
+    with torch.device("meta"):
+        model = CAFT(sizes)
     left = {key: tensor.numel() for key, tensor in model.named_parameters()}
     left["vision.positions"] = model.vision.positions.numel()
-    for part in counts(MODELS[name], chunks=4):
+    for part in counts(sizes, chunks=4):
         own = [key for key in left if key == part.name or key.startswith(part.name + ".")]
         assert sum(left.pop(key) for key in own) == part.parameters + part.fixed, part.name
     assert not left
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_parameters_are_those_of_the_model(name: str) -> None:
+    assert_counted(MODELS[name])
+
+
+@pytest.mark.parametrize("row", ["flair", "visual_hierarchy", "textual_hierarchy", "no_part", "siglip"])
+def test_parameters_of_the_ablations_are_those_of_their_models(row: str) -> None:
+    assert_counted(load_params(PROJECT / "params.yaml", [PROJECT / f"pipelines/ablation/{row}.yaml"]).models["base"])
 
 
 def test_base_has_the_published_sizes() -> None:
