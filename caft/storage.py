@@ -7,9 +7,11 @@ copy starts without untracked files, and images that were fetched once must not 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -17,8 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caft.errors import DataError
+
 if TYPE_CHECKING:
     from caft.params import Params
+
+# What the system says of a disk or a path, as opposed to a mistake of ours.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def main_checkout() -> Path:
@@ -86,9 +94,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    unique = uuid.uuid4().hex[:8]
-    temporary = final.with_name(f".{unique}.{final.name}")
-    previous = final.with_name(f".{unique}.previous.{final.name}")
+    _remove_leftovers(final)
+    unique = f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = final.with_name(f"{unique}.{final.name}")
+    previous = final.with_name(f"{unique}-previous.{final.name}")
     try:
         yield temporary
         if final.is_dir():
@@ -96,10 +105,35 @@ def replacing(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, final)
     finally:
         for leftover in (temporary, previous):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink(missing_ok=True)
+            _remove(leftover)
+
+
+def _remove_leftovers(final: Path) -> None:
+    """Removes what processes of this machine that were killed while they replaced `final` have left beside it."""
+    mine = f".tmp-{socket.gethostname()}-"
+    for name in os.listdir(final.parent):
+        if not (name.startswith(mine) and name.endswith(f".{final.name}")):
+            continue
+        process = name.removeprefix(mine).split("-")[0]
+        if process.isdigit() and not _runs(int(process)):
+            _remove(final.with_name(name))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -110,3 +144,44 @@ def write_json(path: Path | str, value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path | str, stage: str) -> Any:
+    """Returns the content of a JSON file that a stage wrote.
+
+    Raises:
+        DataError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: not found; run `dvc repro {stage}`") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is no JSON ({error}); run `dvc repro --force {stage}`") from None
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """Says what is wrong with the disk or a path if that is what an error comes from, else gives None.
+
+    Libraries wrap the system's error, or keep nothing of it but its words, so all causes are looked at.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (*_DISK, *_PATH):
+            place = cause.filename2 or cause.filename
+            return _advice(cause.errno, f"{place}: {cause.strerror}" if place else str(cause))
+        for code in _DISK:
+            if line := next((line for line in str(cause).splitlines() if os.strerror(code) in line), None):
+                return _advice(code, line.strip())
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return None
+
+
+def _advice(code: int, problem: str) -> str:
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        advice = "free some space, or let storage.root (CAFT_STORAGE) point to a larger disk"
+    elif code in _PATH:
+        advice = "move what is in the way"
+    else:
+        advice = "see that the folder can be written by you, or let storage.root (CAFT_STORAGE) point to one that can"
+    return f"{problem}; {advice}, and run the stage again: what was complete is kept"

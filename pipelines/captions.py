@@ -1,16 +1,13 @@
 """Stage captions@CORPUS: captions joined to images by row, one Parquet table a tar."""
 
 import argparse
-import hashlib
 import json
 import logging
-import shutil
 from pathlib import Path
 
 from caft.data.fetch import ensure_images
-from caft.data.locking import locked
 from caft.data.manifest import read_manifest
-from caft.data.recaption import join_captions, publish
+from caft.data.recaption import join_captions, publish, resumable
 from caft.data.schema import CAPTIONS
 from caft.data.selection import content_fingerprint
 from caft.params import Params
@@ -30,11 +27,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     # same tars and captions.
     made_from = json.dumps([manifest["shards"], content_fingerprint(urls), str(CAPTIONS)])
     folder = root(params) / "work" / "captions" / corpus
-    work = folder / hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    with locked(folder, "joining captions"):
-        for other in folder.glob("[0-9a-f]*"):
-            if other != work:
-                shutil.rmtree(other)
+    with resumable(folder, made_from, "joining captions") as work:
         summary = join_captions(manifest, images_folder(params, corpus), urls, work)
         publish(work, Path("data/captions") / corpus)
     logger.info("%s: %d images have their captions", corpus, summary["rows_out"])

@@ -1,7 +1,6 @@
 """Stage index: what training reads, and the count of every row from source to index."""
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,19 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from caft.data.index import build_index, read_summary
+from caft.data.tars import digest
 from caft.errors import DataError, ManifestError
 from caft.params import Params
-from caft.storage import replacing, write_json
+from caft.storage import read_json, replacing, write_json
 from pipelines.stage import run
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    corpora = json.loads(Path("data/corpora.json").read_text())
+    corpora = read_json("data/corpora.json", "select")
     for corpus in corpora:
         check_manifest(corpus["name"])
+        corpus["manifest"] = digest(Path(f"data/images/{corpus['name']}.json"))
     with replacing("data/index") as folder:
         without = build_index(folder, corpora, params.selected_recipe.splitter)
         counts = {entry["name"]: entry["count"] for entry in read_summary(folder)["corpora"]}
@@ -35,7 +36,7 @@ def check_manifest(name: str) -> None:
     Raises:
         ManifestError: They are not of the same shards, or not of as many images.
     """
-    manifest = json.loads(Path(f"data/images/{name}.json").read_text())
+    manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
     listed = {shard["name"]: shard["successes"] for shard in manifest["shards"]}
     folder = Path("data/captions") / name
     found = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")}
@@ -55,8 +56,8 @@ def account(corpus: dict[str, str], rows_out: int, no_sentence: int) -> dict[str
         DataError: Some rows were neither kept nor counted as dropped.
     """
     name = corpus["name"]
-    source = json.loads(Path(f"data/urls/{name}.json").read_text())
-    manifest = json.loads(Path(f"data/images/{name}.json").read_text())
+    source = read_json(f"data/urls/{name}.json", f"source@{name}")
+    manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
     dropped = Counter(source["dropped"]) + Counter(manifest["lost"])
     if no_sentence:
         dropped["no_sentence"] = no_sentence

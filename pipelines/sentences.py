@@ -1,13 +1,12 @@
 """Stage sentences@CORPUS: sentence spans and token ids of every caption, by both splitters."""
 
 import argparse
-import hashlib
 import json
 import logging
 from pathlib import Path
 
 from caft.data.cluster import ray_tasks
-from caft.data.recaption import publish
+from caft.data.recaption import publish, resumable
 from caft.data.selection import content_fingerprint
 from caft.data.sentence_table import write_shard
 from caft.errors import DataError
@@ -27,12 +26,12 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     if not shards:
         raise DataError(f"{captions}: holds no table; run `dvc repro captions@{corpus}`")
     # What a killed run has finished is taken up only if made from the same captions by the same rules.
-    made_from = hashlib.sha256((content_fingerprint(captions) + json.dumps(versions())).encode()).hexdigest()
-    work = root(params) / "work" / "sentences" / f"{corpus}-{made_from[:16]}"
-    todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
-    ray_tasks(_split, todo, "sentence shards")
-    publish_summary(corpus, captions, work)
-    publish(work, Path("data/sentences") / corpus)
+    made_from = content_fingerprint(captions) + json.dumps(versions())
+    with resumable(root(params) / "work" / "sentences" / corpus, made_from, "splitting captions") as work:
+        todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
+        ray_tasks(_split, todo, "sentence shards")
+        publish_summary(corpus, captions, work)
+        publish(work, Path("data/sentences") / corpus)
 
 
 def _split(paths: tuple[str, str]) -> dict[str, int]:

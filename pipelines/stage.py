@@ -19,6 +19,7 @@ os.environ.update(
 
 from caft.errors import CaftError  # noqa: E402
 from caft.params import Params, load_params  # noqa: E402
+from caft.storage import disk_problem  # noqa: E402
 
 
 def run(stage: Callable[[Params, argparse.Namespace], None], *, corpus: bool = False) -> None:
@@ -44,5 +45,12 @@ def run(stage: Callable[[Params, argparse.Namespace], None], *, corpus: bool = F
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
         stage(params, arguments)
     except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        message = problem
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

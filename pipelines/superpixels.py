@@ -1,7 +1,6 @@
 """Stage superpixels: SFCN trained without labels on the corpora, or imported from the published checkpoint."""
 
 import argparse
-import json
 import logging
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from caft import storage
 from caft.data.benchmarks import Missing, load_referring
-from caft.data.fetch import ensure_images
+from caft.data.fetch import ensure_indexed
 from caft.data.reader import TrainingIndex
 from caft.data.transforms import open_image, squash
 from caft.errors import ParamsError
@@ -34,14 +33,12 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         network = sfcn_from_checkpoint(training.checkpoint)
     else:
         index = TrainingIndex("data/index", storage.root(params) / "images")
-        for corpus in index.corpora:
-            manifest = json.loads(Path(f"data/images/{corpus['name']}.json").read_text())
-            ensure_images(params, corpus["name"], manifest)
+        ensure_indexed(params, "data/index", index.corpora)
         rng = np.random.default_rng(params.seed)
         rows = rng.integers(len(index), size=(training.steps, training.batch))
 
         def images(step: int) -> Tensor:
-            pictures = (open_image(index.image_bytes(int(row))) for row in rows[step])
+            pictures = (index.picture(int(row)) for row in rows[step])
             return torch.stack([squash(picture, model.image_size) for picture in pictures])
 
         network = train_superpixels(model.superpixels, training, images, params.seed)

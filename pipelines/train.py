@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import fcntl
 import json
 import logging
 import math
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from caft import storage
-from caft.data.fetch import ensure_images
+from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
-from caft.errors import DataError, LaunchError
+from caft.data.locking import locked
+from caft.errors import DataError
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
 from caft.train.tracking import open_run
@@ -34,9 +34,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             f"{INDEX}: made with splitter {summary['splitter']}, the recipe asks for {recipe.splitter}; "
             "run `dvc repro index`"
         )
-    for corpus in summary["corpora"]:
-        manifest = json.loads(Path(f"data/images/{corpus['name']}.json").read_text())
-        ensure_images(params, corpus["name"], manifest)
+    ensure_indexed(params, str(INDEX), summary["corpora"])
     settings = {
         "model": params.selected_model.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
@@ -44,12 +42,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     }
     name = fingerprint(settings, INDEX, SUPERPIXELS)
     folder = storage.runs_folder(params) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LaunchError(f"{folder}: another `dvc repro` is training this run; wait for it or end it") from None
+    with locked(folder, "training this run", patience=0):
         card = {
             **settings,
             "fingerprint": name,
@@ -69,8 +62,8 @@ def _train(params: Params, name: str, folder: Path, card: dict[str, Any]) -> Non
     tracked = open_run(params, name, f"{params.model}-{params.recipe}-b{params.selected_recipe.batch}", tags, settings)
     status = "FAILED"
     try:
-        tracked.log_data(json.loads(Path("metrics/data.json").read_text()))
-        if (folder / "final.safetensors").exists():
+        tracked.log_data(storage.read_json("metrics/data.json", "index"))
+        if (folder / "final.json").exists():  # written after the weights
             logger.info("run %s has ended before; its weights are taken", name)
             tracked.log_metrics([(row["step"], row) for row in submit.Tail(folder / "metrics.jsonl").new()])
         else:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from caft.data.batch import Batch, BatchOrder, Sampling, TrainingSet, collate, split_validation
+from caft.data.locking import locked
 from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS
-from caft.data.transforms import open_image, squash
+from caft.data.transforms import squash
 from caft.eval.retrieval import recall_at_k
 from caft.eval.similarity import part_scores
 from caft.model import CAFT
@@ -30,6 +32,8 @@ from caft.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 _LABELS_AT_ONCE = 64
+# How long ranks of a job that is ending may take to be gone.
+_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ class TrainJob:
         _join_as_submitit_says()
         torch.set_num_threads(self.params.selected_launcher.cpus_per_task)
         world = start()
+        alone = locked(self.run_folder / "checkpoints", "training this run", _PATIENCE_SECONDS)
         try:
-            self._train(world)
+            with alone if world.is_main else nullcontext():
+                barrier()  # no rank looks for a checkpoint before no other job can write one
+                self._train(world)
         finally:
             stop()
 
@@ -117,7 +124,7 @@ class TrainJob:
                 maps = np.empty((len(mine), size, size), dtype)
                 for first in range(0, len(mine), _LABELS_AT_ONCE):
                     rows = mine[first : first + _LABELS_AT_ONCE]
-                    images = torch.stack([squash(open_image(index.image_bytes(int(row))), size) for row in rows])
+                    images = torch.stack([squash(index.picture(int(row)), size) for row in rows])
                     maps[first : first + len(rows)] = model.superpixel_labels(images.to(world.device)).cpu().numpy()
                 np.save(file, maps)
         barrier()
@@ -150,7 +157,7 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
             continue
         groups = balanced_chunks(counts[field], recipe.chunks, recipe.balanced_rule)
         tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
-        pixels.append(squash(open_image(index.image_bytes(row)), model.config.image_size))
+        pixels.append(squash(index.picture(row), model.config.image_size))
     batch = params.evaluation.batch
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))

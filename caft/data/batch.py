@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from caft.data.reader import Pair, TrainingIndex
 from caft.data.schema import FIELDS
-from caft.data.transforms import open_image, random_resized_crop, squash
+from caft.data.transforms import random_resized_crop, squash
 from caft.text.chunking import random_chunks
 from caft.text.tokenizer import pad
 
@@ -158,7 +158,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
         epoch, row = place
         rng = np.random.Generator(np.random.PCG64([self.seed, epoch, row]))
         pairs = sample_sub_captions(self.index.num_sentences(row), rng, self.sampling)
-        image = open_image(self.index.image_bytes(row))
+        image = self.index.picture(row)
         if self.crop_scale is None:
             pixels = squash(image, self.image_size)
         else:

@@ -56,20 +56,27 @@ def crawl(
     table = pq.ParquetFile(urls)
     left = dict(missing)
     fruitless = 0
+    refused: dict[str, DataError] = {}
     while left:
         for name in left:
             forget_shard(folder, name)
         shutil.rmtree(folder / "_tmp", ignore_errors=True)
         before = len(left)
-        for shard in _run(folder, urls, table, left, settings, stall_seconds):
+        refused.clear()
+        for shard in _run(folder, urls, table, left, settings, stall_seconds, refused):
             del left[shard.name]
             yield shard
         fruitless = 0 if len(left) < before else fruitless + 1
         if fruitless == FRUITLESS_RUNS:
+            if refused:
+                found = f"What came of {len(refused)} of them was refused, the first because:\n{next(iter(refused.values()))}"
+            else:
+                found = f"The end of its log, {_log(folder)}:\n{_log_tail(folder)}"
+            free = shutil.disk_usage(folder).free / 2**20
             raise DataError(
                 f"{folder}: img2dataset was run {FRUITLESS_RUNS} times without completing one of the "
-                f"{len(left)} missing shards ({', '.join(list(left)[:10])}). The end of its log, {_log(folder)}:\n"
-                f"{_log_tail(folder)}\nSee to the cause and run the stage again; complete shards are kept"
+                f"{len(left)} missing shards ({', '.join(list(left)[:10])}); {free:.1f} MB are free there. {found}\n"
+                "See to the cause and run the stage again; complete shards are kept"
             )
         if left:
             logger.warning("img2dataset ended with %d shards missing; running it again", len(left))
@@ -82,8 +89,12 @@ def _run(
     missing: Mapping[str, int],
     settings: FetchParams,
     stall_seconds: float,
+    refused: dict[str, DataError],
 ) -> Iterator[Shard]:
-    """One run of img2dataset: yields shards as they are completed, until it ends, hangs or has no more to do."""
+    """One run of img2dataset: yields shards as they are completed, until it ends, hangs or has no more to do.
+
+    Shards that did not pass their check go to `refused`.
+    """
     waiting = dict(missing)
     process = _start(folder, urls, len(missing), settings)
     try:
@@ -93,8 +104,9 @@ def _run(
             for name in [name for name in waiting if stats_are_written(folder, name)]:
                 position = waiting.pop(name)
                 try:
-                    yield settle(folder, name, asked_rows(table, position))
+                    yield settle(folder, name, asked_rows(table, position), settings.minimum_yield)
                 except DataError as error:
+                    refused[name] = error
                     logger.warning("shard %s is fetched again: %s", name, error)
             now, previous, size = time.monotonic(), size, _bytes(folder, waiting)
             if size != previous:

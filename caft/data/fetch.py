@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ from caft.data.crawl import STALL_SECONDS, asked_rows, crawl
 from caft.data.locking import locked
 from caft.data.manifest import Manifest, Shard, known_shard, notes_folder, verify
 from caft.data.origin import origin
+from caft.data.schema import URLS, open_table
 from caft.data.shards import settle, stats_are_written
+from caft.data.tars import digest
 from caft.errors import DataError, ManifestError
 from caft.params import FetchParams, Params
 from caft.progress import track
-from caft.storage import images_folder, replacing, write_json
+from caft.storage import images_folder, read_json, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +96,29 @@ def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> N
         )
 
 
+def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, str]]) -> None:
+    """Checks that an index was made from the images that the manifests describe, and that those are on disk.
+
+    Args:
+        params: Settings.
+        index: What to call the index in errors.
+        corpora: Its own list of corpora: name, and digest of the manifest.
+
+    Raises:
+        ManifestError: The index is of other images, or as `ensure_images`.
+        DataError: As `ensure_images`.
+    """
+    for corpus in corpora:
+        name = corpus["name"]
+        path = Path(f"data/images/{name}.json")
+        manifest = read_json(path, f"fetch@{name}")
+        if corpus.get("manifest") != digest(path):
+            raise ManifestError(
+                f"{index}: was made from other images of {name} than those that {path} describes; run `dvc repro index`"
+            )
+        ensure_images(params, name, manifest)
+
+
 def fetch_images(
     corpus: str,
     urls: Path,
@@ -124,7 +149,7 @@ def fetch_images(
         missing: dict[str, int] = {}
         for position in range(table.num_row_groups):
             name = f"{position:05d}"
-            shard = _completed(folder, name, table, position)
+            shard = _completed(folder, name, table, position, settings)
             if shard is None:
                 missing[name] = position
             else:
@@ -145,14 +170,14 @@ def fetch_images(
     return manifest
 
 
-def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int) -> Shard | None:
+def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int, settings: FetchParams) -> Shard | None:
     """A shard's entry if it is whole: as noted, or, where no note holds, by reading it."""
     if shard := known_shard(folder, name):
         return shard
     if not stats_are_written(folder, name):
         return None
     try:
-        return settle(folder, name, asked_rows(table, position))
+        return settle(folder, name, asked_rows(table, position), settings.minimum_yield)
     except DataError as error:
         logger.warning("shard %s is fetched again: %s", name, error)
         return None
@@ -161,7 +186,7 @@ def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int) ->
 def _describe(urls: Path, settings: FetchParams) -> dict[str, Any]:
     """What the files in a folder of shards depend on: the list, and the settings that shape them."""
     row_ids, addresses, rows = hashlib.sha256(), hashlib.sha256(), 0
-    for batch in pq.ParquetFile(urls).iter_batches(columns=["row_id", "url"]):
+    for batch in open_table(urls, URLS).iter_batches(columns=["row_id", "url"]):
         if batch["url"].null_count:
             raise DataError(f"{urls}: {batch['url'].null_count} rows have no url; run its stage again")
         rows += batch.num_rows

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from caft.data.schema import CAPTIONS, FIELDS, SENTENCES, check_table
+from caft.data.schema import CAPTIONS, FIELDS, SENTENCES, open_table
 from caft.errors import DataError
 from caft.progress import track
 from caft.storage import write_json
@@ -38,7 +37,7 @@ def build_index(
 
     Args:
         folder: Where to; does not exist yet.
-        corpora: Name and content fingerprint of each corpus, in order.
+        corpora: Name, content fingerprint and digest of the images' manifest of each corpus, in order.
         splitter: Whose sentences to take.
         captions_root: Holds a folder of caption tables for each corpus.
         sentences_root: Holds a folder of sentence tables for each corpus.
@@ -95,9 +94,8 @@ def _add_shard(
     """Appends one shard; returns how many of its images have no sentence."""
     if not sentences_path.exists():
         raise DataError(f"{sentences_path}: not found beside {captions_path}; run `dvc repro sentences`")
-    captions, sentences = pq.read_table(captions_path), pq.read_table(sentences_path)
-    check_table(captions.schema, CAPTIONS, str(captions_path))
-    check_table(sentences.schema, SENTENCES, str(sentences_path))
+    captions = open_table(captions_path, CAPTIONS).read()
+    sentences = open_table(sentences_path, SENTENCES).read()
     row_ids = captions["row_id"].to_pylist()
     if row_ids != sentences["row_id"].to_pylist():
         raise DataError(f"{sentences_path}: its rows are not those of {captions_path}; run `dvc repro sentences` again")

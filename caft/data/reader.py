@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from caft.data.index import read_summary
 from caft.data.schema import FIELDS
+from caft.data.transforms import open_image
 from caft.errors import DataError
 from caft.text.captions import JOINERS
 from caft.text.sentences import Splitter
@@ -69,6 +71,19 @@ class TrainingIndex:
                 f"The shard is not the one that was indexed; run `dvc repro --force fetch@{corpus}`"
             )
         return content
+
+    def picture(self, i: int) -> Image.Image:
+        """The picture of an image, RGB.
+
+        Raises:
+            DataError: As `image_bytes`, or it cannot be decoded.
+        """
+        try:
+            return open_image(self.image_bytes(i))
+        except DataError as error:
+            corpus, name = self._shards[int(self._images[i]["shard"])]
+            tar = self.images_root / corpus / f"{name}.tar"
+            raise DataError(f"row {self.row_ids[i]} of {corpus}, in {tar}: {error}") from None
 
     def num_sentences(self, i: int) -> list[int]:
         """Sentences in each of the seven captions of an image."""

@@ -6,9 +6,11 @@ then written by Ray tasks, one for each tar, which need nothing but that tar's r
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft.data.cluster import ray_tasks
-from caft.data.schema import CAPTIONS, FIELDS, URLS, check_table
+from caft.data.locking import locked
+from caft.data.schema import CAPTIONS, FIELDS, URLS, open_table
 from caft.data.tars import members
 from caft.errors import DataError
 from caft.storage import replacing, write_json
@@ -60,7 +63,7 @@ def join_captions(manifest: Mapping[str, Any], images: Path, urls: Path, work: P
         DataError: An image's URL is not that of the caption row it would be joined to, or counts do not add up.
         SchemaError: The table of the source stage has not the expected columns.
     """
-    check_table(pq.read_schema(urls), URLS, str(urls))
+    open_table(urls, URLS).close()
     work.mkdir(parents=True, exist_ok=True)
     names = [shard["name"] for shard in manifest["shards"]]
     _check_urls(images, names, urls)
@@ -150,6 +153,25 @@ def write_shard(shard: Shard) -> int:
     with replacing(shard.target) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=1000)
     return int(table.num_rows)
+
+
+@contextmanager
+def resumable(folder: Path, made_from: str, doing: str) -> Iterator[Path]:
+    """Gives the work folder of a stage, with what a killed run of the same input has finished; locked for the block.
+
+    It lies outside DVC, which removes a stage's outs before it runs. Work on other input is removed.
+
+    Args:
+        folder: Holds the work folder.
+        made_from: Everything that the result follows from.
+        doing: What is done there, for the log.
+    """
+    work = folder / hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    with locked(folder, doing):
+        for other in folder.glob("[0-9a-f]*"):
+            if other != work:
+                shutil.rmtree(other)
+        yield work
 
 
 def publish(work: Path, out: Path) -> None:

@@ -1,8 +1,11 @@
 """Columns of the tables that stages hand to each other."""
 
-import pyarrow as pa
+from pathlib import Path
 
-from caft.errors import SchemaError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caft.errors import DataError, SchemaError
 
 # Captions of an image, in the order of DreamLIP's columns: IB InstructBLIP, SV ShareGPT4V, LLA LLaVA-1.5.
 FIELDS = ("raw", "short_ib", "long_ib", "short_sv", "long_sv", "short_lla", "long_lla")
@@ -54,6 +57,25 @@ SENTENCES = pa.schema(
     ],
     metadata=_VERSION,
 )
+
+
+def open_table(path: Path, expected: pa.Schema) -> pq.ParquetFile:
+    """Opens a table of another stage, once its columns and types are what its reader needs.
+
+    Raises:
+        DataError: The file is missing, or is no Parquet file.
+        SchemaError: A column is missing or of another type.
+    """
+    try:
+        table = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: not found; run the stage that writes it (`dvc repro`)") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, not the reader's
+        raise DataError(f"{path}: is no whole Parquet file ({error}); remove it and run `dvc repro`") from None
+    check_table(table.schema_arrow, expected, str(path))
+    return table
 
 
 def check_table(found: pa.Schema, expected: pa.Schema, where: str) -> None:

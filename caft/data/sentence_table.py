@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caft.data.schema import CAPTIONS, FIELDS, SENTENCES, check_table
+from caft.data.schema import CAPTIONS, FIELDS, SENTENCES, open_table
 from caft.storage import replacing
 from caft.text.sentences import SPLITTERS, many_spans, versions
 from caft.text.tokenizer import encode
@@ -25,8 +25,7 @@ def write_shard(captions: Path, target: Path) -> dict[str, int]:
     Raises:
         SchemaError: The table of captions has not the expected columns.
     """
-    table = pq.read_table(captions)
-    check_table(table.schema, CAPTIONS, str(captions))
+    table = open_table(captions, CAPTIONS).read()
     texts = [text or "" for row in zip(*(table[field].to_pylist() for field in FIELDS), strict=True) for text in row]
     counts = {"rows": table.num_rows}
     columns: dict[str, Any] = {"row_id": table["row_id"].combine_chunks()}

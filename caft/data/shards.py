@@ -29,6 +29,9 @@ CAUSES = (
     (re.compile(r"IncompleteRead"), "cut_short"),
     (re.compile(r"urlopen error|Connection|Remote end closed|\[Errno|unknown url type|no host given"), "unreachable"),
 )
+NO_ANSWER = ("timeout", "unreachable")
+# In a smaller shard, which the last one may be, most addresses may be dead by chance.
+FEWEST_ROWS = 20
 HTTP_STATUS = re.compile(r"HTTP Error (\d{3})")
 
 
@@ -58,19 +61,21 @@ def stats_are_written(folder: Path, name: str) -> bool:
     return True
 
 
-def settle(folder: Path, name: str, asked: pa.Table) -> Shard:
+def settle(folder: Path, name: str, asked: pa.Table, minimum_yield: float = 0.0) -> Shard:
     """Checks a committed shard, rewrites its tar in canonical form and notes what it holds.
 
     Args:
         folder: Folder of the shards.
         name: Name of the shard.
         asked: The rows that make up this shard: row_id, url.
+        minimum_yield: Least share of the rows that must have been answered at all. Addresses are spread over the shards
+            by their hashes, so a shard with fewer tells of a network or server that was down, not of dead links.
 
     Returns:
         The shard's entry in the manifest.
 
     Raises:
-        DataError: The shard's files do not add up; it must be fetched again.
+        DataError: The shard's files do not add up, or too few of its addresses answered; it must be fetched again.
     """
     tar, table_path, stats_path = shard_files(folder, name)
     try:
@@ -90,12 +95,19 @@ def settle(folder: Path, name: str, asked: pa.Table) -> Shard:
             f"{stats_path}: {stats.get('count')} rows and {stats.get('successes')} successes, "
             f"the table has {len(rows)} and {len(good)}"
         )
+    lost = Counter(cause_of(row["status"], row["error_message"]) for row in rows if row["status"] != SUCCESS)
+    silent = sum(lost[cause] for cause in NO_ANSWER)
+    if len(rows) >= FEWEST_ROWS and len(rows) - silent < minimum_yield * len(rows):
+        raise DataError(
+            f"{table_path}: {silent} of {len(rows)} addresses did not answer "
+            f"({', '.join(f'{cause}: {lost[cause]}' for cause in NO_ANSWER)}), so the network or a server seems to be down; "
+            "fetch.minimum_yield is the least share that must answer"
+        )
     canonicalise(tar)
     held = {member.name for member in members(tar) if member.size}
     needed = {f"{row['key']}.{ending}" for row in good for ending in ("jpg", "json")}
     if held != needed:
         raise DataError(f"{tar}: {len(held)} members are not those of the {len(good)} images in the table")
-    lost = Counter(cause_of(row["status"], row["error_message"]) for row in rows if row["status"] != SUCCESS)
     shard = Shard(
         name=name,
         rows=len(rows),

@@ -60,8 +60,8 @@ def convert_csv(csv_path: Path, corpus: str, folder: Path, work: Path) -> None:
             f"{csv_path}: the captions of corpus {corpus} are not there. Fetch {csv_path.name} from the hub data set "
             f"{HUB_DATASET} and put it at that place, or set corpus.{corpus}.csv in params.yaml to where it is"
         )
-    lines = _Lines(csv_path)
     with (
+        _Lines(csv_path) as lines,
         _scratch(work / corpus, corpus) as scratch,
         replacing(folder / f"{corpus}.parquet") as table,
         replacing(folder / f"{corpus}.rejects.parquet") as rejects,
@@ -107,29 +107,59 @@ def _scratch(home: Path, corpus: str) -> Iterator[Path]:
 class _Lines:
     """Lines of a file as text, while size and digest are taken in the same pass.
 
+    One can go back within the record that was begun last.
+
     Attributes:
+        number: Of the last line given, from 1.
         bytes: Bytes read so far.
         digest: SHA-256 of them.
-        last_undecodable: Number of the last line, from 1, that is not UTF-8; 0 if there is none.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.number = 0
         self.bytes = 0
         self.digest = hashlib.sha256()
-        self.last_undecodable = 0
+        self._file = path.open("rb")
+        self._kept: list[tuple[str, bool]] = []  # from the record's first line on: text, and whether it is UTF-8
+        self._place = 0
 
-    def __iter__(self) -> Iterator[str]:
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                self.bytes += len(line)
-                self.digest.update(line)
-                try:
-                    text = line.decode("utf-8")
-                except UnicodeDecodeError:
-                    self.last_undecodable = number
-                    text = line.decode("utf-8", errors="replace")
-                yield text.removeprefix("\ufeff") if number == 1 else text
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self._place == len(self._kept):
+            line = next(self._file)
+            self.bytes += len(line)
+            self.digest.update(line)
+            try:
+                self._kept.append((line.decode("utf-8" if self.number else "utf-8-sig"), True))
+            except UnicodeDecodeError:
+                self._kept.append((line.decode("utf-8", errors="replace"), False))
+        self._place += 1
+        self.number += 1
+        return self._kept[self._place - 1][0]
+
+    def begin(self) -> int:
+        """Begins a record at the next line; returns its number."""
+        del self._kept[: self._place]
+        self._place = 0
+        return self.number + 1
+
+    def are_text(self) -> bool:
+        """Whether all lines of the record are UTF-8."""
+        return all(decoded for _, decoded in self._kept[: self._place])
+
+    def go_back(self) -> None:
+        """Makes the record's second line the next one."""
+        self.number -= self._place - 1
+        self._place = 1
 
 
 def _records(lines: _Lines) -> Iterator[tuple[int, str | None, list[str]]]:
@@ -138,8 +168,16 @@ def _records(lines: _Lines) -> Iterator[tuple[int, str | None, list[str]]]:
     Fields of a record that is wrong are whatever was found.
     """
     csv.field_size_limit(FIELD_LIMIT)
-    reader = csv.reader(iter(lines))
-    header = next(reader, [])
+    reader = csv.reader(lines, strict=True)
+    lines.begin()
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise DataError(f"{lines.path}: line 1 cannot be read ({error}); expected: {', '.join(CSV_COLUMNS)}") from None
+    if not lines.are_text():
+        raise DataError(
+            f"{lines.path}: line 1 is not UTF-8, as the published files are; convert it, for example by iconv"
+        )
     missing = [column for column in CSV_COLUMNS if column not in header]
     if missing:
         raise DataError(
@@ -148,19 +186,20 @@ def _records(lines: _Lines) -> Iterator[tuple[int, str | None, list[str]]]:
         )
     positions = [header.index(column) for column in CSV_COLUMNS]
     while True:
-        line = reader.line_num + 1
+        line = lines.begin()
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, f"lines {line} to {reader.line_num}: {error}", []
+            yield line, f"lines {line} to {lines.number}: {error}", []
+            lines.go_back()  # most likely a quote that is never closed: the records that it took in are whole
             continue
         if not fields:  # an empty line
             continue
         if len(fields) != len(header):
             yield line, f"{len(fields)} fields, expected {len(header)}: {','.join(fields)}", fields
-        elif lines.last_undecodable >= line:
+        elif not lines.are_text():
             yield line, f"not UTF-8: {','.join(fields)}", fields
         else:
             yield line, None, [fields[position] for position in positions]

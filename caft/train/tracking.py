@@ -112,7 +112,11 @@ class Run:
         now = int(time.time() * 1000)
         with _translated(self._uri):
             stored = self._client.get_run(self.run_id).data.metrics
-            points = [Metric(key, value, now, 0) for key, value in _flat(prefix, scores) if stored.get(key) != value]
+            points = [
+                Metric(key, value, max(now, self._last_time(key) + 1) if key in stored else now, 0)
+                for key, value in _flat(prefix, scores)
+                if stored.get(key) != value
+            ]
             for first in range(0, len(points), _METRICS_AT_ONCE):
                 self._client.log_batch(self.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
 
@@ -165,6 +169,10 @@ class Run:
             history = self._client.get_metric_history(self.run_id, key)
             self._last_step[key] = max((point.step for point in history), default=-1)
         return self._last_step[key]
+
+    def _last_time(self, key: str) -> int:
+        """Time of the newest point of a metric; of equal steps the tracker shows that one, wherever the clock stands."""
+        return max(point.timestamp for point in self._client.get_metric_history(self.run_id, key))
 
     def _log_parameters(self, parameters: Mapping[str, object]) -> None:
         from mlflow.entities import Param

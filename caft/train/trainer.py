@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from caft.data.batch import Batch
 from caft.errors import CaftError
 from caft.params import RecipeParams
+from caft.storage import replacing
 from caft.train import checkpoint
 from caft.train.distributed import World, barrier, seed_step
 from caft.train.optim import learning_rate, parameter_groups
@@ -187,4 +188,5 @@ class Trainer:
                     kept.append(line + "\n")
             except json.JSONDecodeError:
                 continue  # cut off by a kill
-        self._metrics().write_text("".join(kept))
+        with replacing(self._metrics()) as temporary:
+            temporary.write_text("".join(kept))

@@ -53,6 +53,7 @@ class Web:
         address: Beginning of every address.
         version: Of the pictures; another one has other colours.
         delay: Seconds before each answer.
+        slow: Seconds before each answer to a ``/slow/`` address, which is else as a ``/good/`` one.
         hang: While set, the first answer to each ``/good/`` address never ends: a byte now and then.
         requests: How often each path was asked for.
     """
@@ -60,20 +61,21 @@ class Web:
     address: str = ""
     version: int = 0
     delay: float = 0.0
+    slow: float = 0.0
     hang: bool = False
     requests: Counter[str] = field(default_factory=Counter)
     lock: Any = field(default_factory=Lock)
 
     def reset(self) -> None:
-        self.version, self.delay, self.hang = 0, 0.0, False
+        self.version, self.delay, self.slow, self.hang = 0, 0.0, 0.0, False
         self.requests.clear()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         with self.lock:
             self.requests[handler.path] += 1
             hanging = self.hang and self.requests[handler.path] == 1
-        time.sleep(self.delay)
         kind, number = handler.path.strip("/").split("/")
+        time.sleep(self.slow if kind == "slow" else self.delay)
         if kind in ("missing", "error"):
             handler.send_error(404 if kind == "missing" else 500)
             return
