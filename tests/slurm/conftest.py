@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import disk, finished  # noqa: F401
 from tests.slurm.cluster import CLIENTS, DAEMONS, Cluster, start
 
 
