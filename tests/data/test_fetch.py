@@ -212,9 +212,11 @@ def test_img2dataset_that_cannot_run_is_given_up_with_its_own_words(
     fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "wandb.py").write_text('raise ImportError("wandb is broken here")\n')
+    (tmp_path / "modules" / "webdataset.py").write_text('raise ImportError("webdataset is broken here")\n')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
-    with pytest.raises(DataError, match=r"run 3 times without completing one of the 4 missing.*wandb is broken here"):
+    with pytest.raises(
+        DataError, match=r"run 3 times without completing one of the 4 missing.*webdataset is broken here"
+    ):
         _dotall(lambda: fetch_images("web", fetched.urls, tmp_path / "images", SETTINGS, nullcontext()))
 
 
