@@ -33,8 +33,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for name, found in scores.items():
         if "miou" in found:
             print(
-                f"{name:>12} mIoU {found['miou']:5.1f}, all objects {found['miou_all_foreground']:5.1f}, "
-                f"pointing {found['pointing']:5.1f}, {found['expressions']} expressions"
+                f"{name:>12} mIoU {found['miou']:5.1f}, wrong expression {found['miou_wrong_expression'] or 0:5.1f}, "
+                f"all objects {found['miou_all_foreground']:5.1f}, pointing {found['pointing']:5.1f}"
             )
 
 

@@ -58,7 +58,7 @@ def score(
     images = encode_images(model, benchmark.images, settings.batch)
     captions = encode_captions(model, benchmark.captions, settings.batch)
     whole = whole_scores(model, images.whole, captions.whole)
-    entry: dict[str, Any] = dict.fromkeys(["part", *(f"blend_{weight:g}" for weight in settings.blend)])
+    entry: dict[str, Any] = dict.fromkeys(["whole", "part", *(f"blend_{weight:g}" for weight in settings.blend)])
     matrices = {"whole": whole}
     curve = []
     if images.part is not None and captions.parts is not None:
