@@ -5,6 +5,9 @@ from typing import Any
 
 Row = tuple[str, ...]
 
+# Of the machine that trained, not of the model.
+_SPEED = ("images_per_s", "data_wait_share")
+
 
 def render(card: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> str:
     """The card of a model, from facts alone: what is not recorded is not said.
@@ -35,7 +38,8 @@ def render(card: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) ->
     if "recipe" in card:
         parts += ["## Recipe", _table(("what", "value"), [*_flat(card["recipe"]), ("seed", str(card.get("seed")))])]
     if "train" in found:
-        parts += ["## Training run", _table(("what", "value"), _flat(found["train"]))]
+        facts = {key: value for key, value in found["train"].items() if key not in _SPEED}
+        parts += ["## Training run", _table(("what", "value"), _flat(facts))]
     parts += ["## Scores", *_scores(found)]
     parts += ["## Use and limits", _LIMITS]
     return "\n\n".join(parts) + "\n"

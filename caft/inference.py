@@ -6,7 +6,7 @@ is on the CPU, so that a large collection fits.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -199,31 +199,51 @@ def encode_captions(model: "CAFT", captions: Sequence[str], batch: int = 64) -> 
     if not captions:
         raise DataError("no captions were given; give at least one")
     _require_float32(model)
-    card, context, device = _reading(model), model.config.text.context, model.device
+    card, context = _reading(model), model.config.text.context
     whole, parts = [], []
-    cut_chunks = cut_tokens = 0
+    lost: list[int] = []
     for first in track(range(0, len(captions), batch), "batches of captions"):
-        tokens = []
-        for number, caption in enumerate(captions[first : first + batch], start=first):
-            try:
-                chunks = caption_chunks(caption, card["splitter"], card["chunks"], card["balanced_rule"])
-            except ValueError:
-                raise DataError(f"caption {number} of {len(captions)}: {_no_sentence(caption)}") from None
-            ids = [encode(chunk) for chunk in chunks]
-            lost = [len(chunk) + 2 - context for chunk in ids]  # start and end take two places
-            cut_chunks += sum(count > 0 for count in lost)
-            cut_tokens += sum(count for count in lost if count > 0)
-            tokens.append(pad(ids, context))
-        one, many = model.text_features(torch.stack(tokens).to(device))
+        tokens, cut = token_rows(card, captions[first : first + batch], context, first)
+        lost += cut
+        one, many = model.text_features(tokens.to(model.device))
         whole.append(one.cpu())
         if many is not None:
             parts.append(many.float().cpu())
-    if cut_chunks:
+    if lost:
         logger.warning(
             "%d of %d chunks are longer than %d tokens and were cut, %d tokens lost",
-            cut_chunks, len(captions) * card["chunks"], context, cut_tokens,
+            len(lost), len(captions) * card["chunks"], context, sum(lost),
         )  # fmt: skip
-    return EncodedCaptions(torch.cat(whole), torch.cat(parts) if parts else None, cut_chunks, cut_tokens)
+    return EncodedCaptions(torch.cat(whole), torch.cat(parts) if parts else None, len(lost), sum(lost))
+
+
+def token_rows(
+    card: Mapping[str, Any], captions: Sequence[str], context: int, first: int = 0
+) -> tuple[Tensor, list[int]]:
+    """Token rows of the balanced chunks of long captions.
+
+    Args:
+        card: Gives splitter, chunks and balanced_rule.
+        captions: Texts of at least one sentence.
+        context: Length of a row, L.
+        first: Number of the first caption, for messages.
+
+    Returns:
+        Ids (Q, C, L), and for each chunk that is longer than a row the tokens that it loses.
+
+    Raises:
+        DataError: A caption has no sentence.
+    """
+    rows, lost = [], []
+    for number, caption in enumerate(captions, start=first):
+        try:
+            chunks = caption_chunks(caption, card["splitter"], card["chunks"], card["balanced_rule"])
+        except ValueError:
+            raise DataError(f"caption {number}: {_no_sentence(caption)}") from None
+        ids = [encode(chunk) for chunk in chunks]
+        lost += [len(chunk) + 2 - context for chunk in ids if len(chunk) + 2 > context]  # start and end take two
+        rows.append(pad(ids, context))
+    return torch.stack(rows), lost
 
 
 def encode_texts(model: "CAFT", texts: Sequence[str], batch: int = 64) -> Tensor:

@@ -21,6 +21,7 @@ LEVELS = [
     ("caft.layers",),
     ("caft.vision", "caft.text", "caft.grounding"),
     (
+        "caft.adapters",
         "caft.card",
         "caft.data",
         "caft.gallery",
