@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caft import storage
+from caft.card import render
 from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
 from caft.data.locking import locked
@@ -111,19 +112,18 @@ def _write_outs(folder: Path, name: str) -> None:
     steps = [row for row in rows if "loss" in row]
     last = steps[-1]
     card = json.loads((folder / "final.json").read_text())
-    storage.write_json(
-        "metrics/train.json",
-        {
-            "steps": last["step"],
-            "samples": last["samples"],
-            "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
-            "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
-            "losses": {key: last[key] for key in last if key.endswith("loss")},
-            "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
-            "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
-            "settings_digest": card["fingerprint"],
-        },
-    )
+    summary = {
+        "steps": last["step"],
+        "samples": last["samples"],
+        "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
+        "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
+        "losses": {key: last[key] for key in last if key.endswith("loss")},
+        "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
+        "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
+        "settings_digest": card["fingerprint"],
+    }
+    storage.write_json("metrics/train.json", summary)
+    storage.write_text("models/caft.md", render(card, {"train": summary}))
     logger.info("run %s: weights %s", name, file_digest(Path("models/caft.safetensors"))[:16])
 
 

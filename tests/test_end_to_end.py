@@ -81,6 +81,7 @@ def test_metrics_have_the_published_keys(finished: Path) -> None:
         "settings_digest",
     }
     assert (training["steps"], training["samples"]) == (300, 9600)
+    assert "| samples | 9600 |" in (finished / "models/caft.md").read_text()
 
 
 def test_every_row_is_trained_on_or_counted_by_its_fault(finished: Path) -> None:

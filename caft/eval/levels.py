@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from caft.data.benchmarks import ReferringSet
 from caft.data.transforms import open_image, squash
-from caft.eval.features import encode_texts
 from caft.eval.referring import iou, otsu_mask
 from caft.eval.superpixels import oracle_iou, squash_mask
+from caft.inference import encode_texts
 from caft.model import CAFT
 
 

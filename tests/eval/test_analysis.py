@@ -10,10 +10,11 @@ from caft.data.scenes.captions import phrase
 from caft.data.scenes.grammar import SceneObject
 from caft.eval.attributes import ATTRIBUTES, changed, most_telling, score_attributes, value_in
 from caft.eval.examples import scored
-from caft.eval.features import encode_pictures, encode_texts
+from caft.eval.features import encode_pictures
 from caft.eval.granularity import WORD, score_granularity
 from caft.eval.levels import score_levels
 from caft.eval.referring import iou, otsu_mask, score_referring
+from caft.inference import encode_texts
 
 # ---- levels
 
