@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from caft import storage
 from caft.errors import TrackingError
-from caft.train.tracking_names import curve_name, group_name, parameters, run_name, score_names
+from caft.train.tracking_names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
 from caft.train.tracking_parents import GROUP_TAG, SEEDS_TAG, place, seed_scores
 
 if TYPE_CHECKING:
@@ -48,12 +47,10 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
     """
-    name, group = run_name(params, overlays), group_name(params, overlays)
-    alike += params.superpixels.model_dump_json()
-    tags = {SEEDS_TAG: f"{name} seeds {hashlib.sha256(alike.encode()).hexdigest()[:7]}"}
-    if group:
+    tags = {SEEDS_TAG: seed_set_name(params, overlays, alike)}
+    if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
-    run = open_run(params, fingerprint, f"{name}-s{params.seed}", tags, parameters(params))
+    run = open_run(params, fingerprint, run_name(params, overlays), tags, parameters(params))
     run.log_settings(params.effective())
     return run
 

@@ -1,5 +1,6 @@
 """What runs, their parents, parameters, curves and scores are called in MLflow; docs/tracking.md has the table."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,17 +23,20 @@ _TRAINED_WITH = ("train", "model", "superpixels")
 
 
 def run_name(params: Params, overlays: Sequence[Path | str] = ()) -> str:
-    """Returns the name of a run without its seed, like `tiny-smoke-scenes-b48`.
+    """Returns the name of a run, like `tiny-smoke-scenes-b48-s0`; overlays stand before it, other overrides after."""
+    return _name(params, overlays, f"s{params.seed}")
 
-    Overlays stand before it, overrides after it.
+
+def seed_set_name(params: Params, overlays: Sequence[Path | str], alike: str) -> str:
+    """Returns the name of the seed set of a run, which ends in a hash of what its runs have alike.
+
+    Args:
+        params: The settings.
+        overlays: Files merged over them.
+        alike: Hash of everything that changes the result, without the seed and the superpixel weights.
     """
-    recipe = params.selected_recipe
-    parts = [Path(overlay).stem for overlay in overlays]
-    parts += [params.model, params.recipe, "+".join(params.corpora), f"b{recipe.batch}"]
-    parts += [
-        f"{key}={show(value)}" for key, value in params.train.model_dump(exclude={"batch"}, exclude_none=True).items()
-    ]
-    return _quotable("-".join(parts))
+    digest = hashlib.sha256((alike + params.superpixels.model_dump_json()).encode()).hexdigest()
+    return f"{_name(params, overlays, 'seeds')} {digest[:7]}"
 
 
 def group_name(params: Params, overlays: Sequence[Path | str] = ()) -> str | None:
@@ -78,6 +82,13 @@ def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, f
             yield from score_names(f"{prefix}/{key}", value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}/{key}", float(value)
+
+
+def _name(params: Params, overlays: Sequence[Path | str], seed: str) -> str:
+    others = params.train.model_dump(exclude={"batch", "validate_every", "checkpoint_every"}, exclude_none=True)
+    parts = [Path(overlay).stem for overlay in overlays]
+    parts += [params.model, params.recipe, "+".join(params.corpora), f"b{params.selected_recipe.batch}", seed]
+    return _quotable("-".join(parts + [f"{key}={show(value)}" for key, value in others.items()]))
 
 
 def _quotable(name: str) -> str:

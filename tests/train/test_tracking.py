@@ -38,7 +38,7 @@ def history(params, run, key):
     return [(point.step, point.value) for point in sorted(points, key=lambda point: point.step)]
 
 
-SET = "tiny-smoke-scenes-b48 seeds"
+SET = "tiny-smoke-scenes-b48-seeds"
 
 
 def family(params):
@@ -49,7 +49,7 @@ def family(params):
 
     def path(run):
         above = runs.get(run.data.tags.get("mlflow.parentRunId"))
-        return (*(path(above) if above else ()), re.sub(r" seeds [0-9a-f]{7}$", " seeds", run.info.run_name))
+        return (*(path(above) if above else ()), re.sub(r"seeds [0-9a-f]{7}$", "seeds", run.info.run_name))
 
     return sorted(path(run) for run in runs.values())
 
@@ -225,9 +225,17 @@ def fresh(params, request, monkeypatch):
 
 
 def test_a_run_is_named_and_described_by_what_it_was_trained_with(fresh):
-    run = training(fresh, "named", seed=3, overlays=["pipelines/ablation/no_part.yaml"], batch=64, clip_norm=0.5)
+    run = training(
+        fresh,
+        "named",
+        seed=3,
+        overlays=["pipelines/ablation/no_part.yaml"],
+        batch=64,
+        clip_norm=0.5,
+        checkpoint_every=9,
+    )
     found = stored(fresh, run)
-    assert found.info.run_name == "no_part-tiny-smoke-scenes-b64-clip_norm=0.5-s3"
+    assert found.info.run_name == "no_part-tiny-smoke-scenes-b64-s3-clip_norm=0.5"
     shown = found.data.params
     assert shown["train.batch"] == "64" and shown["seed"] == "3" and shown["corpora"] == "scenes"
     assert shown["train.betas"] == "[0.9, 0.98]" and shown["ranks"] == "2"
