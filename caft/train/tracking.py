@@ -118,7 +118,8 @@ class Run:
         points = []
         with _translated(self._uri):
             for step, row in rows:
-                for column, value in row.items():
+                # The compare page plots the metric that was stored first, so not the count of samples.
+                for column, value in sorted(row.items(), key=lambda item: item[0] == "samples"):
                     key = curve_name(column)
                     if column == "step" or value is None or step <= self._stored(key):
                         continue
@@ -260,7 +261,9 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     if experiment is None:
         # A server decides by itself where artifacts go.
         location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        created: str = client.create_experiment(name, artifact_location=location)
+        # The UI shows pages for training rather than for chat applications.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        created: str = client.create_experiment(name, artifact_location=location, tags=kind)
         return created
     if experiment.lifecycle_stage != "active":
         raise TrackingError(

@@ -65,7 +65,8 @@ def parameters(params: Params) -> dict[str, str]:
     for key, (value, _) in params.effective().items():
         if key.split(".")[0] in _TRAINED_WITH and "." in key and value is not None:
             table[key] = value
-    return {key: show(value) for key, value in table.items()}
+    # MLflow's page writes a list in brackets over several lines.
+    return {key: show(value).strip("[]") for key, value in table.items()}
 
 
 def curve_name(column: str) -> str:

@@ -238,7 +238,7 @@ def test_a_run_is_named_and_described_by_what_it_was_trained_with(fresh):
     assert found.info.run_name == "no_part-tiny-smoke-scenes-b64-s3-clip_norm=0.5"
     shown = found.data.params
     assert shown["train.batch"] == "64" and shown["seed"] == "3" and shown["corpora"] == "scenes"
-    assert shown["train.betas"] == "[0.9, 0.98]" and shown["ranks"] == "2"
+    assert shown["train.betas"] == "0.9, 0.98" and shown["ranks"] == "2"
     assert "null" not in shown.values() and "None" not in shown.values()
     assert {key.split(".")[0] for key in shown} == {
         *("corpora", "model", "recipe", "seed", "launch", "ranks", "train", "superpixels")
