@@ -56,8 +56,8 @@ test: setup ## style, types and all tests
 test-fast: setup ## the tests that take seconds
 	@$(ACTIVATE); pytest -m "not slow"
 
-verify: setup ## the long runs: full size, two seeds; not part of `make test`
-	@$(ACTIVATE); pytest tests/verify --timeout 14400
+verify: setup ## the long runs, hours: full size, five seeds, twenty kills; not part of `make test`
+	@$(ACTIVATE); pytest tests/verify -s --timeout 14400
 
 gpu-check: setup ## on a machine with a GPU: ten minutes, one page of pass or fail
 	@$(ACTIVATE); pytest tests/gpu -q -rN --tb=short --timeout 600

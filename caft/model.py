@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caft.grounding import TextConditionedPool
+from caft.interface import Interface
 from caft.params import Membership, ModelParams
 from caft.text.encoder import SubCaptionTransformer, WholeCaptionTransformer
 from caft.vision.encoder import Hierarchy
@@ -41,9 +42,21 @@ class ImageFeatures:
     labels: Tensor
     assignments: list[Tensor]
 
+    def split(self) -> "list[ImageFeatures]":
+        """Takes the images of a batch apart, each B = 1."""
+        return [
+            ImageFeatures(
+                whole=self.whole[i : i + 1],
+                part=None if self.part is None else self.part[i : i + 1],
+                labels=self.labels[i : i + 1],
+                assignments=[assignment[i : i + 1] for assignment in self.assignments],
+            )
+            for i in range(len(self.whole))
+        ]
 
-class CAFT(nn.Module):
-    """Both towers, the text-conditioned pooling and the temperatures.
+
+class CAFT(Interface, nn.Module):
+    """Both towers, the text-conditioned pooling and the temperatures; `Interface` has what a user calls.
 
     What a model has not, as its sizes say, is None: `superpixels` with a flat image tower, `whole_caption` with a flat
     text tower, all of the part level without grounding, and norm, projection and temperature of the whole level where

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BEFORE_A_BAR = 2.0  # a loop that is over by then needs none
 
 
 def track(iterable: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
@@ -29,10 +30,13 @@ def track(iterable: Iterable[Item], description: str, total: int | None = None) 
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if sys.stderr.isatty():
-        from tqdm import tqdm  # not needed by those who only load a model
-
-        yield from tqdm(iterable, desc=description, total=total, leave=False)
-        return
+        try:
+            from tqdm import tqdm  # not installed by those who only use a model
+        except ImportError:
+            pass
+        else:
+            yield from tqdm(iterable, desc=description, total=total, leave=False, delay=SECONDS_BEFORE_A_BAR)
+            return
     started = last_line = time.monotonic()
     for count, item in enumerate(iterable, start=1):
         yield item

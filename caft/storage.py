@@ -141,7 +141,11 @@ def write_json(path: Path | str, value: Any) -> None:
 
     Keys keep their order; NaN and infinities raise ValueError, since other readers reject them.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a text as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

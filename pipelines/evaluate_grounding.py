@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from caft.data.benchmarks import Missing, load_referring
-from caft.eval.features import NO_PART_LEVEL, load_model
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.referring import score_referring
+from caft.inference import NO_PART_LEVEL
 from caft.params import Params
 from pipelines.stage import run
 
@@ -32,8 +33,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for name, found in scores.items():
         if "miou" in found:
             print(
-                f"{name:>12} mIoU {found['miou']:5.1f}, all objects {found['miou_all_foreground']:5.1f}, "
-                f"pointing {found['pointing']:5.1f}, {found['expressions']} expressions"
+                f"{name:>12} mIoU {found['miou']:5.1f}, wrong expression {found['miou_wrong_expression'] or 0:5.1f}, "
+                f"all objects {found['miou_all_foreground']:5.1f}, pointing {found['pointing']:5.1f}"
             )
 
 

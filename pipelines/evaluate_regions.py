@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from caft.data.benchmarks import REGION_FILES, Missing, load_regions
-from caft.eval.features import NO_PART_LEVEL, load_model
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.regions import score_regions
+from caft.inference import NO_PART_LEVEL
 from caft.params import Params
 from pipelines.stage import run
 

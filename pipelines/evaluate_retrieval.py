@@ -8,12 +8,13 @@ from typing import Any
 
 from caft import storage
 from caft.data.benchmarks import Missing, RetrievalSet, load_retrieval
-from caft.eval.features import encode_captions, encode_images, load_model
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.retrieval import recall_at_k, tied_rows
-from caft.eval.similarity import blend, part_scores, whole_scores
+from caft.inference import encode_captions, encode_images
 from caft.model import CAFT
 from caft.params import EvaluationParams, Params
+from caft.similarity import blend, part_scores, whole_scores
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -54,14 +55,14 @@ def score(
 
     A model without a part level has null for the part score and the blends, and no curve.
     """
-    image_whole, image_part = encode_images(model, benchmark.images, settings.batch)
+    images = encode_images(model, benchmark.images, settings.batch)
     captions = encode_captions(model, benchmark.captions, settings.batch)
-    whole = whole_scores(model, image_whole, captions.whole)
-    entry: dict[str, Any] = dict.fromkeys(["part", *(f"blend_{weight:g}" for weight in settings.blend)])
+    whole = whole_scores(model, images.whole, captions.whole)
+    entry: dict[str, Any] = dict.fromkeys(["whole", "part", *(f"blend_{weight:g}" for weight in settings.blend)])
     matrices = {"whole": whole}
     curve = []
-    if image_part is not None and captions.parts is not None:
-        matrices["part"] = part = part_scores(model, image_part, captions.parts)
+    if images.part is not None and captions.parts is not None:
+        matrices["part"] = part = part_scores(model, images.part, captions.parts)
         for weight in settings.blend:
             matrices[f"blend_{weight:g}"] = blend(model, whole, part, weight, settings.blend_space)
         for space in ("logit", "cosine"):

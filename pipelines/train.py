@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from caft import storage
+from caft.card import render
 from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
 from caft.data.locking import locked
 from caft.errors import DataError
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
-from caft.train.tracking import open_run
+from caft.train.tracking import Run, open_training
 from pipelines.stage import run
 from slurm import submit
 from slurm.job import TrainJob
@@ -43,6 +44,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         "seed": params.seed,
     }
     name = fingerprint(settings, INDEX, SUPERPIXELS)
+    alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
     folder = storage.runs_folder(params) / name
     with locked(folder, "training this run", patience=0):
         card = {
@@ -53,15 +55,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             "balanced_rule": recipe.balanced_rule,
             "data": summary["corpora"],
         }
-        _train(params, name, folder, card)
+        tracked = open_training(params, name, alike, arguments.overlay)
+        _train(params, name, folder, card, tracked)
     _write_outs(folder, name)
 
 
-def _train(params: Params, name: str, folder: Path, card: dict[str, Any]) -> None:
+def _train(params: Params, name: str, folder: Path, card: dict[str, Any], tracked: Run) -> None:
     """Runs the job unless the run has ended before, and replays its metrics into the tracker."""
-    settings = {key: value for key, (value, _) in params.effective().items() if not key.startswith("storage.")}
-    tags = {"recipe": params.recipe, "model": params.model, "corpora": "+".join(params.corpora)}
-    tracked = open_run(params, name, f"{params.model}-{params.recipe}-b{params.selected_recipe.batch}", tags, settings)
     status = "FAILED"
     try:
         tracked.log_data(storage.read_json("metrics/data.json", "index"))
@@ -89,7 +89,7 @@ def _train(params: Params, name: str, folder: Path, card: dict[str, Any]) -> Non
                             row["validation_t2i_r1"],
                             row.get("validation_part_t2i_r1", math.nan),
                         )
-                    elif row["step"] % 50 == 0:
+                    elif row["step"] % 50 == 0 and "loss" in row:
                         logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
 
             submit.run(job, params.selected_launcher, folder, progress)
@@ -118,19 +118,18 @@ def _write_outs(folder: Path, name: str) -> None:
     steps = [row for row in rows if "loss" in row]
     last = steps[-1]
     card = json.loads((folder / "final.json").read_text())
-    storage.write_json(
-        "metrics/train.json",
-        {
-            "steps": rows[-1]["step"],
-            "samples": rows[-1]["samples"],
-            "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
-            "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
-            "losses": {key: last[key] for key in last if key.endswith("loss")},
-            "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
-            "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
-            "settings_digest": card["fingerprint"],
-        },
-    )
+    summary = {
+        "steps": rows[-1]["step"],
+        "samples": rows[-1]["samples"],
+        "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
+        "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
+        "losses": {key: last[key] for key in last if key.endswith("loss")},
+        "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
+        "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
+        "settings_digest": card["fingerprint"],
+    }
+    storage.write_json("metrics/train.json", summary)
+    storage.write_text("models/caft.md", render(card, {"train": summary}))
     logger.info("run %s: weights %s", name, file_digest(Path("models/caft.safetensors"))[:16])
 
 

@@ -22,10 +22,10 @@ from caft.data.schema import FIELDS
 from caft.data.transforms import squash
 from caft.errors import CheckpointError
 from caft.eval.retrieval import recall_at_k
-from caft.eval.similarity import part_scores
 from caft.model import CAFT
 from caft.params import Params
 from caft.pretrained import fill, read_weights, save_model
+from caft.similarity import part_scores
 from caft.storage import disk_problem, replacing
 from caft.text.chunking import balanced_chunks
 from caft.text.tokenizer import pad

@@ -1,8 +1,9 @@
-"""Shared by all tests: few threads, no reports home, and system packages that may be absent."""
+"""Shared by all tests: few threads, no reports home, system packages that may be absent, a small model and pictures."""
 
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 # Before torch or any tool is imported; child processes inherit it.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -20,10 +21,14 @@ os.environ.update(
 for _variable in ("CAFT_STORAGE", "DVC_ROOT", "DVC_EXP_NAME"):
     os.environ.pop(_variable, None)
 
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import yaml  # noqa: E402
+from PIL import Image  # noqa: E402
 
 torch.set_num_threads(1)
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +48,72 @@ def require_system() -> Callable[[str], str]:
         return path
 
     return require
+
+
+@pytest.fixture(scope="session")
+def model():
+    """The tiny model at random weights, with a part level and temperatures that are not at their start."""
+    from caft.model import CAFT
+    from caft.params import load_params
+
+    torch.manual_seed(0)
+    built = CAFT(load_params(PROJECT / "params.yaml").models["tiny"], chunks=4).eval()
+    with torch.no_grad():
+        built.part_bias.fill_(-3.0)
+        built.part_log_scale.fill_(1.5)
+        built.whole_log_scale.fill_(2.5)
+        for parameter in built.vision.parameters():  # else all images look alike to random weights
+            parameter.mul_(1.5)
+    built.card = {
+        "splitter": "dreamlip",
+        "chunks": 4,
+        "balanced_rule": "paper",
+        "fingerprint": "0123456789abcdef",
+    }
+    return built
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Six JPEG files of 60 x 40 pixels (wider than high), each a few flat rectangles."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(6):
+        pixels = np.full((40, 60, 3), rng.integers(0, 255, 3), np.uint8)
+        for _ in range(4):
+            y, x = rng.integers(0, 30), rng.integers(0, 45)
+            pixels[y : y + 15, x : x + 20] = rng.integers(0, 255, 3)
+        paths.append(folder / f"{number}.jpg")
+        Image.fromarray(pixels).save(paths[-1], quality=95)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Settings of small rendered sets, and the folder where they lie: 16 images, 8 regions a file."""
+    from caft.data.scenes.benchmarks import write_benchmarks
+    from caft.params import load_params
+
+    folder = tmp_path_factory.mktemp("scenes")
+    overlay = {
+        "corpus": {"scenes": {"evaluation_images": 16, "regions": 8}},
+        "benchmarks": {name: {"pairs": 16} for name in ("random", "look_alike")},
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(overlay))
+    params = load_params(PROJECT / "params.yaml", [folder / "small.yaml"])
+    write_benchmarks(folder / "data/benchmarks/scenes", params.corpus["scenes"])
+    return params, folder
+
+
+@pytest.fixture(scope="session")
+def scenes(small):
+    """The referring sets, by name."""
+    from caft.data.benchmarks import load_referring
+
+    params, folder = small
+    found = {}
+    for name, benchmark in params.benchmarks.items():
+        if benchmark.kind == "referring":
+            found[name] = load_referring(benchmark.model_copy(update={"path": str(folder / benchmark.path)}))
+    return found

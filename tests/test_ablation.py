@@ -23,14 +23,13 @@ from caft.data.benchmarks import RetrievalSet
 from caft.data.index import build_index
 from caft.data.transforms import center_crop, open_image
 from caft.errors import ParamsError
-from caft.eval.features import encode_captions, encode_images
-from caft.eval.referring import attention_maps
 from caft.eval.regions import box_weights
-from caft.eval.similarity import part_scores, whole_scores
+from caft.inference import attention_maps, encode_captions, encode_images
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.model import CAFT
 from caft.params import Params, flat, load_params
 from caft.pretrained import load, save_model
+from caft.similarity import part_scores, whole_scores
 from caft.text.tokenizer import tokenize
 from caft.train.task import TrainingTask
 from caft.vision.superpixels import SFCN
@@ -463,7 +462,8 @@ def test_flairs_score_is_that_of_the_whole_caption_as_one_text_of_77_tokens(
     with caplog.at_level(logging.WARNING):
         captions = encode_captions(model, CAPTIONS, batch=3)
     assert "1 of 4 chunks are longer than 77 tokens and were cut" in caplog.text
-    image_whole, image_part = encode_images(model, pictures, batch=3)
+    encoded = encode_images(model, pictures, batch=3)
+    image_whole, image_part = encoded.whole, encoded.part
     part = part_scores(model, image_part, captions.parts)
     whole = whole_scores(model, image_whole, captions.whole)
     scale, bias = model.part_log_scale.exp(), model.part_bias

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import caft
+from caft.command import main
 from caft.errors import CheckpointError
 from caft.layers import sin_cos_positions
 from caft.params import ModelParams, load_params
@@ -173,6 +174,11 @@ def test_the_authors_file_loads_whole_and_runs(tmp_path: Path) -> None:
     features = model.image_features(torch.randint(256, (1, 3, 224, 224), dtype=torch.uint8))
     assert features.whole.shape == (1, 512) and features.part.shape == (1, 64, 512)
     assert features.whole.isfinite().all() and features.part.isfinite().all()
+    # The command writes the same weights and card.
+    assert main(["convert", str(path), "-o", str(tmp_path / "caft.safetensors")]) == 0
+    again = caft.load(tmp_path / "caft.safetensors")
+    assert again.card == model.card
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in again.state_dict().items())
 
 
 def test_a_released_model_goes_through_safetensors_unchanged(tmp_path: Path) -> None:

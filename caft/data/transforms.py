@@ -12,6 +12,9 @@ from torch import Tensor
 
 from caft.errors import DataError
 
+# Long side over short side beyond which the ends of a picture are cut off before a central crop is resized.
+_STRIP = 16
+
 
 def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
     """Decodes a picture as it is meant to be seen: upright, RGB, transparent parts white, the first frame.
@@ -54,6 +57,7 @@ def squash(image: Image.Image, size: int) -> Tensor:
 
 def center_crop(image: Image.Image, size: int) -> Tensor:
     """The middle of the picture after its short side was brought to `size`, bicubic: uint8 (3, S, S)."""
+    image = _without_ends(image)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     if (width, height) != image.size:
@@ -87,6 +91,14 @@ def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float
     left, top = (width - wide) // 2, (height - high) // 2
     box = (left, top, left + wide, top + high)
     return squash(image.crop(box), size)
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """The middle of a strip so long that it would not fit the memory once its short side is enlarged."""
+    width, height = image.size
+    longest = _STRIP * min(image.size)
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -14,7 +14,8 @@ from caft.data.benchmarks import ReferringSet
 from caft.data.scenes.captions import PLACES
 from caft.data.scenes.grammar import COLOURS, PATTERNS, SHAPES, SIZES
 from caft.eval.examples import Scored
-from caft.eval.features import encode_pictures, encode_texts
+from caft.eval.features import encode_pictures
+from caft.inference import encode_texts
 from caft.model import CAFT
 
 # Each attribute with its lists of values; a value is replaced by others of its own list. Places come in two wordings,

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from caft.data.benchmarks import Expression, ReferringImage, ReferringSet, RetrievalSet
 from caft.data.transforms import open_image
-from caft.eval.features import encode_captions, encode_images, encode_pictures, encode_texts
-from caft.eval.referring import attention_maps, iou, otsu_mask
-from caft.eval.similarity import blend, part_scores, whole_scores
+from caft.eval.features import encode_pictures
+from caft.eval.referring import iou, otsu_mask
+from caft.inference import attention_maps, encode_captions, encode_images, encode_texts, ground, label_maps
 from caft.model import CAFT
 from caft.params import EvaluationParams, Membership
+from caft.similarity import blend, part_scores, whole_scores
 from caft.text.sentences import split
 
 # Retrieval examples look among the first pairs of a set only, so that a report of 10,000 pairs stays a matter of
@@ -93,7 +94,7 @@ class Nested:
     """An image with its label maps (S, S), fine to coarse: superpixels, then each grouping."""
 
     image: Image.Image
-    levels: list[NDArray[np.integer]]
+    levels: list[NDArray[np.int64]]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -132,12 +133,12 @@ def retrieved(
         each: Examples of each kind.
     """
     images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
-    whole, part = encode_images(model, images, settings.batch)
+    encoded = encode_images(model, images, settings.batch)
     texts = encode_captions(model, captions, settings.batch)
-    whole_matrix = whole_scores(model, whole, texts.whole)
+    whole_matrix = whole_scores(model, encoded.whole, texts.whole)
     blended = whole_matrix
-    if part is not None and texts.parts is not None:
-        part_matrix = part_scores(model, part, texts.parts)
+    if encoded.part is not None and texts.parts is not None:
+        part_matrix = part_scores(model, encoded.part, texts.parts)
         blended = blend(model, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
     return _cases(blended.T, whole_matrix.T, each), _cases(blended, whole_matrix, each)
 
@@ -160,10 +161,7 @@ def _answers(scores: Tensor, query: int) -> Answers:
 def look(model: CAFT, path: Path, texts: list[str], membership: Membership = "hard") -> Look:
     """Returns where texts look in an image; `membership` as in `CAFT.segment_weights`."""
     image = open_image(path)
-    size = image.size[::-1]
-    features = next(encode_pictures(model, [path], [size], 1))
-    asked = encode_texts(model, texts, len(texts))
-    return Look(image, texts, list(attention_maps(model, features, asked, size, membership)))
+    return Look(image, texts, list(ground(model, image, texts, membership)))
 
 
 def looks(model: CAFT, benchmark: RetrievalSet, count: int, sentences: int, membership: Membership) -> list[Look]:
@@ -211,10 +209,5 @@ def segment(model: CAFT, kind: str, case: Scored, membership: Membership) -> Seg
 
 def nested(model: CAFT, paths: Sequence[Path], count: int) -> list[Nested]:
     """Returns the superpixels and groupings of images."""
-    found = []
-    for index in spread(len(paths), count):
-        image = open_image(paths[index])
-        features = next(encode_pictures(model, [paths[index]], [image.size[::-1]], 1))
-        levels = [features.labels, *model.segments(features)]
-        found.append(Nested(image, [level[0].cpu().numpy() for level in levels]))
-    return found
+    images = [open_image(paths[index]) for index in spread(len(paths), count)]
+    return [Nested(image, label_maps(model, image)) for image in images]

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from caft.inference import stretched
+
 # Anchors of a colour scale from dark to bright, of even steps in lightness.
 _HEAT = np.array(
     [(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)], np.float64
@@ -63,7 +65,7 @@ def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int,
 def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
     """Returns the image with lines between segments; labels (h, w) of any size."""
     pixels = np.array(image.convert("RGB"))
-    pixels[_edges(_stretched(labels, image))] = LINE
+    pixels[_edges(stretched(labels, image.height, image.width))] = LINE
     return Image.fromarray(pixels)
 
 
@@ -89,7 +91,7 @@ def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> 
             share = np.minimum(0.22 * ((place + 1) // 2), 0.66)[:, None]
             colours = colours[parent] * (1 - share) + towards * share
         parents = segments.reshape(labels.shape)
-        flat = colours[_stretched(parents, image)]
+        flat = colours[stretched(parents, image.height, image.width)]
         blended = Image.fromarray((0.3 * grey + 0.7 * flat).round().clip(0, 255).astype(np.uint8))
         shown.append(borders(blended, parents))
     return shown[::-1]
@@ -100,13 +102,6 @@ def webp(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=90, method=4)
     return buffer.getvalue()
-
-
-def _stretched(labels: NDArray[np.integer], image: Image.Image) -> NDArray[np.integer]:
-    """Labels at the image's size, by the nearest pixel, (height, width)."""
-    rows = np.arange(image.height) * labels.shape[0] // image.height
-    columns = np.arange(image.width) * labels.shape[1] // image.width
-    return labels[rows[:, None], columns[None]]
 
 
 def _edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

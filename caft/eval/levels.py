@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from caft.data.benchmarks import ReferringSet
 from caft.data.transforms import open_image, squash
-from caft.eval.features import encode_texts
 from caft.eval.referring import iou, otsu_mask
 from caft.eval.superpixels import oracle_iou, squash_mask
+from caft.inference import encode_texts
 from caft.model import CAFT
 
 
@@ -23,6 +23,7 @@ class Level:
         tokens: Of the stage.
         trained: The part-level loss acted on this stage; the other stages only share its projection.
         hard: mIoU when a pixel has the attention of its most likely segment.
+        wrong: Of the same masks with the other objects of the image; zero where no image has two.
         soft: mIoU when it has the mean over all segments, weighted by its share in each.
         oracle: mIoU of the best choice of most likely segments: what no attention over them can pass.
     """
@@ -30,6 +31,7 @@ class Level:
     tokens: int
     trained: bool
     hard: float
+    wrong: float
     soft: float
     oracle: float
 
@@ -49,6 +51,7 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
     stages = len(model.config.tokens)
     soft: list[list[float]] = [[] for _ in range(stages)]
     hard: list[list[float]] = [[] for _ in range(stages)]
+    wrong: list[list[float]] = [[] for _ in range(stages)]
     oracle: list[list[float]] = [[] for _ in range(stages)]
     for image in benchmark.images[:images]:
         texts = encode_texts(model, [expression.text for expression in image.expressions], batch)
@@ -63,13 +66,17 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
             )
             for found, values in zip((soft, hard), maps, strict=True):
                 found[stage] += [iou(otsu_mask(value), truth) for value, truth in zip(values, truths, strict=True)]
+            for value, expression in zip(maps[1], image.expressions, strict=True):
+                others = [mask for annotation, mask in masks.items() if annotation != expression.annotation]
+                if others:
+                    wrong[stage].append(float(np.mean([iou(otsu_mask(value), other) for other in others])))
             fitted = [squash_mask(mask, model.config.image_size) for mask in masks.values()]
             oracle[stage] += [oracle_iou(labels[0].cpu().numpy(), mask) for mask in fitted if mask.any()]
     return [
         Level(
             model.config.tokens[stage],
             stage == model.config.part_stage - 1,
-            *(100 * float(np.mean(found[stage])) for found in (hard, soft, oracle)),
+            *(100 * float(np.mean(found[stage] or 0)) for found in (hard, wrong, soft, oracle)),
         )
         for stage in range(stages)
     ]

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from caft.data.benchmarks import ReferringSet
-from caft.eval.features import encode_pictures, encode_texts
-from caft.model import CAFT, ImageFeatures
+from caft.eval.features import encode_pictures
+from caft.inference import attention_maps, encode_texts
+from caft.model import CAFT
 from caft.params import Membership
 from caft.progress import track
 
@@ -132,28 +131,6 @@ class ReferringTally:
             "pointing": _percent(self._pointing),
             "expressions": len(self._iou),
         }
-
-
-def attention_maps(
-    model: CAFT, image: ImageFeatures, texts: Tensor, size: tuple[int, int], membership: Membership = "hard"
-) -> NDArray[np.float32]:
-    """Returns where texts look in an image, upsampled bilinearly.
-
-    Args:
-        model: The model.
-        image: Features of one image, B = 1.
-        texts: Sub-caption features, (Q, D).
-        size: Height and width of the maps.
-        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
-
-    Returns:
-        Attention of each pixel's segments: mean over the heads, without the empty slot, (Q, height, width).
-    """
-    assert image.part is not None, "the model has no part level"
-    attention = model.attention(image.part, texts[None])  # (1, Q, N)
-    on_pixels = model.segment_to_pixels(attention, image, membership).float()  # (1, Q, S, S)
-    maps = F.interpolate(on_pixels, size=size, mode="bilinear", align_corners=False)[0]
-    return maps.cpu().numpy()
 
 
 def score_referring(

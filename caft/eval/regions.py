@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from caft.data.benchmarks import RegionSet
-from caft.eval.features import encode_pictures, encode_texts
+from caft.eval.features import encode_pictures
+from caft.inference import encode_texts
 from caft.model import CAFT, ImageFeatures
 from caft.params import Membership
 from caft.progress import track

@@ -1,10 +1,13 @@
 """Sentences of a caption, as spans of code points in the unmodified text."""
 
 import functools
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Any, Literal
+
+logger = logging.getLogger(__name__)
 
 Splitter = Literal["spacy", "dreamlip"]
 SPLITTERS: tuple[Splitter, ...] = ("spacy", "dreamlip")
@@ -18,6 +21,32 @@ _MORE_ENDS = ("…", "...")
 _FRAGMENT = 3
 # An opening quote or bracket that the sentencizer leaves at the end of the sentence before.
 _OPENING = re.compile(r"\s+([\"'“‘(\[{*#]+)$")
+
+# Stands in for the sentencizer where spaCy is not installed. A sentence ends at white space after an end and what
+# closes it; not after an abbreviation, whose stop spaCy's tokenizer keeps in the word. An ellipsis needs no space.
+_PLAIN_ENDS = r"[.!?…։؟۔।॥｡。！？]"
+_PLAIN_END_INSIDE = re.compile(rf"{_PLAIN_ENDS}(?!{_PLAIN_ENDS}*$)")
+_ABBREVIATIONS = (
+    "[A-Za-z]",
+    "Mr",
+    "Ms",
+    "Dr",
+    "St",
+    "Jr",
+    "vs",
+    "Co",
+    "Mrs",
+    "Inc",
+    "Ltd",
+    "Gen",
+    "Sen",
+    "Rev",
+    "Prof",
+)
+_NO_ABBREVIATION = "".join(rf"(?<!(?<!\w){word}\.)" for word in _ABBREVIATIONS)
+_PLAIN_BREAK = re.compile(
+    rf"(?<={_PLAIN_ENDS}){_NO_ABBREVIATION}([\"'”’)\]}}*]*)(?:\s+|$|(?<=…)(?=\w)|(?<=[a-z]\.)(?=[A-Z]))"
+)
 
 
 def spans(text: str, splitter: Splitter = "spacy") -> list[tuple[int, int]]:
@@ -49,7 +78,8 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
     if splitter != "spacy":
         raise ValueError(f"splitter is '{splitter}', expected one of {', '.join(SPLITTERS)}")
     lines = [_stripped(text, _between(text, _HARD_BREAK)) for text in texts]
-    language, ends = _sentencizer()
+    sentencizer = _sentencizer()
+    ends = sentencizer[1] if sentencizer else _PLAIN_END_INSIDE
     # Most lines end once, at their end: they are one sentence without asking.
     asked = [
         text[start:end]
@@ -57,19 +87,30 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
         for start, end in found
         if ends.search(text, start, end)
     ]
+    answers = iter(_asked(sentencizer[0], asked) if sentencizer else map(_plain_pieces, asked))
     result = []
-    with language.memory_zone():  # else the vocabulary of a corpus would stay in memory
-        answers = iter(language.pipe(asked, batch_size=256))
-        for text, found in zip(texts, lines, strict=True):
-            own: list[tuple[int, int]] = []
-            for start, end in found:
-                if ends.search(text, start, end):
-                    pieces = [(start + s.start_char, start + s.end_char) for s in next(answers).sents]
-                    own += _cured(text, _stripped(text, pieces))
-                else:
-                    own.append((start, end))
-            result.append(own)
+    for text, found in zip(texts, lines, strict=True):
+        own: list[tuple[int, int]] = []
+        for start, end in found:
+            if ends.search(text, start, end):
+                pieces = [(start + first, start + last) for first, last in next(answers)]
+                own += _cured(text, _stripped(text, pieces))
+            else:
+                own.append((start, end))
+        result.append(own)
     return result
+
+
+def _asked(language: Any, lines: list[str]) -> list[list[tuple[int, int]]]:
+    """What spaCy takes for the sentences of each line."""
+    with language.memory_zone():  # else the vocabulary of a corpus would stay in memory
+        return [[(s.start_char, s.end_char) for s in doc.sents] for doc in language.pipe(lines, batch_size=256)]
+
+
+def _plain_pieces(line: str) -> list[tuple[int, int]]:
+    """What spaCy's sentencizer takes for the sentences of a line of ordinary prose, by a regular expression."""
+    ends = [match.end(1) for match in _PLAIN_BREAK.finditer(line)]
+    return list(zip([0, *ends], [*ends, len(line)], strict=True))
 
 
 def versions() -> dict[str, str]:
@@ -78,10 +119,17 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def _sentencizer() -> tuple[Any, re.Pattern[str]]:
-    """The pipeline, and a pattern that finds an end before the end of a line."""
-    import spacy
-    from spacy.pipeline import Sentencizer
+def _sentencizer() -> tuple[Any, re.Pattern[str]] | None:
+    """The pipeline, and a pattern that finds an end before the end of a line; None, and a warning, without spaCy."""
+    try:
+        import spacy
+        from spacy.pipeline import Sentencizer
+    except ImportError:
+        logger.warning(
+            "spaCy is not installed: sentences are found by a plain rule, which gives the same for ordinary prose and may "
+            "not after rare abbreviations; `pip install spacy` for exactly what the pipeline reads"
+        )
+        return None
 
     ends = [*Sentencizer.default_punct_chars, *_MORE_ENDS]
     language = spacy.blank("en")

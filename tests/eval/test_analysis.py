@@ -10,10 +10,11 @@ from caft.data.scenes.captions import phrase
 from caft.data.scenes.grammar import SceneObject
 from caft.eval.attributes import ATTRIBUTES, changed, most_telling, score_attributes, value_in
 from caft.eval.examples import scored
-from caft.eval.features import encode_pictures, encode_texts
+from caft.eval.features import encode_pictures
 from caft.eval.granularity import WORD, score_granularity
 from caft.eval.levels import score_levels
 from caft.eval.referring import iou, otsu_mask, score_referring
+from caft.inference import encode_texts
 
 # ---- levels
 
@@ -26,6 +27,8 @@ def test_the_part_level_has_the_published_score(model, scenes):
     for membership in ("hard", "soft"):
         published = score_referring(model, scenes["phrase"], 8, membership)["miou"]
         assert getattr(levels[1], membership) == pytest.approx(published, abs=0.3)
+    wrong = score_referring(model, scenes["phrase"], 8)["miou_wrong_expression"]
+    assert levels[1].wrong == pytest.approx(wrong, abs=0.3)
     bounds = [level.oracle for level in levels]
     assert bounds == sorted(bounds, reverse=True)  # nested segments can only get worse
     for level in levels:

@@ -7,14 +7,16 @@ from torch.nn import functional as F
 
 from caft.data.transforms import center_crop, open_image, squash
 from caft.errors import DataError
-from caft.eval.features import encode_captions, encode_images, encode_pictures, encode_texts
+from caft.eval.features import encode_pictures
+from caft.inference import encode_captions, encode_images, encode_texts
 from caft.text.tokenizer import encode, tokenize
 
 CAPTIONS = ["A dog. A red cat on a mat. Grass.", "One only.", "a. b. c. d. e. f. g."]
 
 
 def test_images_are_encoded_in_order_whatever_the_batch(model, pictures):
-    whole, part = encode_images(model, pictures, batch=4)
+    encoded = encode_images(model, pictures, batch=4)
+    whole, part = encoded.whole, encoded.part
     assert whole.shape == (6, 64) and part.shape == (6, 32, 64)
     for number, path in enumerate(pictures):
         alone = model.image_features(center_crop(open_image(path), 64)[None])

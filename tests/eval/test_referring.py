@@ -4,7 +4,8 @@ from skimage.filters import threshold_otsu
 
 from caft.data.benchmarks import Expression, ReferringImage, ReferringSet
 from caft.data.transforms import open_image, squash
-from caft.eval.referring import ReferringTally, attention_maps, iou, otsu_mask, pointing_hit, score_referring
+from caft.eval.referring import ReferringTally, iou, otsu_mask, pointing_hit, score_referring
+from caft.inference import attention_maps
 from caft.text.tokenizer import tokenize
 
 

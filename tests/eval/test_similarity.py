@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from caft.eval import similarity
-from caft.eval.similarity import blend, part_scores
+from caft import similarity
+from caft.similarity import blend, part_scores
 
 
 @pytest.fixture

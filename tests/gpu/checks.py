@@ -13,15 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from caft import CAFT
 from caft.data.batch import Batch
-from caft.eval.features import split
-from caft.eval.referring import attention_maps
 from caft.eval.regions import box_weights
-from caft.eval.similarity import part_scores
 from caft.grounding import TextConditionedPool
+from caft.inference import attention_maps
 from caft.layers import sin_cos_positions
 from caft.loss.part import part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.params import RecipeParams, load_params
+from caft.similarity import part_scores
 from caft.train.distributed import World
 from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
@@ -310,7 +309,7 @@ def everything_asked(device: torch.device) -> Arrays:
     images = model.image_features(batch.images.to(device))
     whole, parts = model.text_features(batch.tokens[:, :4].to(device))
     texts = model.sub_caption_features(batch.tokens[0, :3].to(device))
-    one = split(images)[0]
+    one = images.split()[0]
     weights = box_weights(model, one, (8.0, 8.0, 40.0, 24.0), (64, 64))
     attention = model.attention(images.part, parts)
     return {

@@ -1,11 +1,15 @@
 """Sentences: expected ones of hard captions, and what holds for spans of any text."""
 
 import re
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caft.data.scenes.captions import captions
+from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
+from caft.text import sentences
 from caft.text.sentences import SPLITTERS, Splitter, many_spans, spans, split
 
 HARD = [
@@ -80,3 +84,34 @@ def test_many_texts_are_split_as_each_alone(texts: list[str]) -> None:
 def test_an_unknown_splitter_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one of spacy, dreamlip"):
         split("A cat.", "nltk")  # type: ignore[arg-type]
+
+
+PROSE = [
+    'Mr. Smith holds a No. 5 sign. It reads "Stop!" The man (tall) waits... Then he goes.',
+    "A U.S. flag at 3.5 m. e.g. this one. It is 10 a.m. now. Really?! Yes.",
+    "Plan B. is here. The dog said: \u201cHi.\u201d Then it left… It ran.",
+    "He lives on St. John street vs. Dr. Jones. OK.",
+    "1. A cat. 2. A dog.",
+    "The sign says 'No.' It is red.",
+    "A cat.Then a dog. Two of x.y stay.",
+    "Wow!!! Great (really.) Yes.",
+    'It ends with "Yes." "No." he said.',
+]
+
+
+def test_without_spacy_a_plain_rule_finds_the_same_sentences_of_prose(monkeypatch, caplog):
+    scenes = [training_scene(0, number) for number in range(100)]
+    rendered = [
+        text for number, scene in enumerate(scenes) for text in captions(scene, generator(0, TRAIN, number, WORDS))
+    ]
+    texts = [*PROSE, *(text for text, _ in HARD), *rendered]
+    with_spacy = many_spans(texts, "spacy")
+    assert sum(map(len, with_spacy)) > 2 * len(texts)
+    sentences._sentencizer.cache_clear()
+    monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
+    try:
+        assert many_spans(texts, "spacy") == with_spacy
+        many_spans(texts, "spacy")
+        assert caplog.text.count("spaCy is not installed") == 1
+    finally:
+        sentences._sentencizer.cache_clear()

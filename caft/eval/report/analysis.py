@@ -14,15 +14,22 @@ def _levels(report: Report) -> str:
     if not report.levels:
         return ""
     rows: list[list[object]] = [
-        [f"{level.tokens}{', the part level' if level.trained else ''}", level.hard, level.soft, level.oracle]
+        [
+            f"{level.tokens}{', the part level' if level.trained else ''}",
+            level.hard,
+            level.wrong,
+            level.soft,
+            level.oracle,
+        ]
         for level in report.levels
     ]
     return (
         f"<h3>Masks read at each level of the hierarchy, {safe(report.referring)}</h3>\n<p>The expression asks the tokens of "
         "each stage through the projection of the part level, the only one that was trained to answer. Hard: a pixel has "
-        "the attention of its most likely segment. Soft: it has the mean over all segments by its share in each. The scores "
-        "above take one of the two at the part level (evaluation.membership). Bound: the best choice of most likely "
-        "segments.</p>\n" + table(["tokens", "mIoU, hard", "mIoU, soft", "bound"], rows)
+        "the attention of its most likely segment; the same masks are read against the other objects of the image (wrong "
+        "expression). Soft: it has the mean over all segments by its share in each. The scores above take one of the two "
+        "at the part level (evaluation.membership). Bound: the best choice of most likely segments.</p>\n"
+        + table(["tokens", "mIoU, hard", "wrong expression", "mIoU, soft", "bound"], rows)
     )
 
 

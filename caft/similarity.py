@@ -4,24 +4,27 @@ The part score of a flat text tower, which takes a caption as one text, is FLAIR
 without a part level has the whole score alone.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from caft.model import CAFT
+if TYPE_CHECKING:  # the model's own methods call these functions
+    from caft.model import CAFT, Level
 
 # Bounds the largest tensor of a tile, features pooled for every pair of an image and a chunk: 34 MB at D = 512.
 _IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
 
 
 @torch.no_grad()
-def whole_scores(model: CAFT, images: Tensor, texts: Tensor) -> Tensor:
+def whole_scores(model: "CAFT", images: Tensor, texts: Tensor) -> Tensor:
     """Whole-level logits, on the CPU: features of unit norm (B, D) and (Q, D) to (B, Q)."""
     device = model.device
     return model.whole_logits(images.to(device), texts.to(device)).float().cpu()
 
 
 @torch.no_grad()
-def part_scores(model: CAFT, part: Tensor, texts: Tensor) -> Tensor:
+def part_scores(model: "CAFT", part: Tensor, texts: Tensor) -> Tensor:
     """Mean over a caption's chunks of the part-level logit, a tile at a time.
 
     A caption with fewer sentences than chunks has some of them twice, and they count twice: as the authors' code.
@@ -52,7 +55,7 @@ def part_scores(model: CAFT, part: Tensor, texts: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def blend(model: CAFT, whole: Tensor, part: Tensor, weight: float, space: str = "logit") -> Tensor:
+def blend(model: "CAFT", whole: Tensor, part: Tensor, weight: float, space: str = "logit") -> Tensor:
     """(1 - weight) * whole + weight * part, of logits (the authors' code) or of cosines; biases left out.
 
     Args:
@@ -67,7 +70,13 @@ def blend(model: CAFT, whole: Tensor, part: Tensor, weight: float, space: str = 
     """
     if not 0 <= weight <= 1 or space not in ("logit", "cosine"):
         raise ValueError(f"weight {weight} in space {space}: expected a weight in [0, 1], and logit or cosine")
-    whole, part = whole - float(model.temperature("whole")[1]), part - float(model.temperature("part")[1])
+    whole, part = without_bias(model, whole, "whole"), without_bias(model, part, "part")
     if space == "cosine":
         whole, part = whole / model.whole_scale, part / model.part_scale
     return (1 - weight) * whole + weight * part
+
+
+@torch.no_grad()
+def without_bias(model: "CAFT", logits: Tensor, level: "Level") -> Tensor:
+    """Logits of a level less its bias: what a blend mixes."""
+    return logits - float(model.temperature(level)[1])

@@ -1,0 +1,184 @@
+"""What `import caft` gives: the model's methods against the evaluation's scores, and against pairs taken one by one."""
+
+import doctest
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import caft
+from caft import interface
+from caft.data.benchmarks import load_retrieval
+from caft.errors import DataError
+from caft.eval.referring import score_referring
+from caft.eval.retrieval import recall_at_k
+from caft.params import load_params
+from caft.pretrained import save_model
+from caft.text.sentences import split
+from pipelines.evaluate_retrieval import score
+
+CAPTIONS = [
+    "A dog.",
+    "A red cat on a mat. It sleeps. The mat is green.",
+    "One. Two. Three. Four. Five. Six. Seven. Eight. Nine. Ten. Eleven. Twelve. Thirteen.",
+    "Flat colours, lines, no people",
+]
+
+
+@pytest.fixture(scope="module")
+def scores(model, pictures):
+    return model.similarity(pictures, CAPTIONS)
+
+
+def test_examples_in_the_docstrings_are_true(model, pictures, tmp_path, monkeypatch):
+    shutil.copy(pictures[0], tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(interface, extraglobs={"model": model}, optionflags=doctest.ELLIPSIS)
+    assert found.attempted >= 9 and found.failed == 0
+
+
+def test_five_lines_from_the_file_to_a_score(model, pictures, scores, tmp_path):
+    save_model(model, tmp_path / "m.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
+    loaded = caft.load(tmp_path / "m.safetensors")
+    torch.testing.assert_close(loaded.similarity(pictures, CAPTIONS), scores)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("name", ["random", "look_alike"])
+def test_similarity_ranks_a_set_as_the_evaluation_stage_does(model, small, monkeypatch, name, weight):
+    params, folder = small
+    monkeypatch.chdir(folder)
+    settings = params.evaluation.model_copy(update={"blend": [weight]})
+    benchmark = load_retrieval(params.benchmarks[name])
+    entry, _ = score(model, benchmark, settings)
+    mine = model.similarity(benchmark.images, benchmark.captions, part_weight=weight)
+    assert recall_at_k(mine.numpy()) == entry[f"blend_{weight:g}"]
+    if weight == 0:
+        assert entry["blend_0"] == entry["whole"]
+
+
+def test_scores_mix_the_two_levels_logits_without_bias(model, pictures, scores):
+    for i, path in enumerate(pictures):
+        for t, caption in enumerate(CAPTIONS):
+            images, texts = model.encode_images(path), model.encode_texts(caption)
+            whole = model.whole_scale * (images.whole @ texts.whole.T).item()
+            part = model.part_logits(images.part, texts.parts[0]).mean().item() - model.part_bias.item()
+            assert scores[i, t].item() == pytest.approx(0.7 * whole + 0.3 * part, abs=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 64])
+def test_batch_size_changes_nothing(model, pictures, batch):
+    torch.testing.assert_close(
+        model.encode_image(pictures, batch=batch), model.encode_image(pictures, batch=6), atol=1e-5, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        model.encode_text(CAPTIONS, batch=batch), model.encode_text(CAPTIONS, batch=4), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_order_and_company_change_nothing(model, pictures, scores):
+    images, texts = [4, 1, 0, 5], [3, 0, 2]
+    picked = model.similarity([pictures[i] for i in images], [CAPTIONS[t] for t in texts])
+    torch.testing.assert_close(picked, scores[images][:, texts], atol=1e-4, rtol=1e-4)
+
+
+def test_encoded_once_or_each_time_is_the_same(model, pictures, scores):
+    images, texts = model.encode_images(pictures), model.encode_texts(CAPTIONS)
+    torch.testing.assert_close(model.similarity(images, texts), scores)
+    assert model.encode_image(images) is images.whole and model.encode_text(texts) is texts.whole
+
+
+def test_every_form_of_a_picture_is_the_same_picture(model, pictures):
+    image = Image.open(pictures[0]).convert("RGB")
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    expected = model.encode_image(pictures[0])
+    for form in (str(pictures[0]), pictures[0].read_bytes(), image, pixels, pixels[None], pixels / 255, [pixels]):
+        torch.testing.assert_close(model.encode_image(form), expected)
+    assert model.encode_image(torch.stack([pixels, pixels])).shape == (2, 64)
+
+
+def test_retrieve_gives_the_best_first(model, pictures, scores):
+    found = model.retrieve(CAPTIONS[1], pictures, k=3)
+    column = scores[:, 1]
+    assert [match.image for match in found] == column.argsort(descending=True)[:3].tolist()
+    assert [match.score for match in found] == pytest.approx(sorted(column.tolist(), reverse=True)[:3], abs=1e-4)
+    assert len(model.retrieve(CAPTIONS[1], pictures, k=100)) == 6
+
+
+def test_maps_are_those_that_the_evaluation_scores(model, scenes):
+    """The evaluation's own maps of a set, asked one expression at a time, give its score."""
+    from caft.eval.referring import ReferringTally
+
+    benchmark = replace(scenes["phrase"], images=scenes["phrase"].images[:4])
+    tally = ReferringTally()
+    for image in benchmark.images:
+        masks = list(image.masks.values())
+        numbers = list(image.masks)
+        for expression in image.expressions:
+            (values,) = model.ground(image.path, [expression.text])
+            tally.add(values, masks, numbers.index(expression.annotation))
+    assert tally.scores() == pytest.approx(score_referring(model, benchmark, batch=3))
+
+
+def test_each_sentence_of_a_text_asks_alone(model, pictures):
+    text = "A red cat on a mat. It sleeps"
+    maps = model.ground(pictures[0], text)
+    assert maps.shape == (2, 40, 60) and maps.dtype == np.float32
+    for number, sentence in enumerate(split(text, "dreamlip")):
+        np.testing.assert_allclose(model.ground(pictures[0], [sentence])[0], maps[number], atol=1e-6)
+
+
+def test_segments_are_nested_and_of_the_pictures_size(model, pictures):
+    levels = model.segment(pictures[0])
+    assert [labels.shape for labels in levels] == [(40, 60)] * 4
+    for fine, coarse in zip(levels, levels[1:], strict=False):
+        pairs = set(zip(fine.ravel().tolist(), coarse.ravel().tolist(), strict=True))
+        assert len(pairs) == len(np.unique(fine)), "a segment lies in two of the next level"
+    assert len(np.unique(levels[-1])) <= 8
+
+
+@pytest.fixture(scope="module")
+def whole_only():
+    """A model with no part level, as the ablation's."""
+    params = load_params("params.yaml", ["pipelines/ablation/no_part.yaml"])
+    torch.manual_seed(0)
+    built = caft.CAFT(params.selected_model, chunks=4).eval()
+    built.card = {"splitter": "dreamlip", "chunks": 4, "balanced_rule": "paper"}
+    return built
+
+
+def test_a_model_without_parts_scores_whole_and_says_so_else(whole_only, pictures):
+    cosines = whole_only.encode_image(pictures) @ whole_only.encode_text(CAPTIONS).T
+    scores = whole_only.similarity(pictures, CAPTIONS, part_weight=0)
+    torch.testing.assert_close(scores, whole_only.whole_scale * cosines, atol=1e-4, rtol=1e-4)
+    with pytest.raises(DataError, match=r"no part level: part_weight is 0\.3, and must be 0"):
+        whole_only.similarity(pictures, CAPTIONS)
+    with pytest.raises(DataError, match="the model has no part level, so no text can ask its image"):
+        whole_only.ground(pictures[0], "A cat.")
+
+
+def test_half_precision_is_autocast_and_weights_stay(model, pictures, scores):
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.similarity(pictures, CAPTIONS)
+        maps = model.ground(pictures[0], CAPTIONS[1])
+    assert half.dtype == torch.float32 and maps.dtype == np.float32
+    assert (half - scores).abs().max() < 0.3  # three digits of a cosine, times scales of 4.5 and 12
+    card, config = model.card, model.config
+    other = caft.CAFT(config, 4).eval().to(torch.bfloat16)
+    other.card = card
+    with pytest.raises(ValueError, match="the weights are torch.bfloat16; superpixels and scores need float32"):
+        other.encode_image(pictures)
+
+
+def test_a_model_without_a_card_says_what_it_lacks(model):
+    bare = caft.CAFT(model.config, 4).eval()
+    with pytest.raises(DataError, match="splitter, chunks, balanced_rule missing; load the model with"):
+        bare.encode_text("A cat.")
+
+
+def test_the_package_is_marked_as_typed():
+    assert (Path(caft.__file__).parent / "py.typed").exists()
