@@ -22,18 +22,26 @@ from caft.params import Params, load_params  # noqa: E402
 from caft.storage import disk_problem  # noqa: E402
 
 
-def run(stage: Callable[[Params, argparse.Namespace], None], *, corpus: bool = False) -> None:
+def run(
+    stage: Callable[[Params, argparse.Namespace], None],
+    *,
+    corpus: bool = False,
+    plan: Callable[[Params], list[str]] | None = None,
+) -> None:
     """Runs a stage from the command line.
 
     Args:
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
+        plan: Says what the stage would do, in lines, for `--dry-run`.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
     parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
     parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
     if corpus:
         parser.add_argument("corpus", help="a key of the table `corpus`")
+    if plan is not None:
+        parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     arguments = parser.parse_args()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
@@ -43,7 +51,10 @@ def run(stage: Callable[[Params, argparse.Namespace], None], *, corpus: bool = F
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
-        stage(params, arguments)
+        if plan is not None and arguments.dry_run:
+            print("\n".join(plan(params)))
+        else:
+            stage(params, arguments)
     except CaftError as error:
         message = str(error)
     except Exception as error:

@@ -21,6 +21,7 @@ from caft.train.tracking import Run, open_training
 from pipelines.stage import run
 from slurm import submit
 from slurm.job import TrainJob
+from slurm.plan import plan
 
 logger = logging.getLogger(__name__)
 INDEX, SUPERPIXELS = Path("data/index"), Path("models/sfcn.safetensors")
@@ -29,6 +30,7 @@ INDEX, SUPERPIXELS = Path("data/index"), Path("models/sfcn.safetensors")
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     recipe = params.selected_recipe
+    plan(params)  # refuses what cannot be trained
     summary = read_summary(INDEX)
     if summary["splitter"] != recipe.splitter:
         raise DataError(
@@ -87,13 +89,18 @@ def _train(params: Params, name: str, folder: Path, card: dict[str, Any], tracke
                             row["validation_t2i_r1"],
                             row.get("validation_part_t2i_r1", math.nan),
                         )
-                    elif row["step"] % 50 == 0:
+                    elif row["step"] % 50 == 0 and "loss" in row:
                         logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
 
             submit.run(job, params.selected_launcher, folder, progress)
         status = "FINISHED"
+    except KeyboardInterrupt:
+        # A job of a cluster goes on without this process, and so does its run.
+        status = "FAILED" if params.selected_launcher.slurm is None else "RUNNING"
+        raise
     finally:
-        tracked.finish(status)
+        if status != "RUNNING":
+            tracked.finish(status)
 
 
 def _write_outs(folder: Path, name: str) -> None:
@@ -112,8 +119,8 @@ def _write_outs(folder: Path, name: str) -> None:
     last = steps[-1]
     card = json.loads((folder / "final.json").read_text())
     summary = {
-        "steps": last["step"],
-        "samples": last["samples"],
+        "steps": rows[-1]["step"],
+        "samples": rows[-1]["samples"],
         "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
         "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
         "losses": {key: last[key] for key in last if key.endswith("loss")},
@@ -127,4 +134,4 @@ def _write_outs(folder: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, plan=plan)

@@ -1,3 +1,3 @@
-# Sourced by every Slurm job before Python starts: the only site-specific file.
+# Sourced by every Slurm job before Python starts: the only site-specific file. The job runs the Python that submitted it.
 # module load cuda
-# source /path/to/.venv/bin/activate
+# export NCCL_SOCKET_IFNAME=ib0

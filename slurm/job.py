@@ -1,7 +1,9 @@
 """The training job: what each rank runs."""
 
+import bisect
+import functools
+import itertools
 import logging
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,22 +20,27 @@ from caft.data.locking import locked
 from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS
 from caft.data.transforms import squash
+from caft.errors import CheckpointError
 from caft.eval.retrieval import recall_at_k
 from caft.model import CAFT
 from caft.params import Params
 from caft.pretrained import fill, read_weights, save_model
 from caft.similarity import part_scores
-from caft.storage import replacing
+from caft.storage import disk_problem, replacing
 from caft.text.chunking import balanced_chunks
 from caft.text.tokenizer import pad
 from caft.train.distributed import World, barrier, seed_step, start, stop
 from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
+from slurm.preemption import Notice
+from slurm.rendezvous import join
 
 logger = logging.getLogger(__name__)
 _LABELS_AT_ONCE = 64
 # How long ranks of a job that is ending may take to be gone.
 _PATIENCE_SECONDS = 60.0
+# A batch takes seconds; a shard on a file system that hangs takes for ever.
+_STALLED_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -61,14 +68,19 @@ class TrainJob:
     def __call__(self) -> None:
         """Runs one rank."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s rank %(process)d %(name)s: %(message)s")
-        _join_as_submitit_says()
+        join()
+        notice = Notice()
         torch.set_num_threads(self.params.selected_launcher.cpus_per_task)
         world = start()
         alone = locked(self.run_folder / "checkpoints", "training this run", _PATIENCE_SECONDS)
         try:
             with alone if world.is_main else nullcontext():
                 barrier()  # no rank looks for a checkpoint before no other job can write one
-                self._train(world)
+                self._train(world, notice)
+        except (OSError, RuntimeError) as error:
+            if (problem := disk_problem(error)) is None:
+                raise
+            raise CheckpointError(f"{problem}; the last whole checkpoint is kept") from error
         finally:
             stop()
 
@@ -78,7 +90,7 @@ class TrainJob:
 
         return submitit.helpers.DelayedSubmission(self)
 
-    def _train(self, world: World) -> None:
+    def _train(self, world: World, notice: Notice) -> None:
         recipe, seed = self.params.selected_recipe, self.params.seed
         index = TrainingIndex(self.index_folder, self.images_root)
         training, validation = split_validation(index.row_ids, recipe.validation_images)
@@ -89,7 +101,7 @@ class TrainJob:
         if model.superpixels is not None:
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed).to(world.device)
-        trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed)
+        trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, image_names(index))
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions
         )
@@ -103,9 +115,12 @@ class TrainJob:
             num_workers=workers,
             pin_memory=world.device.type == "cuda",
             persistent_workers=workers > 0,
+            timeout=_STALLED_SECONDS if workers else 0,
         )
         labels = self._labels(model, index, world)
-        trainer.train(loader, labels, lambda: validate(model, index, validation, self.params))
+        scores = functools.partial(validate, model, index, validation, self.params)
+        if not trainer.train(loader, labels, scores, lambda: notice.given):
+            notice.leave()
         if world.is_main:
             save_model(model, self.run_folder / "final.safetensors", self.card)
         barrier()
@@ -169,14 +184,8 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
     return scores
 
 
-def _join_as_submitit_says() -> None:
-    """Exports the variables of torch's process groups when submitit started this process."""
-    if "SUBMITIT_EXECUTOR" not in os.environ:
-        return
-    import submitit
-
-    environment = submitit.helpers.TorchDistributedEnvironment()
-    environment.export(set_cuda_visible_devices=torch.cuda.is_available())
-    if os.environ["SUBMITIT_EXECUTOR"] == "local":
-        os.environ["MASTER_ADDR"] = "127.0.0.1"
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+def image_names(index: TrainingIndex) -> Callable[[int], str]:
+    """Names an image by its position in an index, as the row of its corpus' source."""
+    corpora = [str(corpus["name"]) for corpus in index.corpora]
+    ends = list(itertools.accumulate(int(corpus["count"]) for corpus in index.corpora))
+    return lambda row: f"row {index.row_ids[row]} of {corpora[bisect.bisect_right(ends, row)]}"

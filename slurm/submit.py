@@ -1,4 +1,4 @@
-"""Submits a job by the launcher's settings, waits for it, and reports its progress."""
+"""Runs a job by the launcher's settings: submits it, or finds the one that is under way, and waits for its end."""
 
 import json
 import logging
@@ -15,47 +15,27 @@ from typing import Any
 import submitit
 
 from caft.errors import LaunchError
-from caft.params import LauncherParams
+from caft.params import LauncherParams, SlurmParams
 from caft.storage import write_json
+from slurm import queue
+from slurm.executors import executor, own_environment
 
 logger = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
+_QUEUE_SECONDS = 5.0
+# How long Slurm's controller may be out of reach, as while it is restarted.
+_SILENCE_SECONDS = 900.0
 _TAIL_LINES = 25
 _WATCH_SECONDS = 0.5
 
-
-def executor(launcher: LauncherParams, folder: Path) -> submitit.Executor:
-    """The executor of a launcher; job files go into `folder`."""
-    common = {
-        "nodes": launcher.nodes,
-        "tasks_per_node": launcher.tasks_per_node,
-        "gpus_per_node": launcher.gpus_per_node,
-        "timeout_min": launcher.time_minutes,
-    }
-    if launcher.executor == "local":
-        local = submitit.LocalExecutor(folder)
-        local.update_parameters(**common)
-        return local
-    environment = Path(__file__).with_name("environment.sh")
-    slurm = submitit.AutoExecutor(folder, cluster="slurm")
-    slurm.update_parameters(
-        **common,
-        cpus_per_task=launcher.cpus_per_task,
-        slurm_setup=[f"source {environment}"] if environment.exists() else [],
-        # Without this, a rank that fails leaves the others waiting for it.
-        slurm_srun_args=["--kill-on-bad-exit=1"],
-        slurm_job_name="caft",
-    )
-    return slurm
+Progress = Callable[[list[dict[str, Any]]], None]
 
 
-def run(
-    job: Callable[[], None],
-    launcher: LauncherParams,
-    run_folder: Path,
-    progress: Callable[[list[dict[str, Any]]], None],
-) -> None:
-    """Submits a job and waits for its end.
+def run(job: Callable[[], None], launcher: LauncherParams, run_folder: Path, progress: Progress) -> None:
+    """Runs a job to its end.
+
+    A job of a cluster outlives whoever submitted it. If one of this run is waiting or running there, it is taken;
+    ranks on this machine end with this process.
 
     Args:
         job: Run by every rank.
@@ -64,33 +44,121 @@ def run(
         progress: Gets new lines of the metrics as they come.
 
     Raises:
-        LaunchError: The job failed; holds the end of its log.
+        LaunchError: The job was not accepted, or failed; holds the end of its log.
     """
-    # A job of a cluster outlives whoever submitted it; ranks that this process starts must end with it.
-    submitted = Attended(job, os.getpid()) if launcher.executor == "local" else job
-    handle = executor(launcher, run_folder / "jobs").submit(submitted)
-    logger.info("job %s, logs in %s", handle.job_id, run_folder / "jobs")
-    write_json(run_folder / "job.json", {"executor": launcher.executor, "id": handle.job_id})
-    metrics = Tail(run_folder / "metrics.jsonl")
-    while not handle.done():
-        progress(metrics.new())
-        time.sleep(_POLL_SECONDS)
+    folder, metrics = run_folder / "jobs", Tail(run_folder / "metrics.jsonl")
+    if launcher.slurm is None:
+        handle = _submit(Attended(job, os.getpid()), launcher, run_folder)
+        while not handle.done():
+            progress(metrics.new())
+            time.sleep(_POLL_SECONDS)
+        identity, ended = handle.job_id, None
+    else:
+        name = f"caft-{run_folder.name}"
+        identity = _under_way(name) or _submit(job, launcher, run_folder, name).job_id
+        logger.info("to end it for good: scancel %s; to leave it running, end this process", identity)
+        ended = _wait(identity, launcher.slurm, lambda: progress(metrics.new()))
     progress(metrics.new())
-    failures = [str(error) for rank in range(launcher.world_size) if (error := handle.task(rank).exception())]
-    if failures:
+    failures = _failures(folder, identity, launcher.world_size)
+    if ended.is_good if ended else not failures:
+        return
+    how = f" ({ended})" if ended else ""
+    raise LaunchError(
+        f"training job {identity} failed{how}; its logs are in {folder}. "
+        f"`dvc repro` again continues from the last checkpoint. {_reason(folder, identity, failures)}"
+    )
+
+
+def _under_way(name: str) -> str | None:
+    """Id of the run's job that Slurm already has."""
+    jobs = queue.alive(name)
+    if jobs:
+        logger.info("job %s of this run is under way: attached to it", jobs[0])
+    return jobs[0] if jobs else None
+
+
+def _submit(job: Callable[[], None], launcher: LauncherParams, run_folder: Path, name: str = "") -> Any:
+    """Submits a job, and writes its id down.
+
+    Raises:
+        LaunchError: Slurm did not take it.
+    """
+    folder = run_folder / "jobs"
+    try:
+        with own_environment():
+            handle = executor(launcher, folder, name).submit(job)
+    except submitit.core.utils.FailedJobError as error:
+        said = re.findall(r"sbatch: error: (.*)", str(error)) or [str(error)]
         raise LaunchError(
-            f"training job {handle.job_id} failed; its logs are in {run_folder / 'jobs'}. "
-            f"`dvc repro` again continues from the last checkpoint. {_reason(failures)}"
-        )
+            f"Slurm does not take the job: {'; '.join(said)}; change the launcher's entry in params.yaml "
+            "(partition, account, nodes, GPUs, time), or ask `sinfo` what there is"
+        ) from None
+    logger.info("job %s, logs in %s", handle.job_id, folder)
+    write_json(run_folder / "job.json", {"executor": launcher.executor, "id": handle.job_id})
+    return handle
 
 
-def _reason(failures: list[str]) -> str:
-    """The message of an error of ours if a rank raised one, else the end of the first log."""
-    for failure in failures:
-        if found := re.search(r"^caft\.errors\.\w+: (.*?)(?:\n-{5,}|\Z)", failure, re.MULTILINE | re.DOTALL):
+def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.State:
+    """Waits until Slurm says that a job is over, twice, since a job that is requeued may look so for a moment.
+
+    Raises:
+        LaunchError: It is not over at the deadline, or Slurm is silent.
+    """
+    begun = heard = time.monotonic()
+    asked, last, over = -_QUEUE_SECONDS, queue.State(""), 0
+    while over < 2:
+        report()
+        time.sleep(_POLL_SECONDS)
+        now = time.monotonic()
+        if now - begun > settings.deadline_hours * 3600:
+            raise LaunchError(
+                f"job {job} is {last.name} after {settings.deadline_hours} hours (deadline_hours); it goes on. "
+                f"`dvc repro` waits again; `scancel {job}` ends it"
+            )
+        if now - asked < _QUEUE_SECONDS and not over:
+            continue
+        asked = now
+        try:
+            found = queue.state(job)
+        except queue.NoAnswer as error:
+            if now - heard > _SILENCE_SECONDS:
+                silence = f"so for {now - heard:.0f} seconds; `dvc repro` attaches to job {job} again"
+                raise LaunchError(f"{error}; {silence}") from None
+            logger.warning("%s; asking again", error)
+            continue
+        heard = now
+        if (found.name, found.restarts) != (last.name, last.restarts):
+            logger.info("job %s: %s, requeued %d times", job, found, found.restarts)
+        last, over = found, over + 1 if found.is_over else 0
+    return last
+
+
+def _failures(folder: Path, job: str, ranks: int) -> dict[int, str | None]:
+    """By rank that did not end well, the error that it raised, or None if it was gone before it could say a word."""
+    found: dict[int, str | None] = {}
+    for rank in range(ranks):
+        path = submitit.core.utils.JobPaths(folder, job_id=job, task_id=rank).result_pickle
+        outcome, error = submitit.core.utils.pickle_load(path) if path.exists() else ("lost", None)
+        if outcome != "success":
+            found[rank] = error
+    return found
+
+
+def _reason(folder: Path, job: str, failures: dict[int, str | None]) -> str:
+    """The message of an error of ours if a rank raised one, else who was lost, else the end of the first error."""
+    for error in failures.values():
+        found = re.search(r"^caft\.errors\.\w+: (.*?)(?:\n-{5,}|\Z)", error or "", re.MULTILINE | re.DOTALL)
+        if found:
             return "The reason:\n  " + found[1].strip().replace("\n", "\n  ")
-    lines = failures[0].strip().splitlines()[-_TAIL_LINES:]
-    return "The end of the log:\n  " + "\n  ".join(lines)
+    # Others raise errors of a connection that broke: what came first is that a rank was gone.
+    lost = [rank for rank, error in failures.items() if error is None]
+    if lost:
+        path = submitit.core.utils.JobPaths(folder, job_id=job, task_id=lost[0]).stderr
+        text = path.read_text(errors="replace") if path.exists() else "(there is none)"
+        intro = f"Gone without a word, as when killed or out of memory: rank {', '.join(map(str, lost))}. The end of its log:"
+    else:
+        text, intro = next((error for error in failures.values() if error), ""), "The end of the log:"
+    return "\n  ".join([intro, *text.strip().splitlines()[-_TAIL_LINES:]])
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
         # names
         ("model: tinny", "model = tinny: no such key in models; did you mean tiny?"),
         ("recipe: papers", "recipe = papers: no such key in recipes; did you mean paper?"),
-        ("launch: gpu", "launch = gpu: no such key in launchers; known are local, a100x8"),
+        ("launch: gpu", "launch = gpu: no such key in launchers; known are local, a100x8, a100x32"),
         ("corpora: [cc3m, yfcc]", "corpora = yfcc: no such key in corpus; did you mean yfcc15m?"),
         ("corpora: [cc3m, cc3m]", "corpora = [cc3m, cc3m]: names cc3m twice"),
         ("corpora: []", "corpora = []: needs at least 1 values"),
@@ -303,6 +303,23 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
         # rules of a launcher, and with it
         ("launchers: {local: {nodes: 2}}", "launchers.local.nodes = 2: must be 1 where executor is local"),
         ("launchers: {a100x8: {gpus_per_node: 4}}", "launchers.a100x8.gpus_per_node = 4: must be 0 or one a task (8)"),
+        ("launchers: {a100x8: {slurm: null}}", "launchers.a100x8.slurm = null: must be given where executor is slurm"),
+        (
+            "launchers: {local: {slurm: {notice_seconds: 9, time_limits: 1, deadline_hours: 1}}}",
+            "launchers.local.slurm = given: only where executor is slurm",
+        ),
+        (
+            "launchers: {a100x8: {time_minutes: 2}}",
+            "launchers.a100x8.slurm.notice_seconds = 120: must be below time_minutes (120 seconds)",
+        ),
+        (
+            "launchers: {a100x8: {slurm: {sbatch: [exclusive]}}}",
+            "launchers.a100x8.slurm.sbatch = exclusive: must be an option of sbatch, as --exclusive or ",
+        ),
+        (
+            "launchers: {a100x8: {slurm: {qs: high}}}",
+            "launchers.a100x8.slurm.qs: unknown key; did you mean launchers.a100x8.slurm.qos?",
+        ),
         ("train: {batch: 1}", "train.batch = 1: must be a multiple of the world size (2); nearest is 2"),
         (
             "{launch: a100x8, recipes: {smoke: {batch: 50}}}",

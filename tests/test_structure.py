@@ -52,6 +52,11 @@ PLUMBING = {
     "caft/train/tracking_parents.py": "what belongs together in it",
     "pipelines/stage.py": "the command line",
     "slurm/__init__.py": "a docstring",
+    "slurm/executors.py": "where a job runs",
+    "slurm/plan.py": "what a run will take",
+    "slurm/preemption.py": "when a job is interrupted",
+    "slurm/queue.py": "what the scheduler says",
+    "slurm/rendezvous.py": "where ranks find each other",
     "slurm/submit.py": "where a job runs",
 }
 # Imports that the result of one stage does not depend on either.

@@ -186,11 +186,13 @@ def _annotation(root: type[Section], content: Any, location: Location) -> Any:
 
 
 def _chosen(annotation: Any, content: Any) -> Any:
-    """Of a union of models that differ in `kind`, the one that the content says."""
+    """Of a union of models that differ in `kind`, the one that the content says; of a model or null, the model."""
     models = [model for model in _alternatives(annotation) if _model(model) is not None]
+    if len(models) == 1:
+        return models[0]
     kind = content.get("kind") if isinstance(content, dict) else None
     for model in models:
-        if kind is not None and len(models) > 1 and kind in typing.get_args(model.model_fields["kind"].annotation):
+        if kind is not None and kind in typing.get_args(model.model_fields["kind"].annotation):
             return model
     return annotation
 

@@ -4,6 +4,7 @@ Types and ranges are declared; rules between the values of one entry are its met
 """
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -398,6 +399,20 @@ class ScenesCorpus(Section):
 CorpusParams = Annotated[RecaptionCorpus | ScenesCorpus, Field(discriminator="kind")]
 
 
+class SlurmParams(Section):
+    """What a job asks of Slurm beyond its shape; null leaves it to the cluster."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    memory_gb: Annotated[int, Field(gt=0), Unit("gigabytes")] | None = None
+    sbatch: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    notice_seconds: Seconds
+    time_limits: Count
+    deadline_hours: Annotated[int, Field(gt=0), Unit("hours")]
+
+
 class LauncherParams(Section):
     """Where training runs."""
 
@@ -409,6 +424,9 @@ class LauncherParams(Section):
     workers: Count
     text_tokens_at_once: Positive | None
     time_minutes: Annotated[int, Field(gt=0), Unit("minutes")]
+    gpu_memory_gb: Annotated[int, Field(gt=0), Unit("gigabytes")] | None = None
+    images_per_s: PositiveNumber | None = None
+    slurm: SlurmParams | None = None
 
     @property
     def world_size(self) -> int:
@@ -421,6 +439,18 @@ class LauncherParams(Section):
             yield "nodes", self.nodes, "must be 1 where executor is local"
         if self.gpus_per_node not in (0, self.tasks_per_node):
             yield "gpus_per_node", self.gpus_per_node, f"must be 0 or one a task ({self.tasks_per_node})"
+        if self.slurm is None:
+            if self.executor == "slurm":
+                yield "slurm", None, "must be given where executor is slurm"
+            return
+        if self.executor == "local":
+            yield "slurm", "given", "only where executor is slurm"
+        if self.slurm.notice_seconds >= self.time_minutes * 60:
+            limit = f"time_minutes ({self.time_minutes * 60} seconds)"
+            yield "slurm.notice_seconds", self.slurm.notice_seconds, f"must be below {limit}"
+        for line in self.slurm.sbatch:
+            if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", line):
+                yield "slurm.sbatch", line, "must be an option of sbatch, as --exclusive or --reservation=NAME"
 
 
 class BenchmarkParams(Section):

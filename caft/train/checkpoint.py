@@ -1,45 +1,84 @@
-"""Checkpoints of a run: complete or absent, and refused when they are another run's."""
+"""Checkpoints of a run: whole, of this run and as they were written, or passed over with the reason.
 
+Beside each checkpoint lies a small file with its size and SHA-256, written before the checkpoint is put into place.
+"""
+
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from caft.errors import CheckpointError
-from caft.storage import replacing
+from caft.storage import replacing, write_json
+from caft.train.fingerprint import file_digest
 
 logger = logging.getLogger(__name__)
 _KEPT = 2
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Writes the checkpoint of a step, atomically, and removes all but the last two."""
-    with replacing(_path(folder, step)) as temporary:
-        torch.save(state, temporary)
+    """Writes the checkpoint of a step, and removes all but the last two; if it cannot be written, all stay.
+
+    Args:
+        folder: Of the run's checkpoints.
+        step: Steps that were done.
+        state: Holds the run's `fingerprint` among others.
+    """
+    path = _path(folder, step)
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:  # given a path, torch hides what the system says of a full disk
+            torch.save(state, file)
+        seal = {"fingerprint": state["fingerprint"], "bytes": temporary.stat().st_size}
+        seal["sha256"] = file_digest(temporary)
+        write_json(_seal(path), seal)
     for old in sorted(folder.glob("step-*.pt"))[:-_KEPT]:
+        _seal(old).unlink(missing_ok=True)
         old.unlink()
 
 
-def latest(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read; a damaged one is passed over with a warning.
+def newest(folder: Path, fingerprint: str) -> Path | None:
+    """The newest checkpoint that is whole and of a run; each newer one is passed over with a warning.
 
-    Raises:
-        CheckpointError: A checkpoint belongs to another run.
+    Args:
+        folder: Of the run's checkpoints.
+        fingerprint: Of the run.
     """
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file; all mean the same here
-            logger.warning("%s cannot be read (%s); the one before it is used", path, error)
-            continue
-        if state["fingerprint"] != fingerprint:
-            raise CheckpointError(
-                f"{path}: belongs to run {state['fingerprint']}, this is run {fingerprint}; remove the folder {folder}"
-            )
-        return state
+        fault = _fault(path, fingerprint)
+        if fault is None:
+            return path
+        logger.warning("%s %s; it is not used, but the one before it", path, fault)
+    return None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _fault(path: Path, fingerprint: str) -> str | None:
+    """What is wrong with a checkpoint, if anything is."""
+    try:
+        seal = json.loads(_seal(path).read_text())
+        owner, size, digest = seal["fingerprint"], seal["bytes"], seal["sha256"]
+    except FileNotFoundError:
+        return f"has no {_seal(path).name}, so it may not have been written to its end"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"has a {_seal(path).name} that cannot be read ({error})"
+    if owner != fingerprint:
+        return f"belongs to run {owner}, this is run {fingerprint}"
+    if path.stat().st_size != size:
+        return f"has {path.stat().st_size} bytes, {size} were written"
+    if file_digest(path) != digest:
+        return "holds other bytes than were written (its SHA-256 differs)"
     return None
 
 
 def _path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}.pt"
+
+
+def _seal(path: Path) -> Path:
+    return path.with_suffix(".json")

@@ -4,9 +4,12 @@ import datetime
 import hashlib
 import os
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ def start() -> World:
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    # A cluster may show each task all cards of its node, or its own alone.
+    device = torch.device("cuda", local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     if size > 1:
@@ -47,6 +51,24 @@ def barrier() -> None:
     """Waits for all ranks."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def of_main(value: T) -> T:
+    """The main rank's value, on all ranks."""
+    if not dist.is_initialized():
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, src=0)
+    return holder[0]
+
+
+def of_all(value: T) -> list[T]:
+    """Every rank's value, on all ranks."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return cast(list[T], values)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

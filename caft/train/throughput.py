@@ -8,7 +8,7 @@ not, as torch's own counter does.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from caft.params import ModelParams
+from caft.params import ModelParams, RecipeParams
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,74 @@ def sample_count(
         tower = {"superpixels": "superpixels", "pool": "pooling"}.get(root, "text" if "caption" in root else "vision")
         work[tower] += times[part.unit] * part.flops
     return SampleCount(**work)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a rank holds at the end of a forward pass, in bytes.
+
+    Attributes:
+        state: Weights, gradients, both moments of AdamW, and DDP's buckets.
+        images: Activations of the image tower that the backward pass needs.
+        texts: Those of the text tower.
+    """
+
+    state: int
+    images: int
+    texts: int
+
+    @property
+    def total(self) -> int:
+        """All together; the loss and temporary buffers come on top."""
+        return self.state + self.images + self.texts
+
+
+def memory(
+    model: ModelParams,
+    recipe: RecipeParams,
+    batch: int,
+    ranks: int,
+    number: int,
+    text_length: int,
+    texts_at_once: int | None = None,
+) -> Memory:
+    """An estimate of what a rank holds in training: the large parts alone, so rather too little than too much.
+
+    Args:
+        model: Sizes.
+        recipe: M and K.
+        batch: Images of the rank.
+        ranks: Of the job.
+        number: Bytes of an activation: 2 in half precision, 4 in float32.
+        text_length: Tokens of a text, on average.
+        texts_at_once: Tokens of texts beyond which these are taken in portions; None for no limit.
+    """
+    chunks = recipe.chunks
+    parts = counts(model, chunks)
+    trained = sum(part.parameters for part in parts if part.name != "superpixels")
+    state = 4 * trained * (4 + (ranks > 1)) + 4 * sum(part.fixed for part in parts)
+    ratio = 4
+    text_tokens = batch * recipe.sub_captions * text_length
+    if texts_at_once is not None:
+        text_tokens = min(text_tokens, texts_at_once)
+    texts = text_tokens * model.text.sub_layers * _kept(model.text.width, ratio)
+    if model.text.whole_layers is not None:
+        texts += batch * (chunks + 1) * model.text.whole_layers * _kept(model.text.width, ratio)
+    images = batch * sum(
+        blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
+        for blocks, tokens in zip(model.blocks, model.tokens, strict=True)
+    )
+    if model.stem is not None:
+        side = model.image_size
+        for channels, stride in zip(model.stem.channels, model.stem.strides, strict=True):
+            side //= stride
+            images += 2 * batch * channels * side**2  # of each convolution what its norm and its ReLU take
+    return Memory(state, number * images, number * texts)
+
+
+def _kept(width: int, ratio: int) -> int:
+    """Numbers that a transformer block keeps of a token: inputs of two norms, four products and the two of the MLP."""
+    return width * (9 + 2 * ratio)
 
 
 def _vision(model: ModelParams) -> Iterator[Count]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,14 @@ from caft.errors import CaftError
 from caft.params import RecipeParams
 from caft.storage import replacing
 from caft.train import checkpoint
-from caft.train.distributed import World, barrier, seed_step
+from caft.train.distributed import World, barrier, of_all, of_main, seed_step
 from caft.train.optim import learning_rate, parameter_groups
 from caft.train.task import TrainingTask
 
 logger = logging.getLogger(__name__)
 _LOG_EVERY = 10
+# Steps without finite gradients, one after another, that end a run; a scaler of fp16 may need some to find its scale.
+_LOST_STEPS = 20
 
 
 class Trainer:
@@ -36,6 +39,7 @@ class Trainer:
         fingerprint: Of this run; a checkpoint of another is refused.
         steps: Length of the run.
         seed: Of the run.
+        name_image: Says which image a position in the index is, for messages.
     """
 
     def __init__(
@@ -47,10 +51,13 @@ class Trainer:
         fingerprint: str,
         steps: int,
         seed: int,
+        name_image: Callable[[int], str] = str,
     ) -> None:
         self.task, self.recipe, self.world = task, recipe, world
         self.run_folder, self.fingerprint, self.steps, self.seed = run_folder, fingerprint, steps, seed
+        self.name_image = name_image
         self.step = 0
+        self.skipped, self.skipped_in_a_row = 0, 0
         groups = parameter_groups(task, recipe.weight_decay)
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
@@ -64,27 +71,46 @@ class Trainer:
         self._resume()
 
     def _resume(self) -> None:
-        state = checkpoint.latest(self.run_folder / "checkpoints", self.fingerprint)
-        if state is None:
+        folder = self.run_folder / "checkpoints"
+        # One rank chooses: what is damaged for one might not be for another.
+        path = of_main(checkpoint.newest(folder, self.fingerprint) if self.world.is_main else None)
+        if path is None:
             return
+        state = checkpoint.load(path)
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
+        self.step, self.skipped = state["step"], state["skipped"]
         logger.info("resuming at step %d of %d", self.step, self.steps)
+        if state["ranks"] != self.world.size:
+            logger.warning(
+                "%d ranks continue what %d began: the batches stay the same and in the same order, but negatives are "
+                "drawn among the images of one rank, the loss is divided by its pairs, and sums are rounded in another "
+                "order, so the weights will not be those of a run with as many ranks throughout",
+                self.world.size,
+                state["ranks"],
+            )
 
     def train(
         self,
         loader: DataLoader[Any],
         labels: Callable[[Batch], Tensor],
         validate: Callable[[], dict[str, float]],
-    ) -> None:
+        must_leave: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Runs the steps that are left.
 
         Args:
             loader: Batches of this rank from the current step on.
             labels: Superpixels of a batch, (B, S, S), on the world's device.
             validate: Scores of the model on held-out images; called on the main rank.
+            must_leave: Asked after each step on the main rank.
+
+        Returns:
+            Whether all steps are done; if not, this rank has saved its state and the others are waiting for it.
+
+        Raises:
+            CaftError: The gradients were not finite in too many steps one after another.
         """
         if self.world.is_main:
             self._forget_later_metrics()
@@ -108,7 +134,13 @@ class Trainer:
                 window_start = time.perf_counter()
             if self.step % self.recipe.checkpoint_every == 0 or self.step == self.steps:
                 self._save()
+                barrier()
                 window_start = time.perf_counter()
+            if self.world.is_main and self.step < self.steps and must_leave():
+                logger.warning("notice to leave: saving step %d", self.step)
+                self._save()
+                return False
+        return True
 
     def _one_step(self, batch: Batch, labels: Callable[[Batch], Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
         device = self.world.device
@@ -119,20 +151,46 @@ class Trainer:
         images, tokens = batch.images.to(device), batch.tokens.to(device)
         with torch.autocast(device.type, dtype=self.half, enabled=self.half is not None):
             terms = self.wrapped(images, labels(batch), tokens, self.step)
-        if not bool(terms["loss"].isfinite()):
-            raise CaftError(
-                f"step {self.step}: the loss is {float(terms['loss'])} on the images {batch.rows.tolist()[:8]} ...; "
-                "lower train.learning_rate or set train.clip_norm"
-            )
+        loss = terms["loss"]
+        # Makes the gradients of all ranks not a number where the loss of one is not finite, so that all skip the step.
+        loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms["loss"]).backward()
+        self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         limit = self.recipe.clip_norm if self.recipe.clip_norm is not None else float("inf")
         norm = nn.utils.clip_grad_norm_([p for p in self.task.parameters() if p.requires_grad], limit)
-        self.scaler.step(self.optimizer)
+        if bool(norm.isfinite()):
+            self.scaler.step(self.optimizer)
+            self.skipped_in_a_row = 0
+        else:
+            self._skip(batch, terms["loss"])
         self.scaler.update()
         self.task.clamp_scales()
         return {name: term.detach() for name, term in terms.items()}, norm, rate
+
+    def _skip(self, batch: Batch, loss: Tensor) -> None:
+        """Counts a step that would have spoilt the weights; all ranks see the same gradients and so do the same.
+
+        Raises:
+            CaftError: There were too many one after another.
+        """
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        mine = bool(loss.isfinite())
+        images = [self.name_image(row) for row in batch.rows.tolist()]
+        if not mine or self.world.is_main:
+            what = f"loss is {float(loss)} on {', '.join(images)}" if not mine else "gradients are not finite"
+            logger.warning("step %d is skipped, %d so far: the %s", self.step, self.skipped, what)
+        if self.skipped_in_a_row < _LOST_STEPS:
+            return
+        found = of_all((mine, images))
+        lost = [image for finite, images in found if not finite for image in images]
+        seen = lost or [image for _, images in found for image in images]
+        raise CaftError(
+            f"step {self.step}: the {'loss is' if lost else 'gradients are'} not finite, in {self.skipped_in_a_row} "
+            f"steps one after another; this one's images are {', '.join(seen)}. Look at them and their captions, "
+            "lower train.learning_rate, or set train.clip_norm"
+        )
 
     def _record(self, terms: dict[str, Tensor], norm: Tensor, rate: float, speed: float, waiting: float) -> None:
         temperatures = {}
@@ -148,6 +206,8 @@ class Trainer:
             "grad_norm": float(norm),
             "learning_rate": rate,
         }
+        if self.skipped:
+            row["skipped_steps"] = self.skipped
         self._write(row)
 
     def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
@@ -160,19 +220,22 @@ class Trainer:
     def _write(self, row: dict[str, float]) -> None:
         place = {"step": self.step, "samples": self.step * self.recipe.batch}
         with self._metrics().open("a") as file:
-            file.write(json.dumps({**place, **{name: round(value, 6) for name, value in row.items()}}) + "\n")
+            # JSON has no other numbers than finite ones; a step that was skipped may have some.
+            finite = {name: round(value, 6) for name, value in row.items() if math.isfinite(value)}
+            file.write(json.dumps({**place, **finite}) + "\n")
 
     def _save(self) -> None:
         if self.world.is_main:
             state = {
                 "fingerprint": self.fingerprint,
                 "step": self.step,
+                "skipped": self.skipped,
+                "ranks": self.world.size,
                 "task": self.task.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
             }
             checkpoint.save(self.run_folder / "checkpoints", self.step, state)
-        barrier()
 
     def _metrics(self) -> Path:
         return self.run_folder / "metrics.jsonl"

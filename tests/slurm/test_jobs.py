@@ -1,0 +1,206 @@
+"""The stage train as a job of a real Slurm: preempted, at its time limit, cancelled, killed, abandoned, refused."""
+
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from tests.faults import stages
+from tests.faults.checks import is_whole, refused
+from tests.faults.conftest import Finished, merge, wait_until
+from tests.slurm.cluster import Cluster
+
+pytestmark = pytest.mark.slow
+ONE_NODE, TWO_NODES = {"nodes": 1, "tasks_per_node": 2}, {"nodes": 2, "tasks_per_node": 1}
+SLURM = {"partition": "gpu", "memory_gb": 8, "notice_seconds": 30, "time_limits": 2, "deadline_hours": 1}
+LONG = {"train": {"samples": 8 * 10000, "warmup_steps": 5}}
+
+
+@dataclass
+class Project:
+    """A checkout whose stage train is submitted to the cluster.
+
+    Attributes:
+        checkout: Also the storage root.
+        cluster: Runs its jobs.
+        started: All launchers.
+    """
+
+    checkout: Path
+    cluster: Cluster
+    started: list[stages.Stage] = field(default_factory=list)
+
+    def set(self, launcher: dict[str, Any], **settings: Any) -> None:
+        path = self.checkout / "params.yaml"
+        content = yaml.safe_load(path.read_text())
+        local = content["launchers"]["local"]
+        content["launchers"]["test"] = {**local, "executor": "slurm", "time_minutes": 30, "slurm": SLURM, **launcher}
+        content["launch"] = "test"
+        merge(content, settings)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def start(self) -> stages.Stage:
+        self.started.append(stages.Stage("train", self.checkout, environment=self.cluster.environment))
+        return self.started[-1]
+
+    def jobs(self) -> list[str]:
+        """Ids of all jobs of this checkout that Slurm still knows."""
+        lines = self.cluster.call("scontrol", "--oneliner", "show", "job").splitlines()
+        return [line.split()[0].split("=")[1] for line in lines if f"{self.checkout}/" in line]
+
+    def job(self) -> str:
+        [job] = self.jobs()
+        return job
+
+    def has(self, pattern: str) -> bool:
+        return any(self.checkout.glob(f"runs/*/{pattern}"))
+
+    def log_of(self, job: str, rank: int = 0) -> str:
+        [path] = self.checkout.glob(f"runs/*/jobs/{job}_{rank}_log.err")
+        return path.read_text()
+
+    def tracked_runs(self) -> list[str]:
+        """State of each run in MLflow's database."""
+        database = sqlite3.connect(self.checkout / "mlflow.db")
+        try:
+            return [status for (status,) in database.execute("SELECT status FROM runs")]
+        finally:
+            database.close()
+
+
+@pytest.fixture
+def project(cluster: Cluster, finished: Finished, disk: Path) -> Iterator[Project]:
+    made = Project(finished.before("train", disk), cluster)
+    (made.checkout / "mlflow.db").unlink(missing_ok=True)
+    yield made
+    for stage in made.started:
+        if stage.process.is_alive():
+            stage.kill()
+    for job in made.jobs():
+        cluster.call("scancel", job)
+    wait_until(lambda: not cluster.call("squeue", "--noheader").strip(), 30)
+
+
+def ranks(checkout: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if "submitit.core._submit" in (words := " ".join(process.info["cmdline"] or []))
+        and f"{checkout}/runs/" in words
+        and words.split()[0].endswith(("python", "python3", "python3.11"))
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def restarted(project: Project, job: str) -> None:
+    """Waits until a job is queued again, and has it started at once rather than in two minutes."""
+    wait_until(lambda: project.cluster.fields(job)["Restarts"] == "1", 170)
+    wait_until(lambda: project.cluster.fields(job)["JobState"] in ("PENDING", "RUNNING"), 60)
+    if project.cluster.fields(job)["JobState"] == "PENDING":
+        project.cluster.call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def test_one_node_two_ranks_preempted_goes_on_to_the_weights_of_a_quiet_run(
+    project: Project, finished: Finished
+) -> None:
+    finished.run_up_to("train")
+    project.set({**ONE_NODE, "gpus_per_node": 2, "slurm": {**SLURM, "sbatch": ["--exclusive", "--comment=ours"]}})
+    stage = project.start()
+    wait_until(lambda: project.has("superpixels-0-of-2.npy"), 120)
+    job = project.job()
+    fields = project.cluster.fields(job)
+    assert fields["Partition"] == "gpu" and fields["Comment"] == "ours" and fields["MinMemoryNode"] == "8G"
+    assert fields["NumNodes"] == "1" and fields["NumTasks"] == "2" and fields["TimeLimit"] == "00:30:00"
+    assert fields["TresPerNode"] == "gres:gpu:2"
+    project.cluster.call("scancel", "--signal=USR2", job)
+    restarted(project, job)
+    done = stage.wait()
+    assert done.code == 0, done.log
+    assert project.jobs() == [job]
+    log = project.log_of(job)
+    assert "notice to leave: saving step" in log and "resuming at step" in log
+    is_whole(finished, project.checkout, "train")  # weights to the bit, and curves without a step twice
+    assert project.tracked_runs() == ["FINISHED"]
+    assert f"job {job}: COMPLETED, requeued 1 times" in done.log
+
+
+def test_two_nodes_outlive_their_launcher_and_the_next_one_attaches(project: Project, finished: Finished) -> None:
+    finished.run_up_to("train")
+    project.set(TWO_NODES)
+    stage = project.start()
+    wait_until(lambda: bool(ranks(project.checkout)), 60)
+    stage.kill()
+    job = project.job()
+    assert project.cluster.fields(job)["NumNodes"] == "2"
+    project.cluster.call("scontrol", "suspend", job)  # so that it cannot end before the next launcher looks
+    stage = project.start()
+    attached = f"job {job} of this run is under way: attached to it"
+    wait_until(lambda: stage.log.exists() and attached in stage.log.read_text(), 60)
+    project.cluster.call("scontrol", "resume", job)
+    done = stage.wait()
+    assert done.code == 0, done.log
+    assert project.jobs() == [job]
+    is_whole(finished, project.checkout, "train")
+    assert project.tracked_runs() == ["FINISHED"]
+
+
+def test_a_killed_rank_ends_the_others_and_a_cancelled_job_ends_its_launcher(project: Project) -> None:
+    project.set(ONE_NODE, **LONG)
+    stage = project.start()
+    wait_until(lambda: project.has("checkpoints/step-*.json"), 180)
+    first = project.job()
+    ranks(project.checkout)[1].send_signal(signal.SIGKILL)
+    begun = time.monotonic()
+    wait_until(lambda: not ranks(project.checkout), 30)
+    done = stage.wait(60)
+    assert time.monotonic() - begun < 60
+    refused(done, f"training job {first} failed (FAILED, exit code ")
+    assert "`dvc repro` again continues from the last checkpoint" in done.log
+    assert "Gone without a word, as when killed or out of memory: rank " in done.log
+    assert not project.has("final.safetensors")
+
+    stage = project.start()
+    wait_until(lambda: len(project.jobs()) == 2, 60)
+    [second] = set(project.jobs()) - {first}
+    wait_until(
+        lambda: "resuming at step" in project.log_of(second) if project.has(f"jobs/{second}_0_log.err") else False, 120
+    )
+    project.cluster.call("scancel", second)  # what the launcher says
+    begun = time.monotonic()
+    done = stage.wait(60)
+    assert time.monotonic() - begun < 60
+    refused(done, f"training job {second} failed (CANCELLED")
+    assert f"to end it for good: scancel {second}" in done.log
+    assert not ranks(project.checkout)
+    assert project.tracked_runs() == ["FAILED"]
+
+
+def test_more_cards_than_there_are_is_refused_at_once(project: Project) -> None:
+    project.set({"nodes": 1, "tasks_per_node": 8, "gpus_per_node": 8})
+    done = project.start().wait(60)
+    refused(
+        done, "Slurm does not take the job: Batch job submission failed: Requested node configuration is not available"
+    )
+    assert not project.cluster.call("squeue", "--noheader").strip()
+    assert not project.has("job.json")
+
+
+def test_at_its_time_limit_a_job_is_queued_again_and_resumes(project: Project) -> None:
+    # Slurm looks at limits every half minute and may give notice a minute early, but not before ranks have started.
+    project.set({**ONE_NODE, "time_minutes": 2}, **LONG)
+    stage = project.start()
+    wait_until(lambda: bool(project.jobs()), 60)
+    job = project.job()
+    restarted(project, job)
+    wait_until(lambda: "resuming at step" in project.log_of(job), 120)
+    assert "notice to leave: saving step" in project.log_of(job)
+    assert "timed-out" in project.log_of(job)
+    project.cluster.call("scancel", job)
+    refused(stage.wait(60), f"training job {job} failed (CANCELLED")

@@ -1,0 +1,67 @@
+"""What is asked of a real Slurm without accounting, and what is said where there is none."""
+
+from pathlib import Path
+
+import pytest
+
+from caft.errors import LaunchError
+from caft.params import load_params
+from slurm import queue
+from slurm.executors import executor
+from tests.faults.conftest import wait_until
+from tests.slurm.cluster import Cluster
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    for key, value in cluster.environment.items():
+        monkeypatch.setenv(key, value)
+    return cluster
+
+
+def submit(cluster: Cluster, command: str, *options: str) -> str:
+    return cluster.call("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={command}").strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "name", "good"),
+    [("true", "COMPLETED", True), ("exit 7", "FAILED", False), ("kill -9 $$", "FAILED", False)],
+)
+def test_ends_are_told_apart(here: Cluster, command: str, name: str, good: bool) -> None:
+    job = submit(here, command)
+    wait_until(lambda: queue.state(job).is_over, 30)
+    found = queue.state(job)
+    assert (found.name, found.is_good) == (name, good)
+    if command == "exit 7":
+        assert found.detail == "exit code 7:0"
+
+
+@pytest.mark.slow
+def test_jobs_are_found_by_name_while_they_wait_or_run(here: Cluster) -> None:
+    running = submit(here, "sleep 60", "--job-name=caft-a")
+    waiting = submit(here, "sleep 60", "--job-name=caft-a", "--begin=now+1hour")
+    other = submit(here, "sleep 60", "--job-name=caft-b")
+    assert queue.alive("caft-a") == [running, waiting]
+    assert queue.alive("caft-c") == []
+    assert queue.state(waiting).name == "PENDING" and not queue.state(waiting).is_over
+    here.call("scancel", running, waiting, other)
+    wait_until(lambda: queue.alive("caft-a") == [], 30)
+    assert queue.state(waiting).name == "CANCELLED"
+    assert queue.state("999999").name == "UNKNOWN"  # and no accounting that would know
+
+
+@pytest.mark.slow
+def test_a_node_is_reached_as_slurm_reaches_it(here: Cluster) -> None:
+    assert queue.node_address("n2") == "127.0.0.1"
+
+
+def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    launcher = load_params(PROJECT / "params.yaml").launchers["a100x8"]
+    with pytest.raises(LaunchError, match="sbatch is not found, so there is no Slurm here"):
+        executor(launcher, tmp_path, "caft-x")
+    with pytest.raises(queue.NoAnswer, match=r"scontrol gives no answer \(scontrol is not found\)"):
+        queue.state("1")
