@@ -17,7 +17,7 @@ from caft.data.locking import locked
 from caft.errors import DataError
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
-from caft.train.tracking import open_run
+from caft.train.tracking import Run, open_training
 from pipelines.stage import run
 from slurm import submit
 from slurm.job import TrainJob
@@ -42,6 +42,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         "seed": params.seed,
     }
     name = fingerprint(settings, INDEX, SUPERPIXELS)
+    alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
     folder = storage.runs_folder(params) / name
     with locked(folder, "training this run", patience=0):
         card = {
@@ -52,15 +53,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             "balanced_rule": recipe.balanced_rule,
             "data": summary["corpora"],
         }
-        _train(params, name, folder, card)
+        tracked = open_training(params, name, alike, arguments.overlay)
+        _train(params, name, folder, card, tracked)
     _write_outs(folder, name)
 
 
-def _train(params: Params, name: str, folder: Path, card: dict[str, Any]) -> None:
+def _train(params: Params, name: str, folder: Path, card: dict[str, Any], tracked: Run) -> None:
     """Runs the job unless the run has ended before, and replays its metrics into the tracker."""
-    settings = {key: value for key, (value, _) in params.effective().items() if not key.startswith("storage.")}
-    tags = {"recipe": params.recipe, "model": params.model, "corpora": "+".join(params.corpora)}
-    tracked = open_run(params, name, f"{params.model}-{params.recipe}-b{params.selected_recipe.batch}", tags, settings)
     status = "FAILED"
     try:
         tracked.log_data(storage.read_json("metrics/data.json", "index"))

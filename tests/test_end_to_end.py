@@ -2,73 +2,31 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-PROJECT = Path(__file__).parents[1]
+from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout
+from tests.faults.conftest import free_port, port_is_free, wait_until
+
 IMAGES, PAIRS = 320, 64
 FAULTS = {"missing": 6, "server_error": 2, "stalled": 1, "corrupt": 3, "opt_out": 3, "duplicate": 4}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def checkout(folder: Path, port: int) -> Path:
-    """A git checkout of this project's files as they are, with small numbers in params.yaml."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\0")
-    for name in filter(None, listed):
-        # A lock of another run would be brought up to date, not used; without it the graph starts from nothing.
-        if (PROJECT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, folder / name)
-    for results in ("metrics", "plots"):
-        shutil.rmtree(folder / results, ignore_errors=True)
-    settings = yaml.safe_load((folder / "params.yaml").read_text())
-    settings["train"] |= {"batch": 32, "samples": 9600}
-    settings["superpixels"]["steps"] = 60
-    scenes = settings["corpus"]["scenes"]
-    scenes |= {"images": IMAGES, "evaluation_images": PAIRS, "regions": 24, "port": port, "faults": FAULTS}
-    scenes["fetch"]["images_per_shard"] = 40
-    for name in ("random", "look_alike"):
-        settings["benchmarks"][name]["pairs"] = PAIRS
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run([*git, "init", "--quiet"], cwd=folder, check=True)
-    subprocess.run([*git, "add", "--all"], cwd=folder, check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", "A small run"], cwd=folder, check=True)
-    return folder
-
-
-def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment(), capture_output=True, text=True
-    )
-
-
-def environment() -> dict[str, str]:
-    """The stages' commands say `python`: the one that runs this test."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def settings(port: int) -> dict[str, Any]:
+    scenes = {"images": IMAGES, "evaluation_images": PAIRS, "regions": 24, "port": port, "faults": FAULTS}
+    return {
+        "train": {"batch": 32, "samples": 9600},
+        "superpixels": {"steps": 60},
+        "corpus": {"scenes": {**scenes, "fetch": {"images_per_shard": 40}}},
+        "benchmarks": {name: {"pairs": PAIRS} for name in ("random", "look_alike")},
+    }
 
 
 def read(path: Path) -> Any:
@@ -78,7 +36,7 @@ def read(path: Path) -> Any:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout in which `dvc repro` has run once."""
-    folder = checkout(tmp_path_factory.mktemp("caft"), free_port())
+    folder = make_checkout(tmp_path_factory.mktemp("caft"), settings(free_port()))
     done = dvc(folder, "repro")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return folder
@@ -213,16 +171,14 @@ def test_an_experiment_copy_uses_the_images_of_the_main_checkout(finished: Path)
     assert '"steps": 10' in json.dumps(json.loads(shown.stdout))
 
 
-def test_a_fetch_killed_half_way_is_completed_by_the_next_run(
-    finished: Path, tmp_path: Path, wait_until: Callable[[Callable[[], bool], float], None]
-) -> None:
-    port = read_port(finished)
-    folder = checkout(tmp_path / "caft", port)
+def test_a_fetch_killed_half_way_is_completed_by_the_next_run(finished: Path, tmp_path: Path) -> None:
+    port = yaml.safe_load((finished / "params.yaml").read_text())["corpus"]["scenes"]["port"]
+    folder = make_checkout(tmp_path / "caft", settings(port))
     images = folder / "images/scenes"
     running = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "fetch@scenes"],
+        [*DVC, "repro", "fetch@scenes"],
         cwd=folder,
-        env=environment(),
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -243,28 +199,3 @@ def test_a_fetch_killed_half_way_is_completed_by_the_next_run(
     assert read(folder / "data/images/scenes.json") == read(finished / "data/images/scenes.json")
     for table in (finished / "data/captions/scenes").iterdir():
         assert (folder / "data/captions/scenes" / table.name).read_bytes() == table.read_bytes()
-
-
-def read_port(folder: Path) -> int:
-    return yaml.safe_load((folder / "params.yaml").read_text())["corpus"]["scenes"]["port"]
-
-
-def port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], bool], float], None]:
-    def wait(condition: Callable[[], bool], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, f"still not so after {seconds} seconds"
-            time.sleep(0.01)
-
-    return wait

@@ -73,7 +73,9 @@ def open_table(path: Path, expected: pa.Schema) -> pq.ParquetFile:
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's, not the reader's
-        raise DataError(f"{path}: is no whole Parquet file ({error}); remove it and run `dvc repro`") from None
+        raise DataError(
+            f"{path}: is no whole Parquet file ({str(error).strip()}); remove it and run `dvc repro`"
+        ) from None
     check_table(table.schema_arrow, expected, str(path))
     return table
 

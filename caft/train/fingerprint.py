@@ -22,17 +22,18 @@ _CODE = (
 )
 
 
-def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path) -> str:
+def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path | None) -> str:
     """Sixteen hexadecimal digits.
 
     Args:
         settings: Model, recipe and seed; not the launcher, which only moves the work.
         index_folder: The training index.
-        weights: SFCN's.
+        weights: SFCN's; without them, it is what runs of all seeds have in common, if `settings` has no seed.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update((index_folder / "index.json").read_bytes())
-    digest.update(weights.read_bytes())
+    if weights is not None:
+        digest.update(weights.read_bytes())
     package = Path(__file__).parent.parent
     for name in _CODE:
         path = package / name

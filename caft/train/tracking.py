@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from caft import storage
 from caft.errors import TrackingError
+from caft.train.tracking_names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
+from caft.train.tracking_parents import GROUP_TAG, SEEDS_TAG, place, seed_scores
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +30,29 @@ FINGERPRINT_TAG = "caft.fingerprint"
 # Limits of MLflow's API for one request.
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
+
+
+def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequence[Path | str]) -> Run:
+    """Opens the run of a training, among the other seeds and the sweep or ablation that it belongs to.
+
+    Args:
+        params: The settings.
+        fingerprint: Of everything that changes the training's result.
+        alike: Hash of the same without seed and superpixel weights, which depend on the seed.
+        overlays: Files merged over the settings.
+
+    Returns:
+        The run, in the state RUNNING.
+
+    Raises:
+        TrackingError: The tracker cannot be reached, or its experiment was deleted.
+    """
+    tags = {SEEDS_TAG: seed_set_name(params, overlays, alike)}
+    if group := group_name(params, overlays):
+        tags[GROUP_TAG] = group
+    run = open_run(params, fingerprint, run_name(params, overlays), tags, parameters(params))
+    run.log_settings(params.effective())
+    return run
 
 
 def open_run(
@@ -62,17 +87,19 @@ def open_run(
         client.update_run(run_id, status="RUNNING")
         for key, value in {**_origin(), **tags}.items():
             client.set_tag(run_id, key, value)
-        opened = Run(client, uri, run_id)
+        opened = Run(client, params, uri, run_id)
         opened._log_parameters(parameters)
+        place(client, run_id)
     return opened
 
 
 class Run:
     """An open run; made by `open_run`."""
 
-    def __init__(self, client: MlflowClient, uri: str, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, params: Params, uri: str, run_id: str) -> None:
         self.run_id = run_id
         self._client = client
+        self._params = params
         self._uri = uri
         self._last_step: dict[str, int] = {}
 
@@ -80,7 +107,7 @@ class Run:
         """Logs curves; points up to the last stored step of a metric are left out, so a resumed run can replay all.
 
         Args:
-            rows: Steps, and the metrics of each; None and the key `step` are left out.
+            rows: Steps, and the columns of plots/train.csv at each; None and the key `step` are left out.
 
         Raises:
             TrackingError: The tracker cannot be reached.
@@ -91,8 +118,10 @@ class Run:
         points = []
         with _translated(self._uri):
             for step, row in rows:
-                for key, value in row.items():
-                    if key == "step" or value is None or step <= self._stored(key):
+                # The compare page plots the metric that was stored first, so not the count of samples.
+                for column, value in sorted(row.items(), key=lambda item: item[0] == "samples"):
+                    key = curve_name(column)
+                    if column == "step" or value is None or step <= self._stored(key):
                         continue
                     self._last_step[key] = step
                     points.append(Metric(key, float(value), now, step))
@@ -102,23 +131,27 @@ class Run:
     def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
         """Logs numbers of nested dicts as `prefix/outer/inner`; what is no number is left out.
 
-        A score is stored again only if it changed.
+        A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
 
         Raises:
             TrackingError: The tracker cannot be reached.
         """
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
         with _translated(self._uri):
-            stored = self._client.get_run(self.run_id).data.metrics
-            points = [
-                Metric(key, value, max(now, self._last_time(key) + 1) if key in stored else now, 0)
-                for key, value in _flat(prefix, scores)
-                if stored.get(key) != value
-            ]
-            for first in range(0, len(points), _METRICS_AT_ONCE):
-                self._client.log_batch(self.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+            self._replace(self.run_id, dict(score_names(prefix, scores)))
+            with _lock(self._params):
+                place(self._client, self.run_id)
+                if over_seeds := seed_scores(self._client, self.run_id, prefix):
+                    self._replace(*over_seeds)
+
+    def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
+        """Stores all effective settings, with the origin of each, as settings.json.
+
+        Raises:
+            TrackingError: The tracker cannot be reached.
+        """
+        table = {key: {"value": value, "origin": origin} for key, (value, origin) in effective.items()}
+        with _translated(self._uri):
+            self._client.log_dict(self.run_id, table, "settings.json")
 
     def log_file(self, path: Path | str) -> None:
         """Stores a file among the run's artifacts, under its name.
@@ -170,9 +203,23 @@ class Run:
             self._last_step[key] = max((point.step for point in history), default=-1)
         return self._last_step[key]
 
-    def _last_time(self, key: str) -> int:
+    def _replace(self, run_id: str, values: Mapping[str, float]) -> None:
+        """Logs the values that a run does not have yet."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        stored = self._client.get_run(run_id).data.metrics
+        points = [
+            Metric(key, value, max(now, self._last_time(run_id, key) + 1) if key in stored else now, 0)
+            for key, value in values.items()
+            if stored.get(key) != value
+        ]
+        for first in range(0, len(points), _METRICS_AT_ONCE):
+            self._client.log_batch(run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+
+    def _last_time(self, run_id: str, key: str) -> int:
         """Time of the newest point of a metric; of equal steps the tracker shows that one, wherever the clock stands."""
-        return max(point.timestamp for point in self._client.get_metric_history(self.run_id, key))
+        return max(point.timestamp for point in self._client.get_metric_history(run_id, key))
 
     def _log_parameters(self, parameters: Mapping[str, object]) -> None:
         from mlflow.entities import Param
@@ -214,7 +261,9 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     if experiment is None:
         # A server decides by itself where artifacts go.
         location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        created: str = client.create_experiment(name, artifact_location=location)
+        # The UI shows pages for training rather than for chat applications.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        created: str = client.create_experiment(name, artifact_location=location, tags=kind)
         return created
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
@@ -259,12 +308,3 @@ def _origin() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         logger.debug("no git commit to tag the run with")
     return {key: value for key, value in tags.items() if value}
-
-
-def _flat(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for key, value in scores.items():
-        name = f"{prefix}/{key}" if prefix else key
-        if isinstance(value, Mapping):
-            yield from _flat(name, value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, float(value)

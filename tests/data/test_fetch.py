@@ -205,16 +205,18 @@ def test_hanging_img2dataset_is_killed_and_run_again(fetched: Fetched, web: Web,
     patience = 10 + 2 * fetched.seconds  # longer than a start takes
     manifest = fetch_images("web", fetched.urls, folder, SETTINGS, nullcontext(), stall_seconds=patience)
     assert manifest == fetched.manifest
-    assert max(web.requests.values()) == 2
+    assert max(web.requests.values()) >= 2  # on a busy machine a start may take longer than that, and be tried again
 
 
 def test_img2dataset_that_cannot_run_is_given_up_with_its_own_words(
-    fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetched: Fetched, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "wandb.py").write_text('raise ImportError("wandb is broken here")\n')
+    (tmp_path / "modules" / "webdataset.py").write_text('raise ImportError("webdataset is broken here")\n')
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
-    with pytest.raises(DataError, match=r"run 3 times without completing one of the 4 missing.*wandb is broken here"):
+    with pytest.raises(
+        DataError, match=r"run 3 times without completing one of the 4 missing.*webdataset is broken here"
+    ):
         _dotall(lambda: fetch_images("web", fetched.urls, tmp_path / "images", SETTINGS, nullcontext()))
 
 

@@ -1,6 +1,7 @@
-"""Runs in a real MLflow on SQLite: found again by fingerprint, resumed, and opened by two processes at once."""
+"""Runs in a real MLflow on SQLite: found again by fingerprint, resumed, under parents, and opened by two at once."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ from mlflow import MlflowClient
 from caft.errors import TrackingError
 from caft.params import load_params
 from caft.storage import tracking_uri
-from caft.train.tracking import open_run
+from caft.train.tracking import open_run, open_training
+from caft.train.tracking_names import curve_name, parameters
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +38,57 @@ def history(params, run, key):
     return [(point.step, point.value) for point in sorted(points, key=lambda point: point.step)]
 
 
-def test_two_processes_that_open_at_once_share_database_and_run(params, monkeypatch):
-    script = (
-        "import sys; from caft.params import load_params; from caft.train.tracking import open_run\n"
-        "params = load_params('params.yaml')\n"
-        "run = open_run(params, 'both', 'both', {}, {'a': 1}); print(run.run_id)"
-    )
+SET = "tiny-smoke-scenes-b48-seeds"
+
+
+def family(params):
+    """Names of all runs of the experiment, each under the names of its parents; seed sets without their hash."""
+    client = MlflowClient(tracking_uri(params))
+    experiment = client.get_experiment_by_name(params.storage.experiment)
+    runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+
+    def path(run):
+        above = runs.get(run.data.tags.get("mlflow.parentRunId"))
+        return (*(path(above) if above else ()), re.sub(r"seeds [0-9a-f]{7}$", "seeds", run.info.run_name))
+
+    return sorted(path(run) for run in runs.values())
+
+
+def named(params, name):
+    client = MlflowClient(tracking_uri(params))
+    experiment = client.get_experiment_by_name(params.storage.experiment)
+    (found,) = client.search_runs([experiment.experiment_id], f"attributes.run_name LIKE '{name}%'")
+    return found
+
+
+def test_two_processes_at_once_share_database_run_and_parent(params, monkeypatch):
+    script = """
+import sys
+from caft.params import load_params
+from caft.train.tracking import open_run, open_training
+
+params = load_params("params.yaml")
+print(open_run(params, "both", "both", {}, {"a": 1}).run_id)
+seed = int(sys.argv[1])
+run = open_training(params.model_copy(update={"seed": seed}), f"seed {seed}", "alike", [])
+run.log_scores("retrieval", {"t2i_r1": 40.0 + 10 * seed})
+run.finish()
+"""
     monkeypatch.setenv("CAFT_STORAGE", params.storage.root)
-    command = [sys.executable, "-c", script]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ends = [process.communicate(timeout=300) for process in processes]
+    monkeypatch.delenv("DVC_EXP_BASELINE_REV", raising=False)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, seed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for seed in "01"
+    ]
+    ends = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ends
     assert ends[0][0] == ends[1][0] != ""
     assert (Path(params.storage.root) / "mlflow.db").is_file()
+    seeds = [(SET, f"tiny-smoke-scenes-b48-s{seed}") for seed in range(2)]
+    assert family(params) == [("both",), (SET,), *seeds]
+    assert named(params, SET).data.metrics["retrieval/t2i_r1"] == 45
 
 
 def test_artifacts_go_to_the_storage_root_whatever_the_working_folder(params, tmp_path, monkeypatch):
@@ -92,10 +132,10 @@ def test_a_resumed_run_is_the_same_run_and_has_no_step_twice(params):
         [(10, {"loss": 5.0}), (20, {"loss": 4.0, "late": 1.0}), (30, {"loss": 3.5}), (40, {"loss": 3.0})]
     )
     second.finish()
-    assert history(params, second, "loss") == [(10, 5), (20, 4), (30, 3.5), (40, 3)]
-    assert history(params, second, "part_loss") == [(10, 3)]
-    assert history(params, second, "late") == [(20, 1)]
-    assert "step" not in stored(params, second).data.metrics
+    assert history(params, second, "train/loss") == [(10, 5), (20, 4), (30, 3.5), (40, 3)]
+    assert history(params, second, "train/part_loss") == [(10, 3)]
+    assert history(params, second, "train/late") == [(20, 1)]
+    assert "train/step" not in stored(params, second).data.metrics
     assert stored(params, second).info.status == "FINISHED"
 
 
@@ -114,7 +154,7 @@ def test_many_points_and_parameters_go_in_batches(params):
     begin = time.monotonic()
     run.log_metrics([(step, {"loss": 1.0 / step, "grad_norm": 2.0}) for step in range(1, 1301)])
     assert time.monotonic() - begin < 30  # one by one, 2,600 points take more than a minute
-    assert len(history(params, run, "loss")) == 1300
+    assert len(history(params, run, "train/loss")) == 1300
     assert len(stored(params, run).data.params) == 130
 
 
@@ -165,3 +205,155 @@ def test_a_deleted_experiment_is_explained(params):
     client.delete_experiment(client.get_experiment_by_name("old").experiment_id)
     with pytest.raises(TrackingError, match="the experiment 'old' was deleted; restore it"):
         opened(other, "old")
+
+
+# ---- names
+
+
+def training(params, fingerprint, seed=0, overlays=(), alike="a" * 16, **train):
+    """A run as the stage opens it; `train` are overrides of the recipe."""
+    changed = {"seed": seed, "train": params.train.model_copy(update=train)}
+    return open_training(params.model_copy(update=changed), fingerprint, alike, overlays)
+
+
+@pytest.fixture
+def fresh(params, request, monkeypatch):
+    """Settings with an experiment of the test's own, outside of any DVC experiment."""
+    monkeypatch.delenv("DVC_EXP_BASELINE_REV", raising=False)
+    storage = params.storage.model_copy(update={"experiment": request.node.name})
+    return params.model_copy(update={"storage": storage})
+
+
+def test_a_run_is_named_and_described_by_what_it_was_trained_with(fresh):
+    run = training(
+        fresh,
+        "named",
+        seed=3,
+        overlays=["pipelines/ablation/no_part.yaml"],
+        batch=64,
+        clip_norm=0.5,
+        checkpoint_every=9,
+    )
+    found = stored(fresh, run)
+    assert found.info.run_name == "no_part-tiny-smoke-scenes-b64-s3-clip_norm=0.5"
+    shown = found.data.params
+    assert shown["train.batch"] == "64" and shown["seed"] == "3" and shown["corpora"] == "scenes"
+    assert shown["train.betas"] == "0.9, 0.98" and shown["ranks"] == "2"
+    assert "null" not in shown.values() and "None" not in shown.values()
+    assert {key.split(".")[0] for key in shown} == {
+        *("corpora", "model", "recipe", "seed", "launch", "ranks", "train", "superpixels")
+    }
+    location = Path(found.info.artifact_uri.removeprefix("file://")) / "settings.json"
+    settings = json.loads(location.read_text())
+    assert settings["train.batch"] == {"value": 64, "origin": "override train.batch"}
+    assert settings["train.learning_rate"] == {"value": 0.003, "origin": "recipes.smoke"}
+    assert settings["fetch.scenes.threads"]["value"] == 32 and "storage.root" in settings
+
+
+def test_the_parameters_of_every_model_and_recipe_fit_into_one_request(params):
+    for model in params.models:
+        for recipe in params.recipes:
+            assert len(parameters(params.model_copy(update={"model": model, "recipe": recipe}))) <= 100
+
+
+def test_every_curve_of_a_training_has_a_name_in_a_section():
+    """The columns are those of the committed run."""
+    columns = Path("plots/train.csv").read_text().splitlines()[0].split(",")
+    names = [curve_name(column) for column in columns if column != "step"]
+    assert sorted(names) == [
+        "speed/data_wait_share",
+        "speed/images_per_s",
+        "temperature/part_bias",
+        "temperature/part_scale",
+        "temperature/whole_bias",
+        "temperature/whole_scale",
+        "train/grad_norm",
+        "train/learning_rate",
+        "train/loss",
+        "train/part_loss",
+        "train/samples",
+        "train/whole_loss",
+        "validation/i2t_r1",
+        "validation/part_t2i_r1",
+        "validation/t2i_r1",
+    ]
+
+
+# ---- parents
+
+
+def test_seeds_have_a_parent_with_their_mean_and_deviation(fresh):
+    runs = [training(fresh, "seed0")]
+    assert family(fresh) == [("tiny-smoke-scenes-b48-s0",)]  # alone, it needs no parent
+    training(fresh, "other", alike="b" * 16, batch=96)
+    runs += [training(fresh, f"seed{seed}", seed) for seed in (1, 2)]
+    children = [(SET, f"tiny-smoke-scenes-b48-s{seed}") for seed in range(3)]
+    assert family(fresh) == [(SET,), *children, ("tiny-smoke-scenes-b96-s0",)]
+
+    for run, score in zip(runs, (40.0, 50.0, 60.0), strict=True):
+        run.log_scores("retrieval", {"random": {"t2i_r1": score}})
+    runs[0].log_scores("grounding", {"phrase": {"miou": 33.0}})  # of one run only: no mean of it
+    parent = named(fresh, SET)
+    assert parent.data.metrics == {"retrieval/random/t2i_r1": 50, "sd/retrieval/random/t2i_r1": 10}
+    assert parent.data.params == {
+        key: value for key, value in stored(fresh, runs[0]).data.params.items() if key != "seed"
+    }
+    assert parent.info.status == "FINISHED"
+    runs[2].log_scores("retrieval", {"random": {"t2i_r1": 51.0}})
+    assert named(fresh, SET).data.metrics["retrieval/random/t2i_r1"] == 47
+
+
+def test_experiments_from_one_commit_have_a_parent_and_seed_sets_are_inside(fresh, monkeypatch):
+    before = training(fresh, "b48 s0")  # by `dvc repro`; the sweep below contains it
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123456789abcdef")
+    assert training(fresh, "b48 s0").run_id == before.run_id
+    assert family(fresh) == [("tiny-smoke-scenes-b48-s0",)]
+    training(fresh, "b96 s0", alike="b" * 16, batch=96)
+    top = "experiments from 0123456"
+    assert family(fresh) == [(top,), (top, "tiny-smoke-scenes-b48-s0"), (top, "tiny-smoke-scenes-b96-s0")]
+
+    training(fresh, "b48 s1", 1)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "fedcba9876543210")
+    training(fresh, "b24 s0", alike="c" * 16, batch=24)
+    expected = [
+        ("tiny-smoke-scenes-b24-s0",),
+        (top,),
+        (top, SET),
+        (top, SET, "tiny-smoke-scenes-b48-s0"),
+        (top, SET, "tiny-smoke-scenes-b48-s1"),
+        (top, "tiny-smoke-scenes-b96-s0"),
+    ]
+    assert family(fresh) == sorted(expected)
+    training(fresh, "b96 s0", alike="b" * 16, batch=96)  # part of the later sweep too, which shows it from now on
+    later = "experiments from fedcba9"
+    assert (later, "tiny-smoke-scenes-b96-s0") in family(fresh) and (later, "tiny-smoke-scenes-b24-s0") in family(fresh)
+
+
+def test_rows_of_an_ablation_have_a_parent_also_as_experiments(fresh, monkeypatch):
+    training(fresh, "flair", overlays=["pipelines/ablation/flair.yaml"])
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123456789abcdef")
+    training(fresh, "no_part", overlays=["pipelines/ablation/no_part.yaml"], alike="b" * 16)
+    training(fresh, "mine", overlays=["mine.yaml"], alike="c" * 16)  # in no folder: an experiment like others
+    top = "ablation tiny-smoke"
+    assert family(fresh) == [
+        (top,),
+        (top, "flair-tiny-smoke-scenes-b48-s0"),
+        (top, "no_part-tiny-smoke-scenes-b48-s0"),
+        ("mine-tiny-smoke-scenes-b48-s0",),
+    ]
+
+
+def test_a_parent_that_was_deleted_is_made_again(fresh):
+    runs = [training(fresh, f"seed{seed}", seed) for seed in (0, 1)]
+    for run, score in zip(runs, (40.0, 50.0), strict=True):
+        run.log_scores("retrieval", {"t2i_r1": score})
+    first = named(fresh, SET)
+    client = MlflowClient(tracking_uri(fresh))
+    client.delete_run(first.info.run_id)
+    runs[1].log_scores("retrieval", {"t2i_r1": 50.0})
+    again = named(fresh, SET)
+    assert again.info.run_id != first.info.run_id
+    assert again.data.metrics["retrieval/t2i_r1"] == 45
+    client.delete_run(again.info.run_id)
+    assert training(fresh, "seed0").run_id == runs[0].run_id
+    assert family(fresh) == [(SET,), *((SET, f"tiny-smoke-scenes-b48-s{seed}") for seed in (0, 1))]

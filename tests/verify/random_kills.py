@@ -57,41 +57,53 @@ def undisturbed(folder: Path, settings: dict[str, Any]) -> float:
     make_checkout(folder, settings)
     begun = time.monotonic()
     done = dvc(folder, "repro")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert done.returncode == 0, f"dvc repro ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
     return time.monotonic() - begun
 
 
 def killed(folder: Path, settings: dict[str, Any], kills: int, seconds: float, seed: int) -> None:
-    """Runs the graph in another checkout, killed so many times, each within a share of the undisturbed time."""
+    """Runs the graph in another checkout, killed so many times.
+
+    Each run is killed in the first, second or third stage that it begins, at a moment within twice the mean time of a
+    stage: so kills fall into all stages, and on a busy machine too.
+    """
     make_checkout(folder, settings)
     port = yaml.safe_load((folder / "params.yaml").read_text())["corpus"]["scenes"]["port"]
     rng = random.Random(seed)
     left, repros = kills, 0
     while True:
         repros += 1
-        with (folder.parent / f"{folder.name}-{repros}.log").open("w") as log:
+        path = folder.parent / f"{folder.name}-{repros}.log"
+        with path.open("w") as log:
             running = subprocess.Popen(
                 [*DVC, "repro"], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
             )
-            moment = rng.uniform(2, 2 + 2 * seconds / max(1, kills)) if left else None
+            number, moment = rng.randint(1, 3), rng.uniform(0, 2 * seconds / len(STAGES))
             try:
-                code = running.wait(moment)
+                while left and running.poll() is None and len(begun(path)) < number:
+                    time.sleep(0.05)
+                code = running.wait(moment if left else None)
             except subprocess.TimeoutExpired:
                 os.killpg(running.pid, signal.SIGKILL)
                 running.wait()
                 left -= 1
-                doing = [line for line in Path(log.name).read_text().splitlines() if line.startswith("Running stage")]
-                report(f"kill {kills - left} after {moment:.1f} s, in: {doing[-1] if doing else 'the start of dvc'}")
+                report(f"kill {kills - left} in {begun(path)[-1]}")
                 wait_until(lambda: port_is_free(port), 30)
                 wait_until(lambda: not jobs_in(folder), 30)
                 continue
-        assert code == 0, Path(log.name).read_text()[-6000:]
+        assert code == 0, path.read_text()[-6000:]
         if not left:
             return
         # Complete before all kills were used: what is left of them goes to training, which takes longest.
         report(f"complete after {kills - left} kills; training again")
         for out in (*outs("train"), Path("runs")):
             subprocess.run(["rm", "-rf", str(folder / out)], check=True)
+
+
+def begun(log: Path) -> list[str]:
+    """Stages that a run has begun, by its log."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
 
 def jobs_in(folder: Path) -> list[int]:
