@@ -114,6 +114,9 @@ def info(arguments: argparse.Namespace) -> None:
         metrics = {path.stem: read_json(path, "evaluate") for path in sorted(arguments.metrics.glob("*.json"))}
         if not metrics:
             raise CaftError(f"{arguments.metrics}: no .json file there; give the folder that the stages write, metrics")
+        trained, own = metrics.get("train", {}).get("settings_digest"), model.card.get("fingerprint")
+        if trained not in (None, own):
+            raise CaftError(f"{arguments.metrics}: scores of the model {trained}, not of {own}; run `dvc repro` again")
     print(render(model.card, metrics))
     print("## Weights\n")
     groups = {"superpixels (frozen)": model.superpixels, "image tower": model.vision, "text pooling": model.pool}

@@ -303,8 +303,9 @@ def rank_differences(kind: str, ranks: int, folder: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def everything_asked(device: torch.device) -> Arrays:
-    """What evaluation reads of a model: features, scores, boxes and maps, each on its device."""
+    """What evaluation and a user read of a model: features, scores, boxes, maps and segments."""
     model = task(recipe(), device).model.eval()
+    model.card = {"splitter": "dreamlip", "chunks": 4, "balanced_rule": "paper"}
     (batch,) = random_batches(1, images=2)
     images = model.image_features(batch.images.to(device))
     whole, parts = model.text_features(batch.tokens[:, :4].to(device))
@@ -320,6 +321,10 @@ def everything_asked(device: torch.device) -> Arrays:
         "pixel maps": model.segment_to_pixels(attention, images),
         "attention maps": torch.from_numpy(attention_maps(model, one, texts, (48, 80))),
         **{f"segments {level}": labels for level, labels in enumerate(model.segments(images))},
+        # From pictures on the device too, as a user may have them.
+        "similarity": model.similarity(batch.images.to(device), ["A cat. It sleeps.", "A dog"]),
+        "ground": torch.from_numpy(model.ground(batch.images[0].to(device), "A cat. It sleeps.")),
+        "segment": torch.from_numpy(np.stack(model.segment(batch.images[0].to(device)))),
     }  # fmt: skip
 
 

@@ -91,6 +91,9 @@ def test_info_is_the_card_and_the_weights(run, model, model_file, tmp_path):
     scores = {"phrase": {"expressions": 7, "miou": 12.34, "miou_wrong_expression": None}}
     (tmp_path / "metrics/grounding.json").write_text(json.dumps(scores))
     assert "| phrase | 7 | 12.3 | - | - | - |" in run("info", model_file, "--metrics", "metrics")[1]
+    (tmp_path / "metrics/train.json").write_text('{"settings_digest": "another"}')
+    code, _, errors = run("info", model_file, "--metrics", "metrics")
+    assert code == 2 and "metrics: scores of the model another, not of 0123456789abcdef" in errors
 
 
 # ---------------------------------------------------------------------- search

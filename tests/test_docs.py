@@ -1,0 +1,111 @@
+"""Every example of the pages in docs/ runs, and every link leads to what it names.
+
+A block that cannot run here says why, in a comment above it: `<!-- not executed: reason -->`.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import skimage.data
+from PIL import Image
+
+from caft.pretrained import save_model
+
+PROJECT = Path(__file__).parents[1]
+PAGES = sorted((PROJECT / "docs").glob("*.md"))
+# A fenced block, with the comment above it if there is one.
+_BLOCK = re.compile(r"(?:<!-- not executed: (?P<reason>[^>]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.S)
+_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>[^)#\s]+)\)")
+
+
+def blocks(page, language):
+    found = [match for match in _BLOCK.finditer(page.read_text()) if match["language"] == language]
+    return [match["code"] for match in found if not match["reason"]]
+
+
+@pytest.fixture(scope="module")
+def user_folder(model, tmp_path_factory):
+    """What a reader has: settings, a trained model (here of random weights), metrics, pictures; `caft` on the path."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "models").mkdir()
+    save_model(model, folder / "models/caft.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
+    (folder / "params.yaml").symlink_to(PROJECT / "params.yaml")
+    (folder / "metrics").mkdir()
+    (folder / "metrics/grounding.json").symlink_to(PROJECT / "metrics/grounding.json")
+    (folder / "photos").mkdir()
+    Image.fromarray(skimage.data.chelsea()).convert("RGB").save(folder / "photo.jpg")
+    Image.fromarray(skimage.data.chelsea()).save(folder / "photos/cat.png")
+    Image.fromarray(skimage.data.astronaut()).save(folder / "photos/astronaut.png")
+    (folder / "bin").mkdir()
+    script = folder / "bin/caft"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m caft "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+def test_there_are_pages():
+    assert {page.name for page in PAGES} >= {"quickstart.md", "pipeline.md", "equations.md", "extending.md"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_run_in_the_order_of_the_page(page, user_folder, monkeypatch):
+    """Shell blocks are run as one script, each line's failure its own; Python blocks share their names."""
+    monkeypatch.chdir(user_folder)
+    bash = blocks(page, "bash")
+    if bash:
+        environment = {
+            **os.environ,
+            "PATH": f"{user_folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT),
+            "XDG_CACHE_HOME": str(user_folder / "cache"),
+            "CAFT_STORAGE": str(user_folder / "storage"),
+        }
+        # Without pipefail: `| head` ends what it reads from.
+        done = subprocess.run(
+            ["bash", "-eux", "-c", "\n".join(bash)], cwd=user_folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    names = {}
+    for number, code in enumerate(blocks(page, "python")):
+        exec(compile(code, f"{page.name}, Python block {number}", "exec"), names)
+
+
+def test_the_examples_left_their_results(user_folder):
+    """Runs after the pages of this module."""
+    if not (user_folder / "out.png").exists():
+        pytest.skip("the pages were not run")
+    assert Image.open(user_folder / "out.png").width > 800 and Image.open(user_folder / "segments.png").width > 1000
+    assert (user_folder / "MODEL_CARD.md").read_text().startswith("# CAFT model")
+    assert '"duplicate_url": 1' in (user_folder / "data/urls/mine.json").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_what_they_name(page):
+    links = _LINK.findall(page.read_text())
+    assert links
+    for text, target in links:
+        if target.startswith("http"):
+            continue
+        path = (page.parent / target).resolve()
+        assert path.exists() and PROJECT in path.parents, f"{page.name}: {target}"
+        name = re.fullmatch(r"`(\w+)`", text)
+        if name and path.suffix == ".py" and name[1] != path.stem:
+            assert name[1] in defined(path), f"{page.name}: {target} does not define {name[1]}"
+
+
+def defined(path):
+    """Functions, classes and methods of a file."""
+    tree = ast.parse(path.read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_every_page_is_reached_from_another_or_the_readme():
+    text = "".join(path.read_text() for path in [PROJECT / "README.md", *PAGES])
+    for page in PAGES:
+        assert f"({page.name})" in text or f"(docs/{page.name})" in text, page.name
