@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from caft import storage
 from caft.errors import TrackingError
 from caft.train.tracking_names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
-from caft.train.tracking_parents import GROUP_TAG, SEEDS_TAG, place, seed_scores
+from caft.train.tracking_parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +48,9 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
     """
-    tags = {SEEDS_TAG: seed_set_name(params, overlays, alike)}
+    alike += params.superpixels.model_dump_json()  # what the superpixel weights are made with
+    key = hashlib.sha256(alike.encode()).hexdigest()[:16]
+    tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: seed_set_name(params, overlays)}
     if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
     run = open_run(params, fingerprint, run_name(params, overlays), tags, parameters(params))
@@ -261,9 +264,7 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     if experiment is None:
         # A server decides by itself where artifacts go.
         location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        # The UI shows pages for training rather than for chat applications.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        created: str = client.create_experiment(name, artifact_location=location, tags=kind)
+        created: str = client.create_experiment(name, artifact_location=location)
         return created
     if experiment.lifecycle_stage != "active":
         raise TrackingError(

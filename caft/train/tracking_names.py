@@ -1,6 +1,5 @@
 """What runs, their parents, parameters, curves and scores are called in MLflow; docs/tracking.md has the table."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,20 +22,17 @@ _TRAINED_WITH = ("train", "model", "superpixels")
 
 
 def run_name(params: Params, overlays: Sequence[Path | str] = ()) -> str:
-    """Returns the name of a run, like `tiny-smoke-scenes-b48-s0`; overlays stand before it, other overrides after."""
+    """Returns the name of a run, like `b48-s0-tiny-smoke-scenes`.
+
+    What differs from run to run comes first, since MLflow's tables cut names after some ten letters: overlays, batch,
+    seed, other overrides.
+    """
     return _name(params, overlays, f"s{params.seed}")
 
 
-def seed_set_name(params: Params, overlays: Sequence[Path | str], alike: str) -> str:
-    """Returns the name of the seed set of a run, which ends in a hash of what its runs have alike.
-
-    Args:
-        params: The settings.
-        overlays: Files merged over them.
-        alike: Hash of everything that changes the result, without the seed and the superpixel weights.
-    """
-    digest = hashlib.sha256((alike + params.superpixels.model_dump_json()).encode()).hexdigest()
-    return f"{_name(params, overlays, 'seeds')} {digest[:7]}"
+def seed_set_name(params: Params, overlays: Sequence[Path | str] = ()) -> str:
+    """Returns the name of a run's seed set, like `b48-seeds-tiny-smoke-scenes`."""
+    return _name(params, overlays, "seeds")
 
 
 def group_name(params: Params, overlays: Sequence[Path | str] = ()) -> str | None:
@@ -48,7 +44,7 @@ def group_name(params: Params, overlays: Sequence[Path | str] = ()) -> str | Non
     if overlays and (folder := Path(overlays[-1]).parent.name):
         return _quotable(f"{folder} {params.model}-{params.recipe}")
     if commit := os.environ.get("DVC_EXP_BASELINE_REV"):
-        return f"experiments from {commit[:7]}"
+        return f"{commit[:7]} experiments"
     return None
 
 
@@ -87,9 +83,9 @@ def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, f
 
 def _name(params: Params, overlays: Sequence[Path | str], seed: str) -> str:
     others = params.train.model_dump(exclude={"batch", "validate_every", "checkpoint_every"}, exclude_none=True)
-    parts = [Path(overlay).stem for overlay in overlays]
-    parts += [params.model, params.recipe, "+".join(params.corpora), f"b{params.selected_recipe.batch}", seed]
-    return _quotable("-".join(parts + [f"{key}={show(value)}" for key, value in others.items()]))
+    parts = [*(Path(overlay).stem for overlay in overlays), f"b{params.selected_recipe.batch}", seed]
+    parts += [f"{key}={show(value)}" for key, value in others.items()]
+    return _quotable("-".join([*parts, params.model, params.recipe, "+".join(params.corpora)]))
 
 
 def _quotable(name: str) -> str:

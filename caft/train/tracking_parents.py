@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-# On runs: the name of their seed set and of their group. On a parent: its own name.
-SEEDS_TAG, GROUP_TAG, PARENT_TAG = "caft.seeds", "caft.group", "caft.parent"
+# On runs: hash and name of their seed set (the name may depend on the file that a setting stands in), name of their
+# group. On a parent: the hash or name that its children have.
+SEEDS_TAG, SEEDS_NAME_TAG, GROUP_TAG, PARENT_TAG = "caft.seeds", "caft.seeds.name", "caft.group", "caft.parent"
 _PARENT_ID, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
 def place(client: MlflowClient, run_id: str) -> None:
     """Puts a run, and all that belong with it, under their parents."""
     run = client.get_run(run_id)
-    group, name = run.data.tags.get(GROUP_TAG), run.data.tags.get(SEEDS_TAG)
-    seeds = _tagged(client, run, SEEDS_TAG, name) if name else []
-    if name and len(seeds) > 1:
+    group, key = run.data.tags.get(GROUP_TAG), run.data.tags.get(SEEDS_TAG)
+    seeds = _tagged(client, run, SEEDS_TAG, key) if key else []
+    if key and len(seeds) > 1:
         note = "Runs that differ in the seed alone. Scores are their mean; sd/ has the standard deviation."
-        parent = _parent(client, run, name, note, _shared(seeds))
+        parent = _parent(client, run, key, run.data.tags[SEEDS_NAME_TAG], note, _shared(seeds))
         group = group or next((seed.data.tags[GROUP_TAG] for seed in seeds if GROUP_TAG in seed.data.tags), None)
         for seed in seeds:
             _tag(client, seed, {_PARENT_ID: parent.info.run_id})
@@ -40,7 +41,8 @@ def place(client: MlflowClient, run_id: str) -> None:
         inside = {member.info.run_id for member in found}
         members = [member for member in found if member.data.tags.get(_PARENT_ID) not in inside]
         if len(members) > 1:
-            parent = _parent(client, run, group, "Runs of one sweep or ablation: select them and press Compare.", {})
+            note = "Runs of one sweep or ablation: select them and press Compare."
+            parent = _parent(client, run, group, group, note, {})
             for member in members:
                 _tag(client, member, {_PARENT_ID: parent.info.run_id})
 
@@ -58,34 +60,34 @@ def seed_scores(client: MlflowClient, run_id: str, prefix: str) -> tuple[str, di
         the run has no other seeds.
     """
     run = client.get_run(run_id)
-    name = run.data.tags.get(SEEDS_TAG)
-    parent = _find(client, run, name) if name else None
-    if not name or parent is None:
+    key = run.data.tags.get(SEEDS_TAG)
+    parent = _find(client, run, key) if key else None
+    if not key or parent is None:
         return None
     scores: dict[str, list[float]] = {}
-    for seed in _tagged(client, run, SEEDS_TAG, name):
-        for key, value in seed.data.metrics.items():
-            if key.startswith(f"{prefix}/"):
-                scores.setdefault(key, []).append(value)
-    several = {key: values for key, values in scores.items() if len(values) > 1}
-    means = {key: statistics.fmean(values) for key, values in several.items()}
-    return parent.info.run_id, means | {f"sd/{key}": statistics.stdev(values) for key, values in several.items()}
+    for seed in _tagged(client, run, SEEDS_TAG, key):
+        for name, value in seed.data.metrics.items():
+            if name.startswith(f"{prefix}/"):
+                scores.setdefault(name, []).append(value)
+    several = {name: values for name, values in scores.items() if len(values) > 1}
+    means = {name: statistics.fmean(values) for name, values in several.items()}
+    return parent.info.run_id, means | {f"sd/{name}": statistics.stdev(values) for name, values in several.items()}
 
 
-def _parent(client: MlflowClient, child: Run, name: str, note: str, parameters: Mapping[str, str]) -> Run:
-    """The parent of a name; made if there is none, or none any more."""
-    if (found := _find(client, child, name)) is not None:
+def _parent(client: MlflowClient, child: Run, key: str, name: str, note: str, parameters: Mapping[str, str]) -> Run:
+    """The parent of a key; made if there is none, or none any more."""
+    if (found := _find(client, child, key)) is not None:
         return found
     from mlflow.entities import Param
 
-    created = client.create_run(child.info.experiment_id, tags={PARENT_TAG: name, _NOTE: note}, run_name=name)
+    created = client.create_run(child.info.experiment_id, tags={PARENT_TAG: key, _NOTE: note}, run_name=name)
     client.log_batch(created.info.run_id, params=[Param(key, value) for key, value in parameters.items()])
     client.set_terminated(created.info.run_id)  # it is no process that could end later
     return client.get_run(created.info.run_id)
 
 
-def _find(client: MlflowClient, child: Run, name: str) -> Run | None:
-    return next(iter(_tagged(client, child, PARENT_TAG, name)), None)
+def _find(client: MlflowClient, child: Run, key: str) -> Run | None:
+    return next(iter(_tagged(client, child, PARENT_TAG, key)), None)
 
 
 def _tagged(client: MlflowClient, run: Run, key: str, value: str) -> list[Run]:

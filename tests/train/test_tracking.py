@@ -1,7 +1,6 @@
 """Runs in a real MLflow on SQLite: found again by fingerprint, resumed, under parents, and opened by two at once."""
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -38,18 +37,18 @@ def history(params, run, key):
     return [(point.step, point.value) for point in sorted(points, key=lambda point: point.step)]
 
 
-SET = "tiny-smoke-scenes-b48-seeds"
+SET = "b48-seeds-tiny-smoke-scenes"
 
 
 def family(params):
-    """Names of all runs of the experiment, each under the names of its parents; seed sets without their hash."""
+    """Names of all runs of the experiment, each under the names of its parents."""
     client = MlflowClient(tracking_uri(params))
     experiment = client.get_experiment_by_name(params.storage.experiment)
     runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
 
     def path(run):
         above = runs.get(run.data.tags.get("mlflow.parentRunId"))
-        return (*(path(above) if above else ()), re.sub(r"seeds [0-9a-f]{7}$", "seeds", run.info.run_name))
+        return (*(path(above) if above else ()), run.info.run_name)
 
     return sorted(path(run) for run in runs.values())
 
@@ -57,7 +56,7 @@ def family(params):
 def named(params, name):
     client = MlflowClient(tracking_uri(params))
     experiment = client.get_experiment_by_name(params.storage.experiment)
-    (found,) = client.search_runs([experiment.experiment_id], f"attributes.run_name LIKE '{name}%'")
+    (found,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     return found
 
 
@@ -86,8 +85,8 @@ run.finish()
     assert [process.returncode for process in processes] == [0, 0], ends
     assert ends[0][0] == ends[1][0] != ""
     assert (Path(params.storage.root) / "mlflow.db").is_file()
-    seeds = [(SET, f"tiny-smoke-scenes-b48-s{seed}") for seed in range(2)]
-    assert family(params) == [("both",), (SET,), *seeds]
+    seeds = [(SET, f"b48-s{seed}-tiny-smoke-scenes") for seed in range(2)]
+    assert family(params) == [(SET,), *seeds, ("both",)]
     assert named(params, SET).data.metrics["retrieval/t2i_r1"] == 45
 
 
@@ -235,7 +234,7 @@ def test_a_run_is_named_and_described_by_what_it_was_trained_with(fresh):
         checkpoint_every=9,
     )
     found = stored(fresh, run)
-    assert found.info.run_name == "no_part-tiny-smoke-scenes-b64-s3-clip_norm=0.5"
+    assert found.info.run_name == "no_part-b64-s3-clip_norm=0.5-tiny-smoke-scenes"
     shown = found.data.params
     assert shown["train.batch"] == "64" and shown["seed"] == "3" and shown["corpora"] == "scenes"
     assert shown["train.betas"] == "0.9, 0.98" and shown["ranks"] == "2"
@@ -284,11 +283,11 @@ def test_every_curve_of_a_training_has_a_name_in_a_section():
 
 def test_seeds_have_a_parent_with_their_mean_and_deviation(fresh):
     runs = [training(fresh, "seed0")]
-    assert family(fresh) == [("tiny-smoke-scenes-b48-s0",)]  # alone, it needs no parent
+    assert family(fresh) == [("b48-s0-tiny-smoke-scenes",)]  # alone, it needs no parent
     training(fresh, "other", alike="b" * 16, batch=96)
     runs += [training(fresh, f"seed{seed}", seed) for seed in (1, 2)]
-    children = [(SET, f"tiny-smoke-scenes-b48-s{seed}") for seed in range(3)]
-    assert family(fresh) == [(SET,), *children, ("tiny-smoke-scenes-b96-s0",)]
+    children = [(SET, f"b48-s{seed}-tiny-smoke-scenes") for seed in range(3)]
+    assert family(fresh) == [(SET,), *children, ("b96-s0-tiny-smoke-scenes",)]
 
     for run, score in zip(runs, (40.0, 50.0, 60.0), strict=True):
         run.log_scores("retrieval", {"random": {"t2i_r1": score}})
@@ -307,26 +306,26 @@ def test_experiments_from_one_commit_have_a_parent_and_seed_sets_are_inside(fres
     before = training(fresh, "b48 s0")  # by `dvc repro`; the sweep below contains it
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123456789abcdef")
     assert training(fresh, "b48 s0").run_id == before.run_id
-    assert family(fresh) == [("tiny-smoke-scenes-b48-s0",)]
+    assert family(fresh) == [("b48-s0-tiny-smoke-scenes",)]
     training(fresh, "b96 s0", alike="b" * 16, batch=96)
-    top = "experiments from 0123456"
-    assert family(fresh) == [(top,), (top, "tiny-smoke-scenes-b48-s0"), (top, "tiny-smoke-scenes-b96-s0")]
+    top = "0123456 experiments"
+    assert family(fresh) == [(top,), (top, "b48-s0-tiny-smoke-scenes"), (top, "b96-s0-tiny-smoke-scenes")]
 
     training(fresh, "b48 s1", 1)
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "fedcba9876543210")
     training(fresh, "b24 s0", alike="c" * 16, batch=24)
     expected = [
-        ("tiny-smoke-scenes-b24-s0",),
+        ("b24-s0-tiny-smoke-scenes",),
         (top,),
         (top, SET),
-        (top, SET, "tiny-smoke-scenes-b48-s0"),
-        (top, SET, "tiny-smoke-scenes-b48-s1"),
-        (top, "tiny-smoke-scenes-b96-s0"),
+        (top, SET, "b48-s0-tiny-smoke-scenes"),
+        (top, SET, "b48-s1-tiny-smoke-scenes"),
+        (top, "b96-s0-tiny-smoke-scenes"),
     ]
     assert family(fresh) == sorted(expected)
     training(fresh, "b96 s0", alike="b" * 16, batch=96)  # part of the later sweep too, which shows it from now on
-    later = "experiments from fedcba9"
-    assert (later, "tiny-smoke-scenes-b96-s0") in family(fresh) and (later, "tiny-smoke-scenes-b24-s0") in family(fresh)
+    later = "fedcba9 experiments"
+    assert (later, "b96-s0-tiny-smoke-scenes") in family(fresh) and (later, "b24-s0-tiny-smoke-scenes") in family(fresh)
 
 
 def test_rows_of_an_ablation_have_a_parent_also_as_experiments(fresh, monkeypatch):
@@ -337,9 +336,20 @@ def test_rows_of_an_ablation_have_a_parent_also_as_experiments(fresh, monkeypatc
     top = "ablation tiny-smoke"
     assert family(fresh) == [
         (top,),
-        (top, "flair-tiny-smoke-scenes-b48-s0"),
-        (top, "no_part-tiny-smoke-scenes-b48-s0"),
-        ("mine-tiny-smoke-scenes-b48-s0",),
+        (top, "flair-b48-s0-tiny-smoke-scenes"),
+        (top, "no_part-b48-s0-tiny-smoke-scenes"),
+        ("mine-b48-s0-tiny-smoke-scenes",),
+    ]
+
+
+def test_a_seed_that_was_trained_through_an_overlay_without_effect_is_in_the_set(fresh):
+    """Such is the ablation's row of the full model."""
+    training(fresh, "seed0")
+    training(fresh, "seed1", 1, overlays=["pipelines/ablation/hierarchical_loss.yaml"])
+    assert [path[1:] for path in family(fresh)] == [
+        (),
+        ("b48-s0-tiny-smoke-scenes",),
+        ("hierarchical_loss-b48-s1-tiny-smoke-scenes",),
     ]
 
 
@@ -356,4 +366,4 @@ def test_a_parent_that_was_deleted_is_made_again(fresh):
     assert again.data.metrics["retrieval/t2i_r1"] == 45
     client.delete_run(again.info.run_id)
     assert training(fresh, "seed0").run_id == runs[0].run_id
-    assert family(fresh) == [(SET,), *((SET, f"tiny-smoke-scenes-b48-s{seed}") for seed in (0, 1))]
+    assert family(fresh) == [(SET,), *((SET, f"b48-s{seed}-tiny-smoke-scenes") for seed in (0, 1))]
