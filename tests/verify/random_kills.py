@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,17 @@ def killed(folder: Path, settings: dict[str, Any], kills: int, seconds: float, s
             return
         again = STAGES[rng.randrange(len(STAGES)) :]
         report(f"complete after {kills - left} kills; again from {again[0]}")
-        # DVC would not run a stage whose results it can take from its cache of runs.
-        forgotten = [".dvc/cache/runs", *(out for name in again for out in outs(name))]
-        for out in [*forgotten, "runs"] if "train" in again else forgotten:
-            subprocess.run(["rm", "-rf", str(folder / out)], check=True)
+        forget(folder, again)
+
+
+def forget(folder: Path, stages: Sequence[str]) -> None:
+    """Removes all that stages of a checkout have made, and what lets DVC take it from its cache instead."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    lock["stages"] = {name: entry for name, entry in lock["stages"].items() if name.split("@")[0] not in stages}
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    paths = [Path(".dvc/cache/runs"), *(out for name in stages for out in outs(name))]
+    for path in [*paths, Path("runs")] if "train" in stages else paths:
+        subprocess.run(["rm", "-rf", str(folder / path)], check=True)
 
 
 def begun(log: Path) -> list[str]:
