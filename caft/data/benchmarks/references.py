@@ -5,35 +5,32 @@ import io
 import logging
 import pickle
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from caft.errors import DataError
 from caft.storage import replacing
 
+if TYPE_CHECKING:  # not installed by those who only use a model, and they import the sets' classes
+    import pyarrow as pa
+
 logger = logging.getLogger(__name__)
 
-# A row for each sentence; `reference` is the place of its reference in the pickle.
-SCHEMA = pa.schema(
-    [
-        ("reference", pa.int64()),
-        ("image_id", pa.int64()),
-        ("ann_id", pa.int64()),
-        ("split", pa.string()),
-        ("sent", pa.string()),
-        ("raw", pa.string()),
-    ]
-)
 _NEEDED = {"image_id", "ann_id", "split", "sentences"}
 # A smaller pickle is read as fast as its table.
 _WORTH_KEEPING = 1_000_000
 _KEY = b"sha256 of the pickle"
 
 
-def read_references(path: Path) -> pa.Table:
-    """References of a pickle `refs(<split by>).p` as a table of `SCHEMA`.
+def schema() -> "pa.Schema":
+    """Of the table: a row for each sentence; `reference` is the place of its reference in the pickle."""
+    import pyarrow as pa
+
+    numbers = [(name, pa.int64()) for name in ("reference", "image_id", "ann_id")]
+    return pa.schema([*numbers, *((name, pa.string()) for name in ("split", "sent", "raw"))])
+
+
+def read_references(path: Path) -> "pa.Table":
+    """References of a pickle `refs(<split by>).p` as a table of `schema`.
 
     The table of a large pickle is kept as `refs(<split by>).parquet`, if the folder can be written, and made anew when
     the pickle changes.
@@ -41,6 +38,9 @@ def read_references(path: Path) -> pa.Table:
     Raises:
         DataError: It is damaged, or asks for more than plain containers.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest().encode()
     kept = path.with_suffix(".parquet")
@@ -49,7 +49,7 @@ def read_references(path: Path) -> pa.Table:
             table = pq.read_table(kept)
         except (OSError, pa.ArrowException):
             table = None
-        if table is not None and (table.schema.metadata or {}).get(_KEY) == digest and table.schema.equals(SCHEMA):
+        if table is not None and (table.schema.metadata or {}).get(_KEY) == digest and table.schema.equals(schema()):
             return table
     table = _table(path, content).replace_schema_metadata({_KEY: digest})
     if len(content) >= _WORTH_KEEPING:
@@ -68,7 +68,9 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, and only plain containers are read")
 
 
-def _table(path: Path, content: bytes) -> pa.Table:
+def _table(path: Path, content: bytes) -> "pa.Table":
+    import pyarrow as pa
+
     try:
         references = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()  # they come from Python 2
         if not isinstance(references, list) or not all(_NEEDED <= set(reference) for reference in references):
@@ -83,6 +85,6 @@ def _table(path: Path, content: bytes) -> pa.Table:
             for number, reference in enumerate(references)
             for sentence in reference["sentences"]
         ]
-        return pa.Table.from_pylist(rows, SCHEMA)
+        return pa.Table.from_pylist(rows, schema())
     except Exception as error:  # a damaged pickle raises errors of many kinds
         raise DataError(f"{path}: cannot be read: {error}; download it again") from None
