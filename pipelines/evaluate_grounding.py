@@ -7,7 +7,7 @@ from typing import Any
 
 from caft.data.benchmarks import Missing, load_referring
 from caft.eval.features import load_model
-from caft.eval.metrics import publish
+from caft.eval.metrics import counted, publish
 from caft.eval.referring import score_referring
 from caft.inference import NO_PART_LEVEL
 from caft.params import Params
@@ -28,7 +28,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             logger.warning("%s is not run: %s", name, loaded.reason)
             scores[name] = {"not_run": loaded.reason}
             continue
-        scores[name] = score_referring(model, loaded, params.evaluation.batch, params.evaluation.membership)
+        found = score_referring(model, loaded, params.evaluation.batch, params.evaluation.membership)
+        expressions = sum(len(image.expressions) for image in loaded.images)
+        scores[name] = found | counted("expressions", expressions, loaded.expected)
     publish(params, model.card, Path("metrics/grounding.json"), scores)
     for name, found in scores.items():
         if "miou" in found:

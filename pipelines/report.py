@@ -72,6 +72,7 @@ def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
         pairs = load_retrieval(benchmark) if benchmark.kind == "retrieval" else None
         if pairs is None or isinstance(pairs, Missing):
             continue
+        pairs = pairs.one_to_one()
         if not shown["retrieval"]:
             if model.has_part:
                 shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)

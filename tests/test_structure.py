@@ -65,6 +65,7 @@ NOT_FOLLOWED = {
     ("superpixels", "caft/data/fetch.py"): "the same",
     ("train", "caft/data/fetch.py"): "the same",
     ("superpixels", "caft/pretrained.py"): "reads and writes weights; it imports all of the model",
+    ("evaluate_superpixels", "caft/pretrained.py"): "the same",
     ("superpixels", "caft/text/captions.py"): "reads pictures, of a reader that also gives texts",
     ("superpixels", "caft/text/sentences.py"): "the same",
     ("superpixels", "caft/text/tokenizer.py"): "the same",

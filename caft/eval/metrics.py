@@ -37,6 +37,11 @@ def run_of(params: Params, card: Mapping[str, Any]) -> Run:
     return open_run(params, fingerprint, f"scored-{fingerprint[:8]}", {}, {})
 
 
+def counted(what: str, found: int, expected: int | None) -> dict[str, int]:
+    """How many of `what` were scored, and if the set is partial, `expected_<what>`, how many its publisher counts."""
+    return {what: found} | ({} if expected in (None, found) else {f"expected_{what}": expected})
+
+
 def rounded(scores: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy with floats at two decimals and keys in order, at every depth."""
     return {

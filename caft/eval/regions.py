@@ -16,7 +16,7 @@ from caft.progress import track
 def score_regions(
     model: CAFT, benchmark: RegionSet, batch: int, membership: Membership = "hard"
 ) -> dict[str, float | int]:
-    """Scores a model on the four files.
+    """Scores a model on the files of a set.
 
     A box asks its image with attention limited to the box: the logarithm of each part-level segment's weight, that of
     `box_weights`, is added to the attention logits, and the pooled feature is compared with each description.
@@ -28,7 +28,7 @@ def score_regions(
         membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
-        For each level (hard, medium, easy, trivial) the percent of boxes whose right description scores above all
+        For each level (hard, medium, easy, trivial, attributes) the percent of boxes whose right description scores above all
         wrong ones; `<level>_optimistic`, where a tie counts as a hit, as in FG-CLIP's script; `<level>_chance`, that
         of drawing a description; and `rows`, all boxes.
     """

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from caft.params import file, problems, rules
+from caft.params.benchmarks import BenchmarkParams
 from caft.params.tables import (
-    BenchmarkParams,
     CorporaOverrides,
     CorpusParams,
     Count,

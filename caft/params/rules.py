@@ -38,7 +38,13 @@ def _names(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, 
 
 
 def _entries(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    for table, entries in (("models", params.models), ("recipes", params.recipes), ("launchers", params.launchers)):
+    tables: dict[str, Mapping[str, Any]] = {
+        "models": params.models,
+        "recipes": params.recipes,
+        "launchers": params.launchers,
+        "benchmarks": getattr(params, "benchmarks", {}),
+    }
+    for table, entries in tables.items():
         for name, entry in entries.items():
             for key, value, reason in entry.problems():
                 yield f"{table}.{name}.{key}", value, reason

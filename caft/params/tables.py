@@ -451,16 +451,3 @@ class LauncherParams(Section):
         for line in self.slurm.sbatch:
             if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", line):
                 yield "slurm.sbatch", line, "must be an option of sbatch, as --exclusive or --reservation=NAME"
-
-
-class BenchmarkParams(Section):
-    """One evaluation set."""
-
-    kind: Literal["retrieval", "referring", "regions"]
-    layout: Literal["urban1k", "docci", "refer", "fg_ovd"]
-    path: str
-    pairs: Positive | None = None
-    name: str | None = None
-    split: str | None = None
-    split_by: str | None = None
-    note: str | None = None

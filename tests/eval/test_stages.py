@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from caft.data.scenes.benchmarks import write_benchmarks
 from caft.params import load_params
 from caft.pretrained import save_model
+from tests.data.published import write_urban1k
 
 PROJECT = Path(__file__).parents[2]
 RECALLS = {f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10)}
@@ -24,9 +25,7 @@ OVERLAY = {
     "benchmarks": {
         "random": {"pairs": 16},
         "look_alike": {"pairs": 16},
-        "urban1k": {"kind": "retrieval", "layout": "urban1k", "path": "data/benchmarks/Urban1k", "pairs": 1000},
-        "refcoco": {"kind": "referring", "layout": "refer", "path": "data/refer", "name": "refcoco", "split": "val"},
-        "fg_ovd": {"kind": "regions", "layout": "fg_ovd", "path": "data/benchmarks/fg_ovd"},
+        "urban1k": {"pairs": 4, "partial": True},
     },
 }
 
@@ -39,6 +38,7 @@ def checkout(tmp_path_factory, model):
     (folder / "small.yaml").write_text(yaml.safe_dump(OVERLAY))
     params = load_params(folder / "params.yaml", [folder / "small.yaml"])
     write_benchmarks(folder / "data/benchmarks/scenes", params.corpus["scenes"])
+    write_urban1k(folder / "data/benchmarks/urban1k")  # of the published sets this one alone, and that with three pairs
     card = {**model.card, "splitter": "spacy", "model": model.config.model_dump(mode="json"), "recipe": {}, "seed": 0}
     save_model(model, folder / "models/caft.safetensors", card)
     for name, content in {
@@ -89,21 +89,42 @@ def check_form(value):
 def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
     scores = metrics(checkout, "retrieval")
     check_form(scores)
-    assert set(scores) == {"random", "look_alike", "urban1k"}
+    absent = {
+        "dci",
+        "docci",
+        "sharegpt4v_1k",
+        "sharegpt4v_10k",
+        "iiw",
+        "coco_karpathy",
+        "flickr30k_karpathy",
+        "imagenet",
+    }
+    assert set(scores) == {"random", "look_alike", "urban1k"} | absent
     for name in ("random", "look_alike"):
         assert set(scores[name]) == {"pairs", "tied_rows", "whole", "part", "blend_0.3", "blend_0.7"}
         assert scores[name]["pairs"] == 16
         for mode in ("whole", "part", "blend_0.3", "blend_0.7"):
             assert set(scores[name][mode]) == RECALLS
-    assert set(scores["urban1k"]) == {"not_run"}
-    assert "urban1k is not run: data/benchmarks/Urban1k/image not found" in evaluated["evaluate_retrieval"].stderr
+    for name in absent:
+        assert set(scores[name]) == {"not_run"}
+        assert re.match(
+            rf"data/benchmarks/{name.split('_')[0]}/\S+ not found; data/benchmarks/README", scores[name]["not_run"]
+        )
+        assert f"{name} is not run: {scores[name]['not_run']}" in evaluated["evaluate_retrieval"].stderr
+
+
+def test_a_partial_set_is_scored_and_says_of_how_many(checkout, evaluated):
+    entry = metrics(checkout, "retrieval")["urban1k"]
+    assert (entry["pairs"], entry["expected_pairs"]) == (3, 4) and set(entry["whole"]) == RECALLS
+    text = (checkout / "reports/index.html").read_text(encoding="utf-8")
+    assert "urban1k, 3 pairs of 4: partial data" in text
 
 
 def test_the_blend_curve_ends_in_the_scores_themselves(checkout, evaluated):
     scores = metrics(checkout, "retrieval")
     rows = list(csv.DictReader((checkout / "plots/blend.csv").read_text().splitlines()))
     assert list(rows[0]) == ["set", "space", "weight", "i2t_r1", "t2i_r1"]
-    assert len(rows) == 2 * 2 * 11
+    assert len(rows) == 3 * 2 * 11
     weights = [f"{n / 10}" for n in range(11)]
     for name in ("random", "look_alike"):
         for space in ("logit", "cosine"):
@@ -120,12 +141,13 @@ def test_the_blend_curve_ends_in_the_scores_themselves(checkout, evaluated):
 def test_grounding_writes_the_agreed_keys(checkout, evaluated):
     scores = metrics(checkout, "grounding")
     check_form(scores)
-    assert set(scores) == {"phrase", "phrase_place", "sentence", "refcoco"}
+    ours, absent = {"phrase", "phrase_place", "sentence"}, {name for name in scores if name.startswith("refcoco")}
+    assert set(scores) == ours | absent and len(absent) == 8
     controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
     for name in ("phrase", "phrase_place", "sentence"):
         assert set(scores[name]) == {"miou", "overall_iou", "pointing", "expressions"} | controls
         assert scores[name]["expressions"] > 16
-    assert set(scores["refcoco"]) == {"not_run"}
+    assert all(set(scores[name]) == {"not_run"} for name in absent)
 
 
 def test_regions_writes_the_first_set_flat_and_others_by_name(checkout, evaluated):
@@ -201,7 +223,14 @@ def test_the_report_shows_scores_controls_and_losses(checkout, evaluated):
     scores = metrics(checkout, "grounding")["phrase"]
     for value in (scores["miou"], scores["miou_wrong_expression"], scores["miou_all_foreground"]):
         assert f"<td>{value:.1f}</td>" in text
-    for words in ("http 404", "chance", "urban1k was not run", "groups of four that differ in one thing", "32 boxes"):
+    for words in (
+        "http 404",
+        "chance",
+        "dci was not run",
+        "refcoco_plus_testA was not run",
+        "groups of four that differ in one thing",
+        "32 boxes",
+    ):
         assert words in text
 
 

@@ -49,11 +49,10 @@ def _tiles(report: Report) -> str:
     for name, entry in report.metrics.get("retrieval", {}).items():
         if "whole" in entry:
             blends = {key: entry[key]["t2i_r1"] for key in entry if key.startswith("blend_")}
+            chance = f"chance {100 / entry.get('images', entry['pairs']):.1f}"
             best = max(blends, key=lambda key: blends[key])
-            tiles.append(
-                (entry["whole"]["t2i_r1"], f"T2I R@1, whole score, {name}", f"chance {100 / entry['pairs']:.1f}")
-            )
-            tiles.append((blends[best], f"T2I R@1, CAFT++ {best[6:]}, {name}", f"chance {100 / entry['pairs']:.1f}"))
+            tiles.append((entry["whole"]["t2i_r1"], f"T2I R@1, whole score, {name}", chance))
+            tiles.append((blends[best], f"T2I R@1, CAFT++ {best[6:]}, {name}", chance))
             break
     for name, entry in report.metrics.get("grounding", {}).items():
         if "miou" in entry:

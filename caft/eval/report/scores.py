@@ -47,30 +47,42 @@ def _retrieval(report: Report) -> str:
     rows: list[list[object]] = []
     kinds: list[str] = []
     for name, entry in entries.items():
-        if "not_run" in entry:
+        if "whole" not in entry:
             continue
         note = f": {report.notes[name]}" if name in report.notes else ""
-        rows.append([f"{name}, {entry['pairs']:,} pairs{note}", *[""] * 6])
+        pairs, images = entry["pairs"], entry.get("images", entry["pairs"])
+        of = f" of {entry['expected_pairs']:,}: partial data" if "expected_pairs" in entry else ""
+        rows.append([f"{name}, {pairs:,} pairs{of}{note}", *[""] * 6])
         kinds.append("head")
         blends = sorted(key for key in entry if key.startswith("blend_"))
         for mode in ("whole", "part", *blends):
             label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode} score"
             rows.append([label, *(entry[mode][key] for key in keys)])
             kinds.append("")
-        rows.append(["chance", *(min(100.0, 100 * k / entry["pairs"]) for _ in range(2) for k in ks)])
+        rows.append(["chance", *(min(100.0, 100 * k / images) for _ in range(2) for k in ks)])
         kinds.append("control")
         if entry["tied_rows"]:
             rows.append([f"{entry['tied_rows']} tied rows, counted as misses", *[""] * 6])
             kinds.append("control")
     header = ["score", *(f"{direction} R@{k}" for direction in ("I2T", "T2I") for k in ks)]
-    charts = "".join(_blend_chart(name, report.blend) for name in entries)
+    charts = "".join(_blend_chart(name, report.blend) for name, entry in entries.items() if "whole" in entry)
     return (
         "<h3>Long-text retrieval</h3>\n<p>I2T: an image looks for its text; T2I: a text looks for its image. R@k: the right "
         "one is among the first k. CAFT++ mixes the whole score and the mean of the parts.</p>\n"
         + (table(header, rows, kinds) if rows else "")
+        + _zero_shot(entries)
         + _not_run(entries)
         + (f'<div class="charts">{charts}</div>\n' if charts else "")
     )
+
+
+def _zero_shot(entries: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{name}, {entry['images']:,} images of {entry['classes']:,} classes", entry["top1"], entry["top5"]]
+        for name, entry in entries.items()
+        if "top1" in entry
+    ]
+    return table(["zero-shot classes", "top-1", "top-5"], rows) if rows else ""
 
 
 def _blend_chart(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
