@@ -27,6 +27,7 @@ def run(
     *,
     corpus: bool = False,
     plan: Callable[[Params], list[str]] | None = None,
+    more: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
     """Runs a stage from the command line.
 
@@ -34,10 +35,14 @@ def run(
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
         plan: Says what the stage would do, in lines, for `--dry-run`.
+        more: Adds arguments of the stage's own.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
     parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
     parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+    if more is not None:
+        more(parser)
     if corpus:
         parser.add_argument("corpus", help="a key of the table `corpus`")
     if plan is not None:
@@ -47,7 +52,7 @@ def run(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
     try:
-        params = load_params(arguments.params, arguments.overlay)
+        params = load_params(arguments.params, arguments.overlay, arguments.set)
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")

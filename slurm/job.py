@@ -19,6 +19,7 @@ from caft.data.batch import Batch, BatchOrder, Sampling, TrainingSet, collate, s
 from caft.data.locking import locked
 from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS
+from caft.data.subset import nested
 from caft.data.transforms import squash
 from caft.errors import CheckpointError
 from caft.eval.retrieval import recall_at_k
@@ -53,7 +54,7 @@ class TrainJob:
         run_folder: Shared by all ranks.
         index_folder: The training index.
         images_root: Holds a folder of shards for each corpus.
-        superpixels: Weights of SFCN.
+        superpixels: Weights of SFCN; None for a model without.
         card: Written beside the final weights.
     """
 
@@ -62,7 +63,7 @@ class TrainJob:
     run_folder: Path
     index_folder: Path
     images_root: Path
-    superpixels: Path
+    superpixels: Path | None
     card: dict[str, Any]
 
     def __call__(self) -> None:
@@ -94,11 +95,13 @@ class TrainJob:
         recipe, seed = self.params.selected_recipe, self.params.seed
         index = TrainingIndex(self.index_folder, self.images_root)
         training, validation = split_validation(index.row_ids, recipe.validation_images)
+        training = nested(index.row_ids, training, self.params.data.fraction)
         steps = recipe.steps(len(training))
         seed_step(seed, -1, 0)  # all ranks start alike
         model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)
         model.sub_caption.tokens_at_once = self.params.selected_launcher.text_tokens_at_once
         if model.superpixels is not None:
+            assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, image_names(index))

@@ -22,7 +22,8 @@ def plan(params: Params) -> list[str]:
     """
     recipe, launcher = params.selected_recipe, params.selected_launcher
     images, source = _images(params)
-    steps = recipe.steps(images - min(recipe.validation_images, images // 4))
+    training = images - min(recipe.validation_images, images // 4)
+    steps = recipe.steps(max(1, round(params.data.fraction * training)))
     samples, batch = steps * recipe.batch, recipe.batch // launcher.world_size
     table: dict[str, str] = {
         "run": f"{params.model} by {params.recipe} on {' + '.join(params.corpora)}",

@@ -299,6 +299,7 @@ def test_dvc_lists_the_code_that_a_stage_runs(stage: str) -> None:
 # Settings read through an attribute of `Params`, as the keys of params.yaml that dvc.yaml must list.
 KEYS = {
     "corpora": ["corpora"],
+    "data": ["data"],
     "corpus": ["corpus.${item}"],
     "fetch_for": ["fetch", "corpus.${item}"],
     "fetch": ["fetch"],
@@ -351,7 +352,7 @@ def keys_read(stage: str) -> dict[str, str]:
     for path in code_run_by(stage):
         for attribute, *rest in settings_read(path):
             for key in KEYS[attribute]:
-                field = rest[0] if attribute in ("selected_recipe", "evaluation") and rest else ""
+                field = rest[0] if attribute in ("selected_recipe", "evaluation", "data") and rest else ""
                 keys[f"{key}.{field}" if field and not field.startswith("model_") else key] = str(path)
     for ignored in CHANGES_NOTHING.get(stage, ()):
         keys.pop(ignored, None)

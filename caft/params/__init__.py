@@ -13,6 +13,7 @@ from caft.params.tables import (
     CorporaOverrides,
     CorpusParams,
     Count,
+    DataParams,
     EvaluationParams,
     Faults,
     FetchOverrides,
@@ -39,6 +40,7 @@ __all__ = [
     "BenchmarkParams",
     "CorporaOverrides",
     "CorpusParams",
+    "DataParams",
     "EvaluationParams",
     "Faults",
     "FetchOverrides",
@@ -76,6 +78,7 @@ class Params(Section):
     weights: str | None
     seed: Count
     storage: StorageParams
+    data: DataParams
     train: TrainOverrides
     fetch: FetchParams
     superpixels: SuperpixelTraining
@@ -132,6 +135,7 @@ class Params(Section):
             ("model", self.selected_model, f"models.{self.model}"),
             ("launcher", self.selected_launcher, f"launchers.{self.launch}"),
             ("superpixels", self.superpixels, "superpixels"),
+            ("data", self.data, "data"),
             ("evaluation", self.evaluation, "evaluation"),
             ("storage", self.storage, "storage"),
         ):
@@ -150,12 +154,15 @@ class Params(Section):
         return f"{place} ({setters[-1]})" if setters else place
 
 
-def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str] = ()) -> Params:
+def load_params(
+    path: Path | str = "params.yaml", overlays: Sequence[Path | str] = (), values: Sequence[str] = ()
+) -> Params:
     """Reads and validates the settings.
 
     Args:
         path: The file.
         overlays: Files merged over it one after the other, key by key.
+        values: Single values set after these, as `train.batch=96`.
 
     Returns:
         The settings, selection and overrides resolved.
@@ -164,7 +171,10 @@ def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str]
         ParamsError: Lists every problem with file, key, value, reason and the nearest valid name or value.
     """
     content = file.read(Path(path))
-    over = tuple((str(overlay), file.read(Path(overlay))) for overlay in overlays)
+    over = (
+        *((str(overlay), file.read(Path(overlay))) for overlay in overlays),
+        *((f"--set {value}", file.assigned(value)) for value in values),
+    )
     for _, overlay in over:
         content = file.merge(content, overlay)
     try:

@@ -49,6 +49,12 @@ class StorageParams(Section):
     experiment: str
 
 
+class DataParams(Section):
+    """Which of the selected corpora's images are trained on."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)]
+
+
 class TrainOverrides(Section):
     """Values that replace the selected recipe's; null keeps it."""
 
