@@ -1,7 +1,7 @@
 """Images that somebody has packed into webdataset tars, each with a JSON that holds its URL.
 
 The tars stay where and as they are: the folder of the shards gets links to them, and tables and manifest as a crawl
-would have written them. What the list has and no tar holds is the last shard, whose tar is empty.
+would have written them. What the list has and no tar holds makes a last shard, whose tar is empty.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         joined = work / "joined.parquet"
         unused = _join(urls, tasks, joined, memory_gb)
         shards = [_link(folder, task, joined) for task in track(tasks, f"{corpus} shards")]
-        shards.append(_absent(folder, f"{len(tasks):05d}", joined))
+        if sum(shard.rows for shard in shards) < source["rows"]:
+            shards.append(_absent(folder, f"{len(tasks):05d}", joined))
     logger.info("%s: %d images of the tars are not in the list, or there before", corpus, unused)
     write_json(notes_folder(folder) / "fetched.json", {"tars": len(tars), "images_not_used": unused})
     return Manifest(corpus, fingerprint(source), tuple(shards))
@@ -198,7 +199,7 @@ def _link(folder: Path, task: Tar, joined: Path) -> Shard:
 
 
 def _absent(folder: Path, name: str, joined: Path) -> Shard:
-    """The last shard: what no tar holds."""
+    """The shard of what no tar holds."""
     import pyarrow.compute as pc
 
     table = pq.read_table(joined, filters=pc.field("shard").is_null())

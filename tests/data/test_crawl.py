@@ -59,7 +59,7 @@ def test_counts_are_what_the_server_did_and_only_what_may_pass_is_asked_twice(cr
     assert verify(manifest, folder / "images") == {}
 
 
-def test_every_row_with_a_picture_is_in_one_shard_and_has_its_caption(crawl, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_every_row_with_a_picture_is_in_one_shard_and_has_its_caption(crawl, ray: None, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder, manifest, answers = crawl
     join_captions(manifest.as_json(), folder / "images", folder / "urls.parquet", tmp_path / "captions")
     rows = [row for path in (tmp_path / "captions").glob("0*.parquet") for row in pq.read_table(path).to_pylist()]
