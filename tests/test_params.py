@@ -231,8 +231,8 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
         ),
         ("recipes: {mine: {batch: 3}}", "recipes.mine.epochs: missing"),
         ("train: {negatives: some}", "train.negatives = some: must be one of sampled, all"),
-        ("corpus: {mine: {kind: csv}}", "corpus.mine.kind = csv: must be one of recaption, scenes"),
-        ("corpus: {mine: {csv: list.csv}}", "corpus.mine.kind: missing; must be recaption or scenes"),
+        ("corpus: {mine: {kind: csv}}", "corpus.mine.kind = csv: must be one of recaption, custom, scenes"),
+        ("corpus: {mine: {csv: list.csv}}", "corpus.mine.kind: missing; must be recaption, custom or scenes"),
         # ranges, with units
         ("fetch: {timeout: 0}", "fetch.timeout = 0: must be above 0 seconds"),
         ("corpus: {scenes: {fetch: {timeout: -2}}}", "corpus.scenes.fetch.timeout = -2: must be above 0 seconds"),

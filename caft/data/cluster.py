@@ -32,8 +32,9 @@ CONNECT_SECONDS = 10
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """Calls ``function(item)`` for each item, each call a Ray task of one CPU.
 
-    Ray is started if it is not running in this process, and then stopped at the end. A task whose
-    worker dies is run again by Ray, so `function` must write its files atomically.
+    Ray is started if it is not running in this process, and then stopped at the end; for a single item,
+    which would take less time than that start, it is not. A task whose worker dies is run again by Ray, so
+    `function` must write its files atomically.
 
     Args:
         function: A function of a module (not a closure), whose argument and result can be pickled.
@@ -52,6 +53,9 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
         return []
     import ray
 
+    if len(items) == 1 and not ray.is_initialized():
+        return [_here(function, items[0], description)]
+
     with _running():
         task = ray.remote(function)
         places = {task.remote(item): place for place, item in enumerate(items)}
@@ -65,6 +69,14 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
                 ray.cancel(reference, force=False)
             raise
     return [results[place] for place in range(len(items))]
+
+
+def _here(function: Callable[[Item], Result], item: Item, description: str) -> Result:
+    """The result of one call in this process, with errors as those of a task."""
+    try:
+        return function(item)
+    except CaftError as error:
+        raise type(error)(f"{description}, {item}: {error}") from None
 
 
 def _as_they_end(references: list[Any]) -> Iterator[Any]:

@@ -42,9 +42,10 @@ class Section(BaseModel):
 
 
 class StorageParams(Section):
-    """Where files outside DVC lie, and which tracking server is used."""
+    """Where files outside DVC lie, how much memory queries hold before they use that disk, and the tracking server."""
 
     root: str
+    memory_gb: Annotated[int, Field(gt=0), Unit("gigabytes")]
     tracking_uri: str | None
     experiment: str
 
@@ -82,6 +83,7 @@ class FetchParams(Section):
     image_size: Pixels
     quality: Annotated[int, Field(ge=1, le=100)]
     minimum_yield: Share
+    second_pass: bool
 
 
 class FetchOverrides(Section):
@@ -95,6 +97,7 @@ class FetchOverrides(Section):
     image_size: Pixels | None = None
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     minimum_yield: Share | None = None
+    second_pass: bool | None = None
 
 
 class SuperpixelTraining(Section):
@@ -377,13 +380,30 @@ class Faults(Section):
 
 
 class RecaptionCorpus(Section):
-    """A corpus that is a CSV in DreamLIP's columns."""
+    """A corpus that is a CSV in DreamLIP's columns; its images come from their URLs, or out of `packed` tars."""
 
     kind: Literal["recaption"]
     csv: str
+    packed: str | None = None
     paper_images: Positive
     licence: str
     fetch: FetchOverrides = FetchOverrides()
+
+
+class CustomCorpus(Section):
+    """A table of the user's own, CSV or Parquet: address or file of each image, and its captions."""
+
+    kind: Literal["custom"]
+    table: str
+    packed: str | None = None
+    images: Positive
+    licence: str = "not stated"
+    fetch: FetchOverrides = FetchOverrides()
+
+    @property
+    def paper_images(self) -> int:
+        """How many images to expect, by the name that published corpora have for it."""
+        return self.images
 
 
 class ScenesCorpus(Section):
@@ -402,7 +422,7 @@ class ScenesCorpus(Section):
     fetch: FetchOverrides = FetchOverrides()
 
 
-CorpusParams = Annotated[RecaptionCorpus | ScenesCorpus, Field(discriminator="kind")]
+CorpusParams = Annotated[RecaptionCorpus | CustomCorpus | ScenesCorpus, Field(discriminator="kind")]
 
 
 class SlurmParams(Section):
