@@ -2,15 +2,14 @@
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
 from caft.data.benchmarks import Missing, load_referring
-from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.referring import score_referring
 from caft.inference import NO_PART_LEVEL
 from caft.params import Params
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -18,7 +17,8 @@ logger = logging.getLogger(__name__)
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = load_model()
+    place = place_of(arguments)
+    model = place.load(params)
     scores: dict[str, Any] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "referring":
@@ -29,7 +29,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             scores[name] = {"not_run": loaded.reason}
             continue
         scores[name] = score_referring(model, loaded, params.evaluation.batch, params.evaluation.membership)
-    publish(params, model.card, Path("metrics/grounding.json"), scores)
+    publish(params, model.card, place.metrics / "grounding.json", scores)
     for name, found in scores.items():
         if "miou" in found:
             print(
@@ -39,4 +39,4 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

@@ -3,18 +3,17 @@
 import argparse
 import csv
 import logging
-from pathlib import Path
 from typing import Any
 
 from caft import storage
 from caft.data.benchmarks import Missing, RetrievalSet, load_retrieval
-from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.retrieval import recall_at_k, tied_rows
 from caft.inference import encode_captions, encode_images
 from caft.model import CAFT
 from caft.params import EvaluationParams, Params
 from caft.similarity import blend, part_scores, whole_scores
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,8 @@ WEIGHTS = [number / 10 for number in range(11)]
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = load_model()
+    place = place_of(arguments)
+    model = place.load(params)
     scores: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     for name, benchmark in params.benchmarks.items():
@@ -37,11 +37,11 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         logger.info("%s: %d pairs", name, len(loaded.ids))
         scores[name], rows = score(model, loaded, params.evaluation)
         curve += [{"set": name, **row} for row in rows]
-    with storage.replacing("plots/blend.csv") as temporary, temporary.open("w", newline="") as file:
+    with storage.replacing(place.plots / "blend.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["set", "space", "weight", "i2t_r1", "t2i_r1"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
-    publish(params, model.card, Path("metrics/retrieval.json"), scores)
+    publish(params, model.card, place.metrics / "retrieval.json", scores)
     for name, found in scores.items():
         for kind, recall in found.items():
             if isinstance(recall, dict):
@@ -78,4 +78,4 @@ def score(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

@@ -26,6 +26,7 @@ def run(
     stage: Callable[[Params, argparse.Namespace], None],
     *,
     corpus: bool = False,
+    external: bool = False,
     plan: Callable[[Params], list[str]] | None = None,
 ) -> None:
     """Runs a stage from the command line.
@@ -33,6 +34,7 @@ def run(
     Args:
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
+        external: The stage can score given weights in place of the trained model; see `pipelines.place`.
         plan: Says what the stage would do, in lines, for `--dry-run`.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
@@ -40,6 +42,10 @@ def run(
     parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
     if corpus:
         parser.add_argument("corpus", help="a key of the table `corpus`")
+    if external:
+        parser.add_argument(
+            "--external", action="store_true", help="score the given weights; a stage of pipelines/score"
+        )
     if plan is not None:
         parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     arguments = parser.parse_args()
