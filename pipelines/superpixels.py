@@ -41,6 +41,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             pictures = (index.picture(int(row)) for row in rows[step])
             return torch.stack([squash(picture, model.image_size) for picture in pictures])
 
+        # Sums are rounded in an order that depends on the number of threads; one gives the same weights on any machine.
+        torch.set_num_threads(1)
         network = train_superpixels(model.superpixels, training, images, params.seed)
     card = {"superpixels": model.superpixels.model_dump(mode="json"), "checkpoint": training.checkpoint}
     save_model(network, Path("models/sfcn.safetensors"), card)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _WIDTH, _HEIGHT = 500, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 12, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 12, 42
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def line_chart(title: str, series: Sequence[Series], x_label: str, y_label: str,
                 f'<text x="{across:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{_number(x)}</text>'
             )
     parts.append(
-        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 2}" text-anchor="end" class="label">{_safe(x_label)}</text>'
+        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end" class="label">{_safe(x_label)}</text>'
     )
     for line in series:
         if line.band:
