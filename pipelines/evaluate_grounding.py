@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from caft.data.benchmarks import Missing, load_referring
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.referring import score_referring
 from caft.inference import NO_PART_LEVEL
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
-    model = place.load(params)
+    model = place.given(params) or load_model()
     scores: dict[str, Any] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "referring":

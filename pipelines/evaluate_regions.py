@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from caft.data.benchmarks import REGION_FILES, Missing, load_regions
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.regions import score_regions
 from caft.inference import NO_PART_LEVEL
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
-    model = place.load(params)
+    model = place.given(params) or load_model()
     of_set: dict[str, dict[str, Any]] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "regions":

@@ -7,6 +7,7 @@ from typing import Any
 
 from caft import storage
 from caft.data.benchmarks import Missing, RetrievalSet, load_retrieval
+from caft.eval.features import load_model
 from caft.eval.metrics import publish
 from caft.eval.retrieval import recall_at_k, tied_rows
 from caft.inference import encode_captions, encode_images
@@ -23,7 +24,7 @@ WEIGHTS = [number / 10 for number in range(11)]
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
-    model = place.load(params)
+    model = place.given(params) or load_model()
     scores: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     for name, benchmark in params.benchmarks.items():

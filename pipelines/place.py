@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from caft import storage
-from caft.eval.features import load_model
 from caft.eval.given import load_given, settings_of
 from caft.model import CAFT
 from caft.params import Params
@@ -31,15 +30,15 @@ class Place:
     reports: Path
     number: int | None = None
 
-    def load(self, params: Params) -> CAFT:
-        """The model, on the GPU if there is one.
+    def given(self, params: Params) -> CAFT | None:
+        """The model of the given weights, on the GPU if there is one; None where the trained model is scored.
 
         Raises:
-            CheckpointError: Its files are missing, damaged, or not those that the stage `weights` read.
+            CheckpointError: The file is missing, damaged, or not the one that the stage `weights` read.
             DataError: The stage `weights` has not run.
         """
         if self.number is None:
-            return load_model()
+            return None
         expected = storage.read_json(WEIGHTS, "pipelines/score/dvc.yaml")
         described = [expected, *expected["more"]][self.number]
         model = load_given(settings_of(params)[self.number], params, described)

@@ -16,6 +16,7 @@ from caft.data.benchmarks import Missing, ReferringSet, load_referring, load_ret
 from caft.eval.attributes import most_telling, score_attributes
 from caft.eval.corpus import Corpus, describe_corpus
 from caft.eval.examples import looks, nested, retrieved, scored, segmented
+from caft.eval.features import load_model
 from caft.eval.given import card_of, settings_of
 from caft.eval.granularity import score_granularity
 from caft.eval.levels import score_levels
@@ -46,7 +47,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     # Images are asked one at a time, too little work to share among threads: they would wait for each other.
     torch.set_num_threads(1)
     place = place_of(arguments)
-    model = place.load(params)
+    model = place.given(params) or load_model()
     trained = place.number is None
     names = METRICS if trained else SCORES
     metrics = {name: _ordered(json.loads((place.metrics / f"{name}.json").read_text()), params) for name in names}
