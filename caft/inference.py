@@ -351,7 +351,7 @@ def stretched(labels: NDArray[np.integer[Any]], height: int, width: int) -> NDAr
 
 
 def _require_float32(model: "CAFT") -> None:
-    if (found := model.sub_caption.positions.dtype) != torch.float32:
+    if (found := next(model.parameters()).dtype) != torch.float32:
         raise ValueError(
             f"the weights are {found}; superpixels and scores need float32. Call model.float(), and for speed run "
             "under torch.autocast"

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
 from caft.data.benchmarks import Missing, load_referring
@@ -11,6 +10,7 @@ from caft.eval.metrics import counted, publish
 from caft.eval.referring import score_referring
 from caft.inference import NO_PART_LEVEL
 from caft.params import Params
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = load_model()
+    place = place_of(arguments)
+    model = place.given(params) or load_model()
     scores: dict[str, Any] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "referring":
@@ -31,7 +32,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         found = score_referring(model, loaded, params.evaluation.batch, params.evaluation.membership)
         expressions = sum(len(image.expressions) for image in loaded.images)
         scores[name] = found | counted("expressions", expressions, loaded.expected)
-    publish(params, model.card, Path("metrics/grounding.json"), scores)
+    publish(params, model.card, place.metrics / "grounding.json", scores)
     for name, found in scores.items():
         if "miou" in found:
             print(
@@ -41,4 +42,4 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
 from caft.data.benchmarks import Missing, load_regions
@@ -11,6 +10,7 @@ from caft.eval.metrics import counted, publish
 from caft.eval.regions import score_regions
 from caft.inference import NO_PART_LEVEL
 from caft.params import Params
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = load_model()
+    place = place_of(arguments)
+    model = place.given(params) or load_model()
     of_set: dict[str, dict[str, Any]] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "regions":
@@ -37,7 +38,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     scores: dict[str, Any] = {}
     for number, (name, found) in enumerate(of_set.items()):
         scores.update(found if number == 0 else {name: found})
-    publish(params, model.card, Path("metrics/regions.json"), scores)
+    publish(params, model.card, place.metrics / "regions.json", scores)
     for name, found in of_set.items():
         if "rows" in found:
             levels = [key.removesuffix("_chance") for key in found if key.endswith("_chance")]
@@ -46,4 +47,4 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

@@ -3,7 +3,6 @@
 import argparse
 import csv
 import logging
-from pathlib import Path
 from typing import Any
 
 from caft import storage
@@ -16,6 +15,7 @@ from caft.inference import encode_captions, encode_images
 from caft.model import CAFT
 from caft.params import EvaluationParams, Params
 from caft.similarity import blend, part_scores, whole_scores
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ WEIGHTS = [number / 10 for number in range(11)]
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = load_model()
+    place = place_of(arguments)
+    model = place.given(params) or load_model()
     scores: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     for name, benchmark in params.benchmarks.items():
@@ -42,11 +43,11 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         logger.info("%s: %d pairs", name, len(loaded.ids))
         scores[name], rows = score(model, loaded, params.evaluation)
         curve += [{"set": name, **row} for row in rows]
-    with storage.replacing("plots/blend.csv") as temporary, temporary.open("w", newline="") as file:
+    with storage.replacing(place.plots / "blend.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["set", "space", "weight", "i2t_r1", "t2i_r1"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
-    publish(params, model.card, Path("metrics/retrieval.json"), scores)
+    publish(params, model.card, place.metrics / "retrieval.json", scores)
     for name, found in scores.items():
         if "top1" in found:
             print(f"{name:>12} zero-shot  top-1 {found['top1']:5.1f}, top-5 {found['top5']:5.1f}")
@@ -87,4 +88,4 @@ def score(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

@@ -26,6 +26,7 @@ def run(
     stage: Callable[[Params, argparse.Namespace], None],
     *,
     corpus: bool = False,
+    external: bool = False,
     plan: Callable[[Params], list[str]] | None = None,
     more: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
@@ -34,6 +35,7 @@ def run(
     Args:
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
+        external: The stage can score given weights in place of the trained model; see `pipelines.place`.
         plan: Says what the stage would do, in lines, for `--dry-run`.
         more: Adds arguments of the stage's own.
     """
@@ -45,6 +47,10 @@ def run(
         more(parser)
     if corpus:
         parser.add_argument("corpus", help="a key of the table `corpus`")
+    if external:
+        parser.add_argument(
+            "--external", action="store_true", help="score the given weights; a stage of pipelines/score"
+        )
     if plan is not None:
         parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     arguments = parser.parse_args()

@@ -77,7 +77,7 @@ class Params(Section):
     model: str
     recipe: str
     launch: str
-    weights: str | None
+    weights: str | Annotated[tuple[str, ...], Field(strict=False)] | None
     seed: Count
     storage: StorageParams
     data: DataParams

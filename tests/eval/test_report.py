@@ -159,8 +159,8 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     text = written.read_text(encoding="utf-8")
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == [
-        "results", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval", "training",
-        "data", "settings",
+        "results", "paper", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval",
+        "training", "data", "settings",
     ]  # fmt: skip
     for kind in ("best", "median", "worst"):
         assert text.count(f'<span class="kind">{kind}</span>') >= 4

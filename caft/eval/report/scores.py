@@ -57,7 +57,8 @@ def _retrieval(report: Report) -> str:
         blends = sorted(key for key in entry if key.startswith("blend_"))
         for mode in ("whole", "part", *blends):
             label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode} score"
-            rows.append([label, *(entry[mode][key] for key in keys)])
+            # A model without a part level has null there.
+            rows.append([label, *(entry[mode][key] if entry[mode] else None for key in keys)])
             kinds.append("")
         rows.append(["chance", *(min(100.0, 100 * k / images) for _ in range(2) for k in ks)])
         kinds.append("control")
@@ -121,21 +122,30 @@ def _grounding(report: Report) -> str:
 
 def _regions(report: Report) -> str:
     scores = report.metrics.get("regions", {})
-    if not scores:
+    # The first set of the settings is flat in the file, others are there by name.
+    of_set = {"": scores, **{name: entry for name, entry in scores.items() if isinstance(entry, Mapping)}}
+    tables = "".join(_boxes(name, entry) for name, entry in of_set.items())
+    if not tables:
         return ""
+    return (
+        "<h3>Which description fits the box?</h3>\n<p>Wrong descriptions differ in one attribute (hard), two, three "
+        "(easy), or altogether (trivial). On hard, a model that knows the colour alone is <em>below</em> chance, since "
+        f"most wrong descriptions have the right colour.</p>\n{tables}"
+    )
+
+
+def _boxes(name: str, scores: Mapping[str, Any]) -> str:
     if "not_run" in scores:
-        return f'<h3>Regions</h3>\n<p class="soft">Not run: {safe(scores["not_run"])}</p>\n'
+        return f'<p class="soft">{safe(name or "The first set")} was not run: {safe(scores["not_run"])}</p>\n'
+    if "rows" not in scores:
+        return ""
     rows: list[list[object]] = [
         ["right description above all wrong ones", *(scores[level] for level in REGION_FILES)],
         ["the same, ties as hits", *(scores[f"{level}_optimistic"] for level in REGION_FILES)],
         ["chance", *(scores[f"{level}_chance"] for level in REGION_FILES)],
     ]
-    return (
-        "<h3>Which description fits the box?</h3>\n<p>Wrong descriptions differ in one attribute (hard), two, three "
-        "(easy), or altogether (trivial). On hard, a model that knows the colour alone is <em>below</em> chance, since "
-        "most wrong descriptions have the right colour.</p>\n"
-        + table([f"{scores['rows']:,} boxes", *REGION_FILES], rows, ["", "control", "control"])
-    )
+    header = f"{name + ', ' if name else ''}{scores['rows']:,} boxes"
+    return table([header, *REGION_FILES], rows, ["", "control", "control"])
 
 
 def _superpixels(report: Report) -> str:
