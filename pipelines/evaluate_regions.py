@@ -28,7 +28,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             logger.warning("%s is not run: %s", name, loaded.reason)
             of_set[name] = {"not_run": loaded.reason}
         else:
-            of_set[name] = score_regions(model, loaded, params.evaluation.batch, params.evaluation.membership)
+            of_set[name] = score_regions(
+                model, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+            )
     # The first set of the table is the file's own; others are nested by name.
     scores: dict[str, Any] = {}
     for number, (name, found) in enumerate(of_set.items()):

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from caft.params import file, problems, rules
 from caft.params.tables import (
     BenchmarkParams,
+    BoxMode,
     CorporaOverrides,
     CorpusParams,
     Count,
@@ -37,6 +38,7 @@ from caft.params.tables import (
 
 __all__ = [
     "BenchmarkParams",
+    "BoxMode",
     "CorporaOverrides",
     "CorpusParams",
     "EvaluationParams",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from caft.eval import retrieval
-from caft.eval.retrieval import ranks, recall_at_k, tied_rows
+from caft.eval.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "retrieval.py")
 assert spec is not None and spec.loader is not None
@@ -90,3 +90,26 @@ def test_ranks_count_from_zero():
 def test_what_does_not_fit_is_refused(scores, truth, message):
     with pytest.raises(ValueError, match=message):
         recall_at_k(scores, truth)
+
+
+def test_rows_are_ranked_as_the_matrix_with_five_captions_an_image(monkeypatch):
+    monkeypatch.setattr(retrieval, "_ROWS", 4)
+    rng = np.random.default_rng(2)
+    scores, truth = rng.integers(0, 9, (10, 50)).astype(np.float32), np.repeat(np.arange(10), 5)
+    asked = []
+
+    def rows(place):
+        asked.append(place)
+        return scores[place]
+
+    found = rank_rows(rows, 10, 50, truth)
+    whole = rank(scores, truth)
+    assert found.images.tolist() == whole.images.tolist() and found.texts.tolist() == whole.texts.tolist()
+    assert (found.tied_images, found.tied_texts) == (whole.tied_images, whole.tied_texts)
+    assert max(place.stop - place.start for place in asked) == 4  # never the whole matrix
+    assert retrieval.recalls(found, (1, 5))["t2i_r5"] == naive.recall(scores.tolist(), truth.tolist(), 5)[1]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_one_pair_is_found_whatever_it_scores(score):
+    assert recall_at_k([[score]], ks=(1,)) == {"i2t_r1": 100, "t2i_r1": 100}

@@ -59,6 +59,10 @@ def _retrieval(report: Report) -> str:
             kinds.append("")
         rows.append(["chance", *(min(100.0, 100 * k / entry["pairs"]) for _ in range(2) for k in ks)])
         kinds.append("control")
+        if "tokens_seen" in entry:
+            read = f"{entry['tokens_seen']:.1f} % of the captions' tokens were read, {entry['chunks_cut']:.1f} % of the"
+            rows.append([f"{read} chunks cut", *[""] * 6])
+            kinds.append("control")
         if entry["tied_rows"]:
             rows.append([f"{entry['tied_rows']} tied rows, counted as misses", *[""] * 6])
             kinds.append("control")
@@ -118,11 +122,14 @@ def _regions(report: Report) -> str:
         ["the same, ties as hits", *(scores[f"{level}_optimistic"] for level in REGION_FILES)],
         ["chance", *(scores[f"{level}_chance"] for level in REGION_FILES)],
     ]
+    others = {mode: found for mode, found in scores.get("by_box_mode", {}).items() if mode != scores["box_mode"]}
+    for mode, found in others.items():
+        rows.append([f"box read by {mode}", *(found[level] for level in REGION_FILES)])
     return (
         "<h3>Which description fits the box?</h3>\n<p>Wrong descriptions differ in one attribute (hard), two, three "
         "(easy), or altogether (trivial). On hard, a model that knows the colour alone is <em>below</em> chance, since "
         "most wrong descriptions have the right colour.</p>\n"
-        + table([f"{scores['rows']:,} boxes", *REGION_FILES], rows, ["", "control", "control"])
+        + table([f"{scores['rows']:,} boxes", *REGION_FILES], rows, ["", "control", "control", *[""] * len(others)])
     )
 
 
