@@ -62,12 +62,34 @@ class EncodedCaptions:
         parts: Of the chunks, not normalised, (Q, C, D); None for a model without a part level.
         cut_chunks: Chunks that were longer than the text encoder's context and lost their end.
         cut_tokens: Tokens lost that way.
+        chunks: All chunks, those that a short caption has twice counted twice, as in the two fields above.
+        tokens: Of the captions, without start and end; what is there twice counts once.
+        seen_tokens: Those of them that the text encoder read.
     """
 
     whole: Tensor
     parts: Tensor | None
     cut_chunks: int
     cut_tokens: int
+    chunks: int
+    tokens: int
+    seen_tokens: int
+
+
+class TokenRows(NamedTuple):
+    """Captions as the text encoder reads them.
+
+    Attributes:
+        ids: Rows of the chunks, (Q, C, L).
+        lost: For each chunk that is longer than a row, the tokens that it loses.
+        tokens: Of the captions, without start and end; a chunk that is there twice counts once.
+        seen: Those of them that are in the rows.
+    """
+
+    ids: Tensor
+    lost: list[int]
+    tokens: int
+    seen: int
 
 
 class Match(NamedTuple):
@@ -202,24 +224,27 @@ def encode_captions(model: "CAFT", captions: Sequence[str], batch: int = 64) -> 
     card, context = _reading(model), model.config.text.context
     whole, parts = [], []
     lost: list[int] = []
+    tokens = seen = 0
     for first in track(range(0, len(captions), batch), "batches of captions"):
-        tokens, cut = token_rows(card, captions[first : first + batch], context, first)
-        lost += cut
-        one, many = model.text_features(tokens.to(model.device))
+        rows = token_rows(card, captions[first : first + batch], context, first)
+        lost += rows.lost
+        tokens, seen = tokens + rows.tokens, seen + rows.seen
+        one, many = model.text_features(rows.ids.to(model.device))
         whole.append(one.cpu())
         if many is not None:
             parts.append(many.float().cpu())
+    chunks = len(captions) * card["chunks"]
     if lost:
         logger.warning(
             "%d of %d chunks are longer than %d tokens and were cut, %d tokens lost",
-            len(lost), len(captions) * card["chunks"], context, sum(lost),
+            len(lost), chunks, context, sum(lost),
         )  # fmt: skip
-    return EncodedCaptions(torch.cat(whole), torch.cat(parts) if parts else None, len(lost), sum(lost))
+    return EncodedCaptions(
+        torch.cat(whole), torch.cat(parts) if parts else None, len(lost), sum(lost), chunks, tokens, seen
+    )
 
 
-def token_rows(
-    card: Mapping[str, Any], captions: Sequence[str], context: int, first: int = 0
-) -> tuple[Tensor, list[int]]:
+def token_rows(card: Mapping[str, Any], captions: Sequence[str], context: int, first: int = 0) -> TokenRows:
     """Token rows of the balanced chunks of long captions.
 
     Args:
@@ -228,22 +253,25 @@ def token_rows(
         context: Length of a row, L.
         first: Number of the first caption, for messages.
 
-    Returns:
-        Ids (Q, C, L), and for each chunk that is longer than a row the tokens that it loses.
-
     Raises:
         DataError: A caption has no sentence.
     """
-    rows, lost = [], []
+    rows: list[Tensor] = []
+    lost: list[int] = []
+    room = context - 2  # start and end take two
+    tokens = seen = 0
     for number, caption in enumerate(captions, start=first):
         try:
             chunks = caption_chunks(caption, card["splitter"], card["chunks"], card["balanced_rule"])
         except ValueError:
             raise DataError(f"caption {number}: {_no_sentence(caption)}") from None
         ids = [encode(chunk) for chunk in chunks]
-        lost += [len(chunk) + 2 - context for chunk in ids if len(chunk) + 2 > context]  # start and end take two
+        lost += [len(chunk) - room for chunk in ids if len(chunk) > room]
+        lengths = [len(chunk) for chunk in dict(zip(chunks, ids, strict=True)).values()]
+        tokens += sum(lengths)
+        seen += sum(min(length, room) for length in lengths)
         rows.append(pad(ids, context))
-    return torch.stack(rows), lost
+    return TokenRows(torch.stack(rows), lost, tokens, seen)
 
 
 def encode_texts(model: "CAFT", texts: Sequence[str], batch: int = 64) -> Tensor:

@@ -29,7 +29,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             logger.warning("%s is not run: %s", name, loaded.reason)
             of_set[name] = {"not_run": loaded.reason}
         else:
-            found = score_regions(model, loaded, params.evaluation.batch, params.evaluation.membership)
+            found = score_regions(
+                model, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+            )
             of_set[name] = found | {"skipped": loaded.skipped} if loaded.skipped else found
             for level, rows in loaded.regions.items():
                 counts = counted(f"{level}_rows", len(rows), loaded.expected.get(level))

@@ -29,6 +29,7 @@ LEVELS = [
         "caft.interface",
         "caft.loss",
         "caft.model",
+        "caft.part_cosines",
         "caft.pretrained",
         "caft.release",
         "caft.release_flair",

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from caft.params import file, problems, rules
 from caft.params.benchmarks import BenchmarkParams
 from caft.params.tables import (
+    BoxMode,
     CorporaOverrides,
     CorpusParams,
     Count,
@@ -39,6 +40,7 @@ from caft.params.tables import (
 
 __all__ = [
     "BenchmarkParams",
+    "BoxMode",
     "CorporaOverrides",
     "CorpusParams",
     "CustomCorpus",

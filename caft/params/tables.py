@@ -32,6 +32,7 @@ Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SplitterName = Literal["dreamlip", "spacy"]
 Membership = Literal["hard", "soft"]
+BoxMode = Literal["masked_pool", "crop", "avg_pool"]
 
 
 class Section(BaseModel):
@@ -116,6 +117,8 @@ class EvaluationParams(Section):
     blend: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     blend_space: Literal["logit", "cosine"]
     membership: Membership
+    box_mode: BoxMode
+    rerank: Positive | None
     batch: Positive
 
 

@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -101,8 +102,10 @@ def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
     }
     assert set(scores) == {"random", "look_alike", "urban1k"} | absent
     for name in ("random", "look_alike"):
-        assert set(scores[name]) == {"pairs", "tied_rows", "whole", "part", "blend_0.3", "blend_0.7"}
+        facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen"}
+        assert set(scores[name]) == facts | {"whole", "part", "blend_0.3", "blend_0.7"}
         assert scores[name]["pairs"] == 16
+        assert (scores[name]["chunks_cut"], scores[name]["tokens_seen"]) == (0, 100)
         for mode in ("whole", "part", "blend_0.3", "blend_0.7"):
             assert set(scores[name][mode]) == RECALLS
     for name in absent:
@@ -145,16 +148,39 @@ def test_grounding_writes_the_agreed_keys(checkout, evaluated):
     assert set(scores) == ours | absent and len(absent) == 8
     controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
     for name in ("phrase", "phrase_place", "sentence"):
-        assert set(scores[name]) == {"miou", "overall_iou", "pointing", "expressions"} | controls
+        assert set(scores[name]) == {"miou", "miou_by_level", "overall_iou", "pointing", "expressions"} | controls
         assert scores[name]["expressions"] > 16
+        assert set(scores[name]["miou_by_level"]) == {"64", "32", "16", "8"}
+        assert scores[name]["miou_by_level"]["32"] == scores[name]["miou"]
     assert all(set(scores[name]) == {"not_run"} for name in absent)
+
+
+def test_every_expression_is_in_a_table_at_every_level(checkout, evaluated):
+    scores = metrics(checkout, "grounding")
+    files = sorted((checkout / "reports/expressions").iterdir())
+    assert [file.name for file in files] == ["phrase.parquet", "phrase_place.parquet", "sentence.parquet"]
+    for file in files:
+        rows = pq.read_table(file).to_pylist()
+        found = scores[file.stem]
+        assert len(rows) == 4 * found["expressions"] and {row["set"] for row in rows} == {file.stem}
+        for level, miou in found["miou_by_level"].items():
+            ious = [row["iou"] for row in rows if row["level"] == int(level)]
+            assert 100 * sum(ious) / len(ious) == pytest.approx(miou, abs=0.01)
+        wrong = [row["iou_wrong_expression"] for row in rows if row["level"] == 32]
+        wrong = [value for value in wrong if value is not None]
+        assert 100 * sum(wrong) / len(wrong) == pytest.approx(found["miou_wrong_expression"], abs=0.01)
+        assert all(row["text"] and row["image"] and row["threshold"] > 0 for row in rows)
 
 
 def test_regions_writes_the_first_set_flat_and_others_by_name(checkout, evaluated):
     scores = metrics(checkout, "regions")
     check_form(scores)
     levels = {"hard", "medium", "easy", "trivial"}
-    assert set(scores) == {"rows", "fg_ovd"} | {f"{a}{b}" for a in levels for b in ("", "_optimistic", "_chance")}
+    of_mode = {f"{a}{b}" for a in levels for b in ("", "_optimistic")}
+    assert set(scores) == {"rows", "fg_ovd", "box_mode", "by_box_mode", *of_mode, *(f"{a}_chance" for a in levels)}
+    assert scores["box_mode"] == "masked_pool" and set(scores["by_box_mode"]) == {"masked_pool", "crop", "avg_pool"}
+    assert all(set(found) == of_mode for found in scores["by_box_mode"].values())
+    assert scores["by_box_mode"]["masked_pool"] == {key: scores[key] for key in scores if key in of_mode}
     assert scores["rows"] == 32
     assert scores["hard_chance"] == pytest.approx(100 / 11, abs=0.01)
     assert "not found" in scores["fg_ovd"]["not_run"]
@@ -241,6 +267,8 @@ def test_a_second_run_gives_the_same_bytes(checkout, evaluated):
         return [re.sub(rb"[0-9.]+ ms", b"ms", (checkout / file).read_bytes()) for file in files]
 
     before = content()
-    stage(checkout, "evaluate_retrieval")
+    (checkout / "metrics/retrieval.json").unlink()
+    again = stage(checkout, "evaluate_retrieval")  # with the features that the first has kept
+    assert again.stderr.count("features are taken from") == 2
     stage(checkout, "report")
     assert content() == before

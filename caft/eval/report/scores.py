@@ -62,6 +62,10 @@ def _retrieval(report: Report) -> str:
             kinds.append("")
         rows.append(["chance", *(min(100.0, 100 * k / images) for _ in range(2) for k in ks)])
         kinds.append("control")
+        if "tokens_seen" in entry:
+            read = f"{entry['tokens_seen']:.1f} % of the captions' tokens were read, {entry['chunks_cut']:.1f} % of the"
+            rows.append([f"{read} chunks cut", *[""] * 6])
+            kinds.append("control")
         if entry["tied_rows"]:
             rows.append([f"{entry['tied_rows']} tied rows, counted as misses", *[""] * 6])
             kinds.append("control")
@@ -144,8 +148,11 @@ def _boxes(name: str, scores: Mapping[str, Any]) -> str:
         ["the same, ties as hits", *(scores[f"{level}_optimistic"] for level in REGION_FILES)],
         ["chance", *(scores[f"{level}_chance"] for level in REGION_FILES)],
     ]
+    others = {mode: found for mode, found in scores.get("by_box_mode", {}).items() if mode != scores["box_mode"]}
+    for mode, found in others.items():
+        rows.append([f"box read by {mode}", *(found[level] for level in REGION_FILES)])
     header = f"{name + ', ' if name else ''}{scores['rows']:,} boxes"
-    return table([header, *REGION_FILES], rows, ["", "control", "control"])
+    return table([header, *REGION_FILES], rows, ["", "control", "control", *[""] * len(others)])
 
 
 def _superpixels(report: Report) -> str:
