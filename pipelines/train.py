@@ -117,6 +117,7 @@ def _train(
                         logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
 
             submit.run(job, params.selected_launcher, folder, progress)
+        tracked.log_model(folder / "final.safetensors")
         status = "FINISHED"
     except KeyboardInterrupt:
         # A job of a cluster goes on without this process, and so does its run.

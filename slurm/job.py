@@ -35,12 +35,13 @@ from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
 from slurm.preemption import Notice
 from slurm.rendezvous import join
+from slurm.stalled import answer_within, each_within
 
 logger = logging.getLogger(__name__)
 _LABELS_AT_ONCE = 64
 # How long ranks of a job that is ending may take to be gone.
 _PATIENCE_SECONDS = 60.0
-# A batch takes seconds; a shard on a file system that hangs takes for ever.
+# Images of a batch take seconds; those on a file system that hangs take for ever.
 _STALLED_SECONDS = 600.0
 
 
@@ -118,11 +119,11 @@ class TrainJob:
             num_workers=workers,
             pin_memory=world.device.type == "cuda",
             persistent_workers=workers > 0,
-            timeout=_STALLED_SECONDS if workers else 0,
         )
+        batches = each_within(_STALLED_SECONDS, loader, self.images_root)
         labels = self._labels(model, index, world)
         scores = functools.partial(validate, model, index, validation, self.params)
-        if not trainer.train(loader, labels, scores, lambda: notice.given):
+        if not trainer.train(batches, labels, scores, lambda: notice.given):
             notice.leave()
         if world.is_main:
             save_model(model, self.run_folder / "final.safetensors", self.card)
@@ -142,7 +143,8 @@ class TrainJob:
                 maps = np.empty((len(mine), size, size), dtype)
                 for first in range(0, len(mine), _LABELS_AT_ONCE):
                     rows = mine[first : first + _LABELS_AT_ONCE]
-                    images = torch.stack([squash(index.picture(int(row)), size) for row in rows])
+                    with answer_within(_STALLED_SECONDS, self.images_root):
+                        images = torch.stack([squash(index.picture(int(row)), size) for row in rows])
                     maps[first : first + len(rows)] = model.superpixel_labels(images.to(world.device)).cpu().numpy()
                 np.save(file, maps)
         barrier()
@@ -175,7 +177,8 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
             continue
         groups = balanced_chunks(counts[field], recipe.chunks, recipe.balanced_rule)
         tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
-        pixels.append(squash(index.picture(row), model.config.image_size))
+        with answer_within(_STALLED_SECONDS, index.images_root):
+            pixels.append(squash(index.picture(row), model.config.image_size))
     batch = params.evaluation.batch
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))

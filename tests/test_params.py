@@ -194,6 +194,13 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        # stages as jobs
+        ("jobs: {fetch: a100x8}", "jobs.fetch = a100x8: must have one rank, found 8: a stage would run in each"),
+        ("jobs: {fetch: gpu}", "jobs.fetch = gpu: no such key in launchers; known are local, a100x8, a100x32"),
+        (
+            "jobs: {fetsh: local}\nlaunchers: {local: {tasks_per_node: 1}}",
+            "jobs.fetsh = local: no such stage; did you mean fetch?",
+        ),
         # unknown keys
         ("train: {warm_up: 3}", "train.warm_up: unknown key; did you mean train.warmup_steps?"),
         ("batch_size: 3", "batch_size: unknown key; did you mean train.batch?"),

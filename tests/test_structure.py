@@ -24,6 +24,7 @@ LEVELS = [
         "caft.adapters",
         "caft.card",
         "caft.data",
+        "caft.encoding",
         "caft.gallery",
         "caft.inference",
         "caft.interface",
@@ -31,6 +32,7 @@ LEVELS = [
         "caft.model",
         "caft.part_cosines",
         "caft.pretrained",
+        "caft.pyfunc",
         "caft.release",
         "caft.release_flair",
         "caft.similarity",
@@ -52,6 +54,7 @@ PLUMBING = {
     "caft/data/cluster.py": "which process works on a shard",
     "caft/data/locking.py": "who may write at a time",
     "caft/train/tracking.py": "a copy of metrics for people",
+    "caft/train/tracking_model.py": "a copy of the weights in it",
     "caft/train/tracking_names.py": "what is what in it",
     "caft/train/tracking_parents.py": "what belongs together in it",
     "pipelines/stage.py": "the command line",
@@ -61,6 +64,7 @@ PLUMBING = {
     "slurm/preemption.py": "when a job is interrupted",
     "slurm/queue.py": "what the scheduler says",
     "slurm/rendezvous.py": "where ranks find each other",
+    "slurm/stalled.py": "when waiting for images ends",
     "slurm/submit.py": "where a job runs",
 }
 # Imports that the result of one stage does not depend on either.
@@ -178,7 +182,7 @@ def test_only_tracking_imports_mlflow() -> None:
     importers = {
         str(path) for path in MODULES if any(n.split(".")[0] == "mlflow" for n in names_imported(ast.walk(tree(path))))
     }
-    assert importers == {"caft/train/tracking.py", "caft/train/tracking_parents.py"}
+    assert importers == {f"caft/train/tracking{part}.py" for part in ("", "_model", "_parents")}
 
 
 def test_only_commands_print() -> None:
@@ -239,6 +243,10 @@ for name in ("pyarrow", "duckdb", "ray", "spacy", "mlflow", "dvc", "submitit", "
         print(name, "is there")
     except ModuleNotFoundError:
         pass
+for line in CORE:
+    name = Requirement(line).name.lower()
+    if not any(top in sys.modules for top, names in owners.items() if name in [owner.lower() for owner in names]):
+        print(name, "is not used")
 """
     pyproject = (PROJECT / "pyproject.toml").read_text()
     import tomllib
@@ -373,7 +381,7 @@ def test_dvc_lists_exactly_the_settings_that_a_stage_reads(stage: str) -> None:
 def test_no_stage_depends_on_where_it_runs() -> None:
     for name, stage in stages().items():
         for key in stage.get("params", []):
-            assert key.split(".")[0] not in ("launch", "launchers", "storage", "weights"), name
+            assert key.split(".")[0] not in ("launch", "jobs", "launchers", "storage", "weights"), name
 
 
 def test_metrics_and_curves_are_kept_by_git_and_all_else_by_dvc() -> None:

@@ -79,6 +79,7 @@ class Params(Section):
     model: str
     recipe: str
     launch: str
+    jobs: dict[str, str] = {}
     weights: str | Annotated[tuple[str, ...], Field(strict=False)] | None
     seed: Count
     storage: StorageParams
@@ -123,6 +124,8 @@ class Params(Section):
         table: dict[str, tuple[Any, str]] = {}
         for key in ("corpora", "model", "recipe", "launch", "weights", "seed"):
             table[key] = (getattr(self, key), self._origin("selection", key))
+        for stage, name in self.jobs.items():
+            table[f"jobs.{stage}"] = (name, self._origin("selection", f"jobs.{stage}"))
         overridden = self.train.model_dump(exclude_none=True)
         entry = f"recipes.{self.recipe}"
         corpora, per_corpora = self.recipes[self.recipe].given_for(self.corpora)

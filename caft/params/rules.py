@@ -11,12 +11,17 @@ from caft.params.problems import Problem, show
 if TYPE_CHECKING:
     from caft.params import Params
 
+# Those that do their work where they run; train is where `launch` says.
+_STAGES = (
+    *("source", "fetch", "captions", "sentences", "select", "index", "superpixels"),
+    *("evaluate_retrieval", "evaluate_grounding", "evaluate_regions", "report"),
+)
 _TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
 
 
 def between_parts(params: Params, content: dict[str, Any]) -> list[Problem]:
     """Returns what rules between values find, in the parts that are valid by themselves."""
-    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels]
+    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels, _jobs]
     return [
         Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
         for rule in rules
@@ -128,6 +133,17 @@ def _levels(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any,
         )
     if not flat and recipe.captions == "flair":
         yield f"{at}.captions", recipe.captions, f"must be caft: {name} needs the chunks of one long caption"
+
+
+def _jobs(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    for stage, name in getattr(params, "jobs", {}).items():
+        key = f"jobs.{stage}"
+        if stage not in _STAGES:
+            yield key, name, "no such stage" + nearest(stage, dict.fromkeys(_STAGES))
+        if name not in content.get("launchers", {}):
+            yield key, name, "no such key in launchers" + nearest(name, content.get("launchers", {}))
+        elif name in params.launchers and (ranks := params.launchers[name].world_size) != 1:
+            yield key, name, f"must have one rank, found {ranks}: a stage would run in each"
 
 
 def _resolves(params: Params, key: str) -> bool:

@@ -177,6 +177,17 @@ class Run:
         with _translated(self._uri):
             self._client.log_artifact(self.run_id, str(path))
 
+    def log_model(self, weights: Path) -> None:
+        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it.
+
+        Raises:
+            TrackingError: The tracker cannot be reached.
+        """
+        from caft.train.tracking_model import log_model
+
+        with _translated(self._uri):
+            log_model(self._client, self.run_id, weights)
+
     def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
         """Records the corpora as the run's dataset inputs.
 

@@ -4,14 +4,12 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from caft.data.batch import Batch
 from caft.errors import CaftError
@@ -93,7 +91,7 @@ class Trainer:
 
     def train(
         self,
-        loader: DataLoader[Any],
+        loader: Iterable[Batch],
         labels: Callable[[Batch], Tensor],
         validate: Callable[[], dict[str, float]],
         must_leave: Callable[[], bool] = lambda: False,
