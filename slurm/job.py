@@ -100,7 +100,7 @@ class TrainJob:
         model.sub_caption.tokens_at_once = self.params.selected_launcher.text_tokens_at_once
         if model.superpixels is not None:
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
-        task = TrainingTask(model, recipe, seed).to(world.device)
+        task = TrainingTask(model, recipe, seed, self.params.selected_launcher.micro_batch).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, image_names(index))
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions
