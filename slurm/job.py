@@ -104,7 +104,7 @@ class TrainJob:
         if model.superpixels is not None:
             assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
-        task = TrainingTask(model, recipe, seed).to(world.device)
+        task = TrainingTask(model, recipe, seed, self.params.selected_launcher.micro_batch).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, image_names(index))
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions

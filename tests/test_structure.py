@@ -53,6 +53,8 @@ PLUMBING = {
     "caft/storage.py": "where files lie",
     "caft/data/cluster.py": "which process works on a shard",
     "caft/data/locking.py": "who may write at a time",
+    "caft/train/speed.py": "how fast it goes",
+    "caft/train/throughput.py": "what a step costs, by formula",
     "caft/train/tracking.py": "a copy of metrics for people",
     "caft/train/tracking_model.py": "a copy of the weights in it",
     "caft/train/tracking_names.py": "what is what in it",

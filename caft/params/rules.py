@@ -21,7 +21,7 @@ _TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
 
 def between_parts(params: Params, content: dict[str, Any]) -> list[Problem]:
     """Returns what rules between values find, in the parts that are valid by themselves."""
-    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels, _jobs]
+    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels, _micro_batch, _jobs]
     return [
         Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
         for rule in rules
@@ -77,6 +77,22 @@ def _batch(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, 
             lower = batch // ranks * ranks
             choices = f"nearest are {lower} and {lower + ranks}" if lower else f"nearest is {ranks}"
             yield _setter(params, "batch"), batch, f"must be a multiple of the world size ({ranks}); {choices}"
+
+
+def _micro_batch(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    if not (_resolves(params, "recipe") and _resolves(params, "launch")):
+        return
+    batch, launcher = params.selected_recipe.batch, params.selected_launcher
+    local = batch // launcher.world_size
+    if launcher.micro_batch is None or batch % launcher.world_size or local % launcher.micro_batch == 0:
+        return
+    fitting = max(size for size in range(1, min(local, launcher.micro_batch) + 1) if local % size == 0)
+    yield (
+        f"launchers.{params.launch}.micro_batch",
+        launcher.micro_batch,
+        f"must divide the {local} images of a rank (train.batch {batch} over {launcher.world_size} ranks); "
+        f"nearest below is {fitting}",
+    )
 
 
 def _budget(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:

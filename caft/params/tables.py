@@ -452,6 +452,7 @@ class LauncherParams(Section):
     cpus_per_task: Positive
     workers: Count
     text_tokens_at_once: Positive | None
+    micro_batch: Positive | None = None
     time_minutes: Annotated[int, Field(gt=0), Unit("minutes")]
     gpu_memory_gb: Annotated[int, Field(gt=0), Unit("gigabytes")] | None = None
     images_per_s: PositiveNumber | None = None

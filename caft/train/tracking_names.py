@@ -12,6 +12,10 @@ from caft.params.problems import show
 _SECTIONS = {
     "images_per_s": "speed",
     "data_wait_share": "speed",
+    "tflops": "speed",
+    "mfu": "speed",
+    "padded_token_share": "speed",
+    "peak_memory_mib": "speed",
     "part_scale": "temperature",
     "part_bias": "temperature",
     "whole_scale": "temperature",
