@@ -6,6 +6,7 @@ MLflow imports this module by its name and calls `_load_pyfunc`, so nothing is p
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -121,4 +122,4 @@ def _images(encoded: EncodedImages, number: int) -> EncodedImages:
 
 def _captions(encoded: EncodedCaptions, rows: NDArray[np.intp]) -> EncodedCaptions:
     parts = None if encoded.parts is None else encoded.parts[rows]
-    return EncodedCaptions(encoded.whole[rows], parts, encoded.cut_chunks, encoded.cut_tokens)
+    return replace(encoded, whole=encoded.whole[rows], parts=parts)
