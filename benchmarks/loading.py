@@ -25,7 +25,7 @@ from caft.data.reader import TrainingIndex
 from caft.data.schema import CAPTIONS, FIELDS
 from caft.data.sentence_table import write_shard
 
-SHARDS, IMAGES_PER_SHARD, PICTURE_BYTES = 8, 1000, 30_000
+SHARDS, IMAGES_PER_SHARD, PICTURE_BYTES = 8, 500, 30_000
 BUFFER = 1000
 REPETITIONS = 3
 LEAST = 3.0  # times webdataset's images a second

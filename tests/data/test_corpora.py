@@ -30,6 +30,7 @@ from tests.data.web import Web, picture
 from tests.faults.checkout import dvc, make_checkout
 from tests.faults.stages import PROJECT
 
+pytestmark = pytest.mark.timeout(1500)
 ROWS = 40
 CORPORA = ("cc3m", "cc12m", "yfcc15m")
 CHAIN = ("source", "fetch", "captions", "sentences")
