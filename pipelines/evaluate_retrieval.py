@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from caft import storage
 from caft.data.benchmarks import Missing, RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
@@ -115,9 +116,10 @@ def score_encoded(
         part = part_scores(model, images.part, captions.parts)
 
         def blended(weight: float, space: str) -> Ranking:
-            return rank_rows(
-                lambda rows: blend(model, whole[rows], part[rows], weight, space).numpy(), *whole.shape, truth
-            )
+            def rows(place: slice) -> NDArray[np.floating]:
+                return blend(model, whole[place], part[place], weight, space).numpy()
+
+            return rank_rows(rows, len(whole), whole.shape[1], truth)
 
         rankings["part"] = rank(part.numpy(), truth)
         for weight in settings.blend:

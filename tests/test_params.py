@@ -215,7 +215,10 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
             "corpus: {cc3m: {fetch: {timeuot: 9}}}",
             "corpus.cc3m.fetch.timeuot: unknown key; did you mean corpus.cc3m.fetch.timeout?",
         ),
-        ("evaluation: {xyz: 1}", "evaluation.xyz: unknown key; known are blend, blend_space, membership, batch"),
+        (
+            "evaluation: {xyz: 1}",
+            "evaluation.xyz: unknown key; known are blend, blend_space, membership, box_mode, rerank, batch",
+        ),
         # names
         ("model: tinny", "model = tinny: no such key in models; did you mean tiny?"),
         ("recipe: papers", "recipe = papers: no such key in recipes; did you mean paper?"),

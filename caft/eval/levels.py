@@ -60,7 +60,7 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
         size = (image.height, image.width)
         for stage in range(stages):
             maps = {kind: picture.maps(model, stage, texts, size, kind) for kind in MEMBERSHIPS}
-            for found, kind in zip((soft, hard), ("soft", "hard"), strict=True):
+            for found, kind in zip((hard, soft), MEMBERSHIPS, strict=True):
                 found[stage] += [iou(otsu_mask(value), truth) for value, truth in zip(maps[kind], truths, strict=True)]
             for value, expression in zip(maps["hard"], image.expressions, strict=True):
                 others = [mask for annotation, mask in masks.items() if annotation != expression.annotation]

@@ -62,7 +62,7 @@ def score_regions(
         for level, row in places:
             region = benchmark.regions[level][row]
             weights = box_weights(model, picture, region.box, size, membership)
-            scores = {
+            scores: dict[BoxMode, Tensor] = {
                 "masked_pool": model.box_logits(picture, weights, asked(region)[None])[0],
                 "avg_pool": average_cosines(model, picture, region.box, size, asked(region), membership),
             }

@@ -5,6 +5,7 @@ for these pairs, and a match that is not among them is lost. FLAIR's and the aut
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,12 +55,12 @@ def rerank(
     rankings = []
     for weight in weights:
 
-        def rows(place: slice, candidates: Tensor, weight: float = weight) -> NDArray[np.floating]:
+        def rows(candidates: Tensor, weight: float, place: slice) -> NDArray[np.floating]:
             blended = blend(model, whole[place], scores[place], weight, space)
             return blended.masked_fill(~candidates[place], -torch.inf).numpy()
 
-        by_image = rank_rows(lambda place, rows=rows: rows(place, of_image), images, captions, truth)
-        by_caption = rank_rows(lambda place, rows=rows: rows(place, of_caption), images, captions, truth)
+        by_image = rank_rows(partial(rows, of_image, weight), images, captions, truth)
+        by_caption = rank_rows(partial(rows, of_caption, weight), images, captions, truth)
         rankings.append(Ranking(by_image.images, by_caption.texts, by_image.tied_images, by_caption.tied_texts))
     return rankings
 

@@ -55,10 +55,12 @@ def _retrieval(report: Report) -> str:
         rows.append([f"{name}, {pairs:,} pairs{of}{note}", *[""] * 6])
         kinds.append("head")
         blends = sorted(key for key in entry if key.startswith("blend_"))
-        for mode in ("whole", "part", *blends):
-            label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode} score"
-            # A model without a part level has null there.
-            rows.append([label, *(entry[mode][key] if entry[mode] else None for key in keys)])
+        approximate = sorted(key for key in entry if key.startswith("approximate_"))
+        for mode in ("whole", "part", *blends, *approximate):
+            if entry[mode] is None:  # the model has no part level, or the set was scored approximately
+                continue
+            label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode.replace('_', ' ')} score"
+            rows.append([label, *(entry[mode][key] for key in keys)])
             kinds.append("")
         rows.append(["chance", *(min(100.0, 100 * k / images) for _ in range(2) for k in ks)])
         kinds.append("control")
