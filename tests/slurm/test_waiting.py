@@ -70,7 +70,8 @@ def test_a_job_that_lost_its_node_goes_on_on_another_and_its_launcher_waits(
             lost[identity] = here.fields(identity)["BatchHost"]
             here.call("scontrol", "update", f"NodeName={lost[identity]}", "State=DOWN", "Reason=test")
             wait_until(lambda: here.fields(identity)["JobState"] == "PENDING", 60)
-            here.call("scontrol", "update", f"JobId={identity}", "StartTime=now")
+            # The daemon of this node still runs, so Slurm would take it again, before it has cleaned up.
+            here.call("scontrol", "update", f"JobId={identity}", f"ExcNodeList={lost[identity]}", "StartTime=now")
 
     try:
         with caplog.at_level(logging.INFO):
