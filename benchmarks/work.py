@@ -96,11 +96,11 @@ def step_work(
         moved = _passes(width, ratio) * (model.tokens[0] + 1) * model.blocks[0] * images * size
         add("blocks 1", "block", of("vision.blocks"), moved + size * parts["vision.blocks"].parameters)
     text = model.text
-    moved = size * _passes(text.width, 4) * float(lengths.sum()) * text.sub_layers
-    add("text", "block", float(text_flops(text, lengths.tolist())), moved + size * parts["sub_caption"].parameters)
+    carried = size * _passes(text.width, 4) * float(lengths.sum()) * text.sub_layers
+    add("text", "block", float(text_flops(text, lengths.tolist())), carried + size * parts["sub_caption"].parameters)
     if "whole_caption" in parts:
-        moved = _passes(text.width, 4) * images * (recipe.chunks + 1) * (text.whole_layers or 0)
-        add("text", "block", of("whole_caption"), size * (moved + parts["whole_caption"].parameters))
+        carried = _passes(text.width, 4) * images * (recipe.chunks + 1) * (text.whole_layers or 0)
+        add("text", "block", of("whole_caption"), size * (carried + parts["whole_caption"].parameters))
     if model.grounding is not None:
         asked = images + recipe.sub_captions - 1 if recipe.negatives == "sampled" else images * recipe.sub_captions
         segments = model.tokens[model.part_stage - 1]

@@ -47,7 +47,7 @@ class _Stacked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None]:  # noqa: D102
-        portions = outputs[0].chunk(dist.get_world_size())
-        gradient = torch.empty_like(portions[0])
-        dist.reduce_scatter(gradient, [portion.contiguous() for portion in portions])
+        everyones = outputs[0].contiguous()
+        gradient = everyones.new_empty(len(everyones) // dist.get_world_size(), *everyones.shape[1:])
+        dist.reduce_scatter_tensor(gradient, everyones)
         return gradient, None
