@@ -276,7 +276,7 @@ def encode_texts(model: "CAFT", texts: Sequence[str], batch: int = 64) -> Tensor
 
 
 def _require_float32(model: "CAFT") -> None:
-    if (found := model.sub_caption.positions.dtype) != torch.float32:
+    if (found := next(model.parameters()).dtype) != torch.float32:
         raise ValueError(
             f"the weights are {found}; superpixels and scores need float32. Call model.float(), and for speed run "
             "under torch.autocast"

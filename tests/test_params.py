@@ -210,7 +210,7 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
             "models.tiny.text.widht: unknown key; did you mean models.tiny.text.width?",
         ),
         ("corpus: {scenes: {prot: 9000}}", "corpus.scenes.prot: unknown key; did you mean corpus.scenes.port?"),
-        ("corpus: {cc3m: {port: 9000}}", "corpus.cc3m.port: unknown key; known are kind, csv, paper_images, "),
+        ("corpus: {cc3m: {port: 9000}}", "corpus.cc3m.port: unknown key; known are kind, csv, packed, paper_images, "),
         (
             "corpus: {cc3m: {fetch: {timeuot: 9}}}",
             "corpus.cc3m.fetch.timeuot: unknown key; did you mean corpus.cc3m.fetch.timeout?",

@@ -269,6 +269,6 @@ def test_a_second_run_gives_the_same_bytes(checkout, evaluated):
     before = content()
     (checkout / "metrics/retrieval.json").unlink()
     again = stage(checkout, "evaluate_retrieval")  # with the features that the first has kept
-    assert again.stderr.count("features are taken from") == 2
+    assert again.stderr.count("features are taken from") == 3
     stage(checkout, "report")
     assert content() == before
