@@ -64,6 +64,11 @@ def trained(params: Params, overlays: Sequence[str]) -> Path:
     if params.data.fraction < 1:
         row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
         settings["subset"] = describe(row_ids, recipe.validation_images, params.data.fraction)
+    # Only where they are not the default, so that they do not change what a run is called.
+    if params.data.shards_at_once is not None:
+        settings["shards_at_once"] = params.data.shards_at_once
+    if params.data.damaged != "stop":
+        settings["damaged"] = params.data.damaged
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
     name = fingerprint(settings, INDEX, superpixels)
     alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed

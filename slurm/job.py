@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from caft.data.batch import Batch, BatchOrder, Sampling, TrainingSet, collate, split_validation
+from caft.data.batch import Batch, BatchOrder, Blocks, Sampling, TrainingSet, collate, split_validation
 from caft.data.locking import locked
 from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS
 from caft.data.subset import nested
 from caft.data.transforms import squash
-from caft.errors import CheckpointError
+from caft.errors import CheckpointError, DataError
 from caft.eval.retrieval import recall_at_k
 from caft.model import CAFT
 from caft.params import Params
@@ -109,8 +110,11 @@ class TrainJob:
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions
         )
-        samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed)
-        order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps)
+        data = self.params.data
+        substitutes = training if data.damaged == "replace" else None
+        samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed, substitutes)
+        blocks = Blocks(index.shards, data.shards_at_once) if data.shards_at_once is not None else None
+        order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps, blocks)
         workers = self.params.selected_launcher.workers
         loader: DataLoader[Any] = DataLoader(
             samples,
@@ -123,7 +127,8 @@ class TrainJob:
         batches = each_within(_STALLED_SECONDS, loader, self.images_root)
         labels = self._labels(model, index, world)
         scores = functools.partial(validate, model, index, validation, self.params)
-        if not trainer.train(batches, labels, scores, lambda: notice.given):
+        replaced = (lambda: samples.replaced.value) if data.damaged == "replace" else None
+        if not trainer.train(batches, labels, scores, lambda: notice.given, replaced):
             notice.leave()
         if world.is_main:
             save_model(model, self.run_folder / "final.safetensors", self.card)
@@ -144,7 +149,7 @@ class TrainJob:
                 for first in range(0, len(mine), _LABELS_AT_ONCE):
                     rows = mine[first : first + _LABELS_AT_ONCE]
                     with answer_within(_STALLED_SECONDS, self.images_root):
-                        images = torch.stack([squash(index.picture(int(row)), size) for row in rows])
+                        images = torch.stack([squash(self._picture(index, int(row)), size) for row in rows])
                     maps[first : first + len(rows)] = model.superpixel_labels(images.to(world.device)).cpu().numpy()
                 np.save(file, maps)
         barrier()
@@ -159,6 +164,15 @@ class TrainJob:
             return torch.from_numpy(maps.astype(np.int64)).to(world.device)
 
         return look_up
+
+    def _picture(self, index: TrainingIndex, row: int) -> Image.Image:
+        """A picture to find superpixels of; for one that another stands in for, anything."""
+        try:
+            return index.picture(row)
+        except DataError:
+            if self.params.data.damaged == "stop":
+                raise
+            return Image.new("RGB", (1, 1))
 
 
 @torch.no_grad()
@@ -175,10 +189,15 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
         field = next((f for f, name in enumerate(FIELDS) if name.startswith("long_") and counts[f]), None)
         if field is None:
             continue
+        try:
+            with answer_within(_STALLED_SECONDS, index.images_root):
+                pixels.append(squash(index.picture(row), model.config.image_size))
+        except DataError:
+            if params.data.damaged == "stop":
+                raise
+            continue
         groups = balanced_chunks(counts[field], recipe.chunks, recipe.balanced_rule)
         tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
-        with answer_within(_STALLED_SECONDS, index.images_root):
-            pixels.append(squash(index.picture(row), model.config.image_size))
     batch = params.evaluation.batch
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))

@@ -52,9 +52,11 @@ class StorageParams(Section):
 
 
 class DataParams(Section):
-    """Which of the selected corpora's images are trained on."""
+    """Which of the selected corpora's images are trained on, and how they are read."""
 
     fraction: Annotated[float, Field(gt=0, le=1)]
+    shards_at_once: Positive | None
+    damaged: Literal["stop", "replace"]
 
 
 class TrainOverrides(Section):

@@ -95,6 +95,7 @@ class Trainer:
         labels: Callable[[Batch], Tensor],
         validate: Callable[[], dict[str, float]],
         must_leave: Callable[[], bool] = lambda: False,
+        replaced: Callable[[], int] | None = None,
     ) -> bool:
         """Runs the steps that are left.
 
@@ -103,6 +104,7 @@ class Trainer:
             labels: Superpixels of a batch, (B, S, S), on the world's device.
             validate: Scores of the model on held-out images; called on the main rank.
             must_leave: Asked after each step on the main rank.
+            replaced: How many of this rank's pictures could not be read since this start, where others stand in.
 
         Returns:
             Whether all steps are done; if not, this rank has saved its state and the others are waiting for it.
@@ -123,6 +125,8 @@ class Trainer:
             speed.add(batch.tokens)
             if self.step % _LOG_EVERY == 0 or self.step == self.steps:
                 found = speed.read()
+                if replaced is not None:
+                    found["replaced_images"] = float(sum(of_all(replaced())))
                 if self.world.is_main:
                     self._record(terms, norm, rate, found)
             if self.step % self.recipe.validate_every == 0 or self.step == self.steps:
