@@ -117,7 +117,7 @@ def scores(params: Params, model: CAFT) -> tuple[dict[str, Any], dict[str, Any]]
             continue
         found[name], hits[name] = {"pairs": len(loaded.ids)}, {}
         for kind, matrix in matrices(model, loaded, params.evaluation.batch).items():
-            rank = dict(zip(("i2t", "t2i"), ranks(matrix.numpy()), strict=True))
+            rank = dict(zip(("i2t", "t2i"), ranks(matrix.numpy(), loaded.truth), strict=True))
             found[name][kind] = {f"{way}_r1": 100.0 * float(np.mean(rank[way] < 1)) for way in rank}
             hits[name][kind] = {way: "".join(np.where(rank[way] < 1, "1", "0")) for way in rank}
     return found, hits
