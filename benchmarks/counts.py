@@ -2,11 +2,16 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from caft.errors import CaftError, ParamsError
 from caft.params import Params, load_params
 from caft.params.rules import nearest
-from caft.train.throughput import Count, counts, sample_count
+from caft.train.throughput import Count, counts, exchange, sample_count, step_flops
+
+FLAIR = "pipelines/ablation/flair.yaml"
+# Tokens of a text: one to three sentences, and one sentence, on average.
+_LENGTHS = (45, 25)
 
 
 def main() -> None:
@@ -23,10 +28,11 @@ def main() -> None:
         name = arguments.model or params.model
         if name not in params.models:
             raise ParamsError(f"--model {name}: no such key in models" + nearest(name, params.models))
+        flair = load_params(arguments.params, [*arguments.overlay, Path(arguments.params).parent / FLAIR])
     except CaftError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print("\n".join(page(params, name)))
+    print("\n".join([*page(params, name), *against_flair(params, flair, name)]))
 
 
 def page(params: Params, name: str) -> list[str]:
@@ -55,6 +61,33 @@ def page(params: Params, name: str) -> list[str]:
         f"text {_giga(work.text)}, pooling {_giga(work.pooling)}",
         f"  forward and backward: {_giga(work.trained_step)} GFLOP",
     ]
+
+
+def against_flair(params: Params, flair: Params, name: str) -> list[str]:
+    """Lines on the step of the same batch by FLAIR: its model of this size, its texts, its exchange."""
+    recipe, ranks = params.selected_recipe, params.selected_launcher.world_size
+    images, count = recipe.batch // ranks, recipe.sub_captions
+    model, other = params.models[name], flair.models[name]
+    lines = ["", f"one step of {recipe.batch} images on {ranks} ranks, {count} texts an image, against FLAIR's:"]
+    theirs = step_flops(other, flair.selected_recipe, images, ranks, [other.text.context] * images * count)
+    for length in (model.text.context, *(length for length in _LENGTHS if length < model.text.context)):
+        ours = step_flops(model, recipe, images, ranks, [length] * images * count)
+        lines.append(
+            f"  texts of {length} tokens: {ranks * ours / 1e12:.2f} TFLOP, FLAIR's (padded to {other.text.context}) "
+            f"{ranks * theirs / 1e12:.2f}: {ours / theirs:.2f} of it"
+        )
+    embed = model.embed_dim
+    sent = exchange(images, count, embed, ranks, 2)
+    lines.append(
+        f"  texts received by a rank, each way, in half precision: (R - 1) B (K + 1) D 2 = {ranks - 1} x {images} x "
+        f"{count + 1} x {embed} x 2 bytes = {sent.unique / 2**20:.2f} MiB"
+    )
+    lines.append(
+        f"  FLAIR's ring of selections: (R - 1) (B (B + K - 1) + B K) D 2 = {ranks - 1} x ({images} x "
+        f"{images + count - 1} + {images * count}) x {embed} x 2 bytes = {sent.ring / 2**20:.2f} MiB"
+        + (f": {sent.ring / sent.unique:.1f} times as many" if sent.unique else "")
+    )
+    return lines
 
 
 def _row(part: Count) -> tuple[str, str, str, str, str]:

@@ -23,8 +23,13 @@ class Times(NamedTuple):
     median: float
 
 
-def machine() -> str:
-    """Processor, PyTorch and threads in one line."""
+CPU = torch.device("cpu")
+
+
+def machine(device: torch.device = CPU) -> str:
+    """Processor or GPU, PyTorch and threads in one line."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}; torch {torch.__version__}"
     processor = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -33,21 +38,29 @@ def machine() -> str:
         pass
     return (
         f"{processor}, {multiprocessing.cpu_count()} cores; torch {torch.__version__}, "
-        f"{torch.get_num_threads()} thread(s), float32"
+        f"{torch.get_num_threads()} thread(s)"
     )
 
 
-def times(forms: dict[str, Callable[[], object]], repetitions: int) -> dict[str, Times]:
-    """Processor time of each form; they run in turn, so that a busy machine disturbs all alike.
+def now(device: torch.device) -> float:
+    """Seconds of this process' processor time; of a GPU, time of day when all its kernels are done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
+
+
+def times(forms: dict[str, Callable[[], object]], repetitions: int, device: torch.device = CPU) -> dict[str, Times]:
+    """Time of each form; they run in turn, so that a busy machine disturbs all alike.
 
     The first round warms up and is not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(repetitions + 1):
         for name, form in forms.items():
-            start = time.process_time()
+            start = now(device)
             form()
-            seconds[name].append(time.process_time() - start)
+            seconds[name].append(now(device) - start)
     return {name: Times(min(taken[1:]), statistics.median(taken[1:])) for name, taken in seconds.items()}
 
 
@@ -67,12 +80,18 @@ def peak_memory(set_up: Callable[..., Callable[[], object]], *arguments: Any) ->
 def _added(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> float:
     torch.set_num_threads(1)
     run = set_up(*arguments)
-    Path("/proc/self/clear_refs").write_text("5")  # the mark falls to what is resident now
-    before = _resident("VmRSS")
+    forget_peak()
+    before = resident("VmRSS")
     run()
-    return (_resident("VmHWM") - before) / 1024
+    return (resident("VmHWM") - before) / 1024
 
 
-def _resident(field: str) -> int:
+def forget_peak() -> None:
+    """Lets the high-water mark fall to what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident(field: str) -> int:
+    """Resident memory of this process in KiB: VmRSS is now, VmHWM its high-water mark."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))  # in KiB

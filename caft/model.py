@@ -155,15 +155,30 @@ class CAFT(Interface, nn.Module):
             return self.vision.labels(pixels)
         assert self.superpixels is not None and self.config.superpixels is not None
         with torch.autocast(pixels.device.type, enabled=False):
-            prob = self.superpixels(pixels.float() / 255)
+            prob = self.superpixels(pixels.float().contiguous(memory_format=torch.channels_last) / 255)
         return hard_labels(prob, self.config.superpixels.cell)
 
     def encode_hierarchy(self, pixels: Tensor, labels: Tensor) -> Hierarchy:
         """Every stage's tokens of images uint8 (B, 3, S, S) with the labels of `superpixel_labels`."""
+        return self.group(self.stem(pixels), labels)
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """First of the image tower's two parts, where images of a batch meet in its batch norm, if it has one.
+
+        Args:
+            pixels: Images, uint8 (B, 3, S, S).
+
+        Returns:
+            Features of the places of each image, (B, h, w, W), of a flat tower (B, N, W).
+        """
         mean = torch.tensor(_MEAN, device=pixels.device)[:, None, None]
         std = torch.tensor(_STD, device=pixels.device)[:, None, None]
-        hierarchy: Hierarchy = self.vision((pixels.float() / 255 - mean) / std, labels)
-        return hierarchy
+        features: Tensor = self.vision.stem((pixels.float() / 255 - mean) / std)
+        return features
+
+    def group(self, features: Tensor, labels: Tensor) -> Hierarchy:
+        """The other part, which takes each image by itself: features of `stem` and labels to every stage's tokens."""
+        return self.vision.group(features, labels)
 
     def project_part(self, tokens: Tensor) -> Tensor:
         """Part-level norm and projection, (..., W) to (..., D)."""

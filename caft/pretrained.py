@@ -12,10 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from caft import release_flair
 from caft.errors import CheckpointError
 from caft.model import CAFT
 from caft.params import ModelParams
 from caft.release import RELEASED, RELEASED_CAPTIONS, UNUSED_HEADS, convert
+from caft.release_flair import FLAIR, is_flair
 from caft.vision.superpixels import SFCN
 
 
@@ -37,11 +39,11 @@ def save_model(module: nn.Module, path: Path, card: dict[str, Any]) -> None:
 
 
 def load(path: str | Path) -> CAFT:
-    """Loads a model on the CPU and in evaluation mode: one that `save_model` wrote, or the authors' file.
+    """Loads a model on the CPU and in evaluation mode: one that `save_model` wrote, or a published file.
 
     Args:
         path: A `.safetensors` file with its card, the same name with `.json`, beside it; with any other ending, the
-            authors' checkpoint (see `from_release`).
+            authors' checkpoint (see `from_release`) or FLAIR's (see `from_flair`).
 
     Returns:
         The model; its `card` says how it was trained.
@@ -51,7 +53,8 @@ def load(path: str | Path) -> CAFT:
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        model = from_release(_read_checkpoint(path), str(path))
+        state = read_checkpoint(path)
+        model = (from_flair if is_flair(state) else from_release)(state, str(path))
         with path.open("rb") as file:
             model.card["fingerprint"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         return model
@@ -89,6 +92,32 @@ def from_release(
         raise _misfit(source, problems)
     fill(model, weights, source)
     model.card = {"model": config.model_dump(mode="json"), **RELEASED_CAPTIONS, "source": source}
+    return model.eval()
+
+
+def from_flair(
+    state_dict: Mapping[str, Tensor], source: str = "FLAIR's state dict", config: ModelParams = FLAIR
+) -> CAFT:
+    """FLAIR, the baseline, with its published weights; a long caption is one text, cut at 77 tokens, as its own scripts.
+
+    Args:
+        state_dict: Tensors by FLAIR's names.
+        source: What error messages call it.
+        config: Sizes; the published model's.
+
+    Returns:
+        The flat model in evaluation mode; it shares no memory with `state_dict`.
+
+    Raises:
+        CheckpointError: Lists each name that is missing, unexpected or of another shape.
+    """
+    model = _without_values(config, 1)
+    weights, problems = release_flair.convert(state_dict, model.state_dict(), config)
+    if problems:
+        raise _misfit(source, problems)
+    fill(model, weights, source)
+    reading = {"chunks": 1, "splitter": "dreamlip", "balanced_rule": "paper"}
+    model.card = {"model": config.model_dump(mode="json"), **reading, "source": source}
     return model.eval()
 
 
@@ -172,14 +201,16 @@ def sfcn_from_checkpoint(path: str | Path) -> SFCN:
         CheckpointError: The file cannot be read, or a weight does not fit.
     """
     path = Path(path)
-    state = {name.removeprefix("module."): tensor for name, tensor in _read_checkpoint(path).items()}
+    state = read_checkpoint(path)
     network = SFCN()
     fill(network, {name: t for name, t in state.items() if not name.startswith(UNUSED_HEADS)}, path)
     return network.eval()
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint in torch's format, which lie in it as they are or under `state_dict`.
+
+    A prefix `module.`, which training over several processes leaves, is dropped.
 
     Raises:
         CheckpointError: The file is missing, damaged, or holds something else.
@@ -194,7 +225,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise CheckpointError(f"{path}: expected a dict of tensors, or one under state_dict; found {_kinds(content)}")
-    return state
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _kinds(content: object) -> str:

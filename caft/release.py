@@ -3,7 +3,7 @@
 Only names, shapes and layouts; `caft.pretrained` reads the files and fills the modules.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,12 +93,12 @@ def entries(model: ModelParams) -> Iterator[Entry]:
             name = f"{3 * number + 1}.{leaf}"
             yield Entry(f"visual.patch_embed.proj.{name}", (f"vision.stem.layers.{name}",))
     last = 3 * len(model.stem.channels)
-    yield from _leaves(f"visual.patch_embed.proj.{last}", f"vision.stem.layers.{last}")
+    yield from leaves(f"visual.patch_embed.proj.{last}", f"vision.stem.layers.{last}")
     number = 0
     for stage, depth in enumerate(model.blocks):
         for place in range(depth):
             for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
-                yield from _leaves(f"visual.blocks.{number}.{part}", f"vision.stages.{stage}.{place}.{part}")
+                yield from leaves(f"visual.blocks.{number}.{part}", f"vision.stages.{stage}.{place}.{part}")
             number += 1
     for number in range(len(model.tokens) - 1):
         theirs, ours = f"visual.pools.{number}.pool_block", f"vision.pools.{number}"
@@ -112,26 +112,21 @@ def entries(model: ModelParams) -> Iterator[Entry]:
             "fc2.0": "reduce_norm",
             "fc2.1": "reduce",
         }.items():
-            yield from _leaves(f"{theirs}.{part}", f"{ours}.{own}")
-    yield from _leaves("visual.norm", "whole_norm")
-    yield from _leaves("visual.norm_fine", "part_norm")
-    for leaf in _LEAVES:
-        packed = tuple(f"pool.{name}.{leaf}" for name in ("query", "key", "value"))
-        yield Entry(f"visual_proj.attn.in_proj_{leaf}", packed, "packed")
-    yield from _leaves("visual_proj.attn.out_proj", "pool.out")
-    for letter, own in {"q": "query", "k": "key", "v": "value"}.items():
-        yield from _leaves(f"visual_proj.ln_{letter}", f"pool.norm_{own}")
+            yield from leaves(f"{theirs}.{part}", f"{ours}.{own}")
+    yield from leaves("visual.norm", "whole_norm")
+    yield from leaves("visual.norm_fine", "part_norm")
+    yield from pooling("visual_proj", "pool")
     yield Entry("token_embedding.weight", ("sub_caption.embedding.weight",))
     yield Entry("positional_embedding", ("sub_caption.positions",))
-    yield from _text_blocks("transformer", "sub_caption", model.text.sub_layers)
-    yield from _leaves("ln_final", "sub_caption.norm")
+    yield from text_blocks("transformer", "sub_caption", model.text.sub_layers)
+    yield from leaves("ln_final", "sub_caption.norm")
     yield Entry("paragraph_encoder.cls_embed", ("whole_caption.cls",))
     yield Entry("paragraph_encoder.positional_embedding", ("whole_caption.positions",), "batched")
     yield Entry("paragraph_encoder.adapter.ls.gamma", ("whole_caption.gamma",))
-    yield from _leaves("paragraph_encoder.adapter.mlp.c_fc", "whole_caption.adapter.fc1")
-    yield from _leaves("paragraph_encoder.adapter.mlp.c_proj", "whole_caption.adapter.fc2")
-    yield from _text_blocks("paragraph_encoder.transformer", "whole_caption", model.text.whole_layers)
-    yield from _leaves("paragraph_encoder.ln_final", "whole_caption.norm")
+    yield from leaves("paragraph_encoder.adapter.mlp.c_fc", "whole_caption.adapter.fc1")
+    yield from leaves("paragraph_encoder.adapter.mlp.c_proj", "whole_caption.adapter.fc2")
+    yield from text_blocks("paragraph_encoder.transformer", "whole_caption", model.text.whole_layers)
+    yield from leaves("paragraph_encoder.ln_final", "whole_caption.norm")
     for theirs, ours in {
         "image_post": "part_projection",
         "text_post": "sub_caption_projection",
@@ -158,8 +153,18 @@ def convert(
         The weights that fit, none sharing memory with `state`, and a line for each that is missing, unexpected, of
         another shape, or fixed and of another value.
     """
-    left, result, problems = dict(state), {}, []
-    table = [*entries(model), *_superpixel_entries(left, own)]
+    left = dict(state)
+    result, problems = take(left, own, [*entries(model), *_superpixel_entries(left, own)])
+    problems += _fixed_problems(left, model)
+    problems += [f"unexpected {name}" for name in left]
+    return result, problems
+
+
+def take(
+    left: dict[str, Tensor], own: Mapping[str, Tensor], table: Iterable[Entry]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Takes the tensors of a table out of `left`: those that fit, by our names, and a line for each that does not."""
+    result, problems = {}, []
     for entry in table:
         if entry.theirs not in left:
             problems.append(f"missing {entry.theirs}")
@@ -170,8 +175,6 @@ def convert(
             continue
         for name, part in entry.split(tensor.detach()).items():
             result[name] = part.to(own[name].dtype, copy=True, memory_format=torch.contiguous_format)
-    problems += _fixed_problems(left, model)
-    problems += [f"unexpected {name}" for name in left]
     return result, problems
 
 
@@ -208,19 +211,30 @@ def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[str
             yield f"{name}: is fixed, but differs by up to {distance:.3g} from the value that it must have"
 
 
-def _leaves(theirs: str, ours: str) -> Iterator[Entry]:
+def pooling(theirs: str, ours: str) -> Iterator[Entry]:
+    """Text-conditioned pooling: torch's attention with a packed projection, and three norms."""
+    for leaf in _LEAVES:
+        packed = tuple(f"{ours}.{name}.{leaf}" for name in ("query", "key", "value"))
+        yield Entry(f"{theirs}.attn.in_proj_{leaf}", packed, "packed")
+    yield from leaves(f"{theirs}.attn.out_proj", f"{ours}.out")
+    for letter, own in {"q": "query", "k": "key", "v": "value"}.items():
+        yield from leaves(f"{theirs}.ln_{letter}", f"{ours}.norm_{own}")
+
+
+def leaves(theirs: str, ours: str) -> Iterator[Entry]:
+    """Weight and bias."""
     for leaf in _LEAVES:
         yield Entry(f"{theirs}.{leaf}", (f"{ours}.{leaf}",))
 
 
-def _text_blocks(theirs: str, ours: str, layers: int) -> Iterator[Entry]:
-    """Blocks of open_clip's text transformer; their packed projection has the rows of ours."""
+def text_blocks(theirs: str, ours: str, layers: int) -> Iterator[Entry]:
+    """Blocks of open_clip's transformers; their packed projection has the rows of ours."""
     for number in range(layers):
         block, own = f"{theirs}.resblocks.{number}", f"{ours}.blocks.{number}"
-        yield from _leaves(f"{block}.ln_1", f"{own}.norm1")
+        yield from leaves(f"{block}.ln_1", f"{own}.norm1")
         for leaf in _LEAVES:
             yield Entry(f"{block}.attn.in_proj_{leaf}", (f"{own}.attn.qkv.{leaf}",))
-        yield from _leaves(f"{block}.attn.out_proj", f"{own}.attn.proj")
-        yield from _leaves(f"{block}.ln_2", f"{own}.norm2")
-        yield from _leaves(f"{block}.mlp.c_fc", f"{own}.mlp.fc1")
-        yield from _leaves(f"{block}.mlp.c_proj", f"{own}.mlp.fc2")
+        yield from leaves(f"{block}.attn.out_proj", f"{own}.attn.proj")
+        yield from leaves(f"{block}.ln_2", f"{own}.norm2")
+        yield from leaves(f"{block}.mlp.c_fc", f"{own}.mlp.fc1")
+        yield from leaves(f"{block}.mlp.c_proj", f"{own}.mlp.fc2")

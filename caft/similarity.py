@@ -4,16 +4,16 @@ The part score of a flat text tower, which takes a caption as one text, is FLAIR
 without a part level has the whole score alone.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from caft.part_cosines import PartCosines
+
 if TYPE_CHECKING:  # the model's own methods call these functions
     from caft.model import CAFT, Level
-
-# Bounds the largest tensor of a tile, features pooled for every pair of an image and a chunk: 34 MB at D = 512.
-_IMAGES_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
 
 
 @torch.no_grad()
@@ -25,7 +25,7 @@ def whole_scores(model: "CAFT", images: Tensor, texts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def part_scores(model: "CAFT", part: Tensor, texts: Tensor) -> Tensor:
-    """Mean over a caption's chunks of the part-level logit, a tile at a time.
+    """Mean over a caption's chunks of the part-level logit, a tile at a time (see `caft.part_cosines`).
 
     A caption with fewer sentences than chunks has some of them twice, and they count twice: as the authors' code.
 
@@ -37,21 +37,42 @@ def part_scores(model: "CAFT", part: Tensor, texts: Tensor) -> Tensor:
     Returns:
         Scores (B, Q), with the learnt scale and bias, on the CPU.
     """
-    queries, chunks, _ = texts.shape
-    device = model.device
-    flat = texts.flatten(0, 1)
-    scores = torch.empty(len(part), queries)
-    for first in range(0, len(part), _IMAGES_AT_ONCE):
-        images = part[first : first + _IMAGES_AT_ONCE].to(device)
-        row = torch.cat(
-            [
-                model.part_logits(images, flat[start : start + _TEXTS_AT_ONCE].to(device)).float()
-                for start in range(0, len(flat), _TEXTS_AT_ONCE)
-            ],
-            dim=1,
-        )  # (images, Q * C)
-        scores[first : first + _IMAGES_AT_ONCE] = row.unflatten(1, (queries, chunks)).mean(2).cpu()
+    scores = torch.empty(len(part), len(texts))
+    with torch.autocast(model.device.type, enabled=False):
+        for rows, cosines in _cosines(model, texts).of_all(part):
+            scores[rows] = _part_logits(model, cosines)
     return scores
+
+
+@torch.no_grad()
+def some_part_scores(model: "CAFT", part: Tensor, texts: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
+    """`part_scores` of some pairs alone.
+
+    Args:
+        model: Gives the pooling and the temperature.
+        part: Segments of the images, (B, N, D).
+        texts: Chunk features of the captions, (Q, C, D).
+        wanted: For each image the numbers of the captions that ask it, (K,); K may differ, and may be zero.
+
+    Returns:
+        For each image its scores (K,), on the CPU.
+    """
+    with torch.autocast(model.device.type, enabled=False):
+        cosines = _cosines(model, texts)
+        return [
+            _part_logits(model, cosines.of_some(segments, captions.to(model.device)))
+            for segments, captions in zip(part, wanted, strict=True)
+        ]
+
+
+def _cosines(model: "CAFT", texts: Tensor) -> PartCosines:
+    assert model.pool is not None, "the model has no part level"
+    return PartCosines(model.pool, texts.to(model.device))
+
+
+def _part_logits(model: "CAFT", cosines: Tensor) -> Tensor:
+    log_scale, bias = model.temperature("part")
+    return (log_scale.exp() * cosines + bias).cpu()
 
 
 @torch.no_grad()

@@ -65,6 +65,11 @@ def runs_folder(params: Params) -> Path:
     return root(params) / "runs"
 
 
+def features_folder(params: Params) -> Path:
+    """Returns the folder that holds encoded evaluation sets; it may be deleted at any time."""
+    return root(params) / "features"
+
+
 def tracking_uri(params: Params) -> str:
     """Returns the tracking address: ``storage.tracking_uri``, or SQLite in the storage root."""
     return params.storage.tracking_uri or f"sqlite:///{root(params) / 'mlflow.db'}"

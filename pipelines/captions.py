@@ -28,7 +28,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     made_from = json.dumps([manifest["shards"], content_fingerprint(urls), str(CAPTIONS)])
     folder = root(params) / "work" / "captions" / corpus
     with resumable(folder, made_from, "joining captions") as work:
-        summary = join_captions(manifest, images_folder(params, corpus), urls, work)
+        summary = join_captions(manifest, images_folder(params, corpus), urls, work, params.storage.memory_gb)
         publish(work, Path("data/captions") / corpus)
     logger.info("%s: %d images have their captions", corpus, summary["rows_out"])
 

@@ -2,15 +2,15 @@
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
-from caft.data.benchmarks import REGION_FILES, Missing, load_regions
+from caft.data.benchmarks import Missing, load_regions
 from caft.eval.features import load_model
-from caft.eval.metrics import publish
+from caft.eval.metrics import counted, publish
 from caft.eval.regions import score_regions
 from caft.inference import NO_PART_LEVEL
 from caft.params import Params
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    model = load_model()
+    place = place_of(arguments)
+    model = place.given(params) or load_model()
     of_set: dict[str, dict[str, Any]] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "regions":
@@ -28,19 +29,24 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             logger.warning("%s is not run: %s", name, loaded.reason)
             of_set[name] = {"not_run": loaded.reason}
         else:
-            of_set[name] = score_regions(model, loaded, params.evaluation.batch, params.evaluation.membership)
+            found = score_regions(
+                model, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+            )
+            of_set[name] = found | {"skipped": loaded.skipped} if loaded.skipped else found
+            for level, rows in loaded.regions.items():
+                counts = counted(f"{level}_rows", len(rows), loaded.expected.get(level))
+                of_set[name] |= counts if len(counts) > 1 else {}
     # The first set of the table is the file's own; others are nested by name.
     scores: dict[str, Any] = {}
     for number, (name, found) in enumerate(of_set.items()):
         scores.update(found if number == 0 else {name: found})
-    publish(params, model.card, Path("metrics/regions.json"), scores)
+    publish(params, model.card, place.metrics / "regions.json", scores)
     for name, found in of_set.items():
         if "rows" in found:
-            levels = ", ".join(
-                f"{level} {found[level]:.1f} (chance {found[f'{level}_chance']:.1f})" for level in REGION_FILES
-            )
-            print(f"{name:>12} {levels}")
+            levels = [key.removesuffix("_chance") for key in found if key.endswith("_chance")]
+            shown = ", ".join(f"{level} {found[level]:.1f} (chance {found[f'{level}_chance']:.1f})" for level in levels)
+            print(f"{name:>12} {shown}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from caft.data.fetch import fetch
-from caft.params import Params
+from caft.params import Params, ScenesCorpus
 from caft.storage import write_json
 from pipelines.stage import run
 
@@ -17,7 +17,16 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     corpus: str = arguments.corpus
     manifest = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"))
     write_json(f"data/images/{corpus}.json", manifest)
-    logger.info("%s: %d of %d images; lost: %s", corpus, manifest["successes"], manifest["rows"], manifest["lost"])
+    came, entry = manifest["successes"], params.corpus[corpus]
+    logger.info("%s: %d of %d images; lost: %s", corpus, came, manifest["rows"], manifest["lost"])
+    if not isinstance(entry, ScenesCorpus):
+        expected = entry.paper_images
+        logger.info(
+            "%s: %.1f%% of the %d images that the paper had, or that you expect",
+            corpus,
+            100 * came / expected,
+            expected,
+        )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import argparse
 import csv
 import json
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,28 @@ from caft.eval.attributes import most_telling, score_attributes
 from caft.eval.corpus import Corpus, describe_corpus
 from caft.eval.examples import looks, nested, retrieved, scored, segmented
 from caft.eval.features import load_model
+from caft.eval.given import card_of, settings_of
 from caft.eval.granularity import score_granularity
 from caft.eval.levels import score_levels
 from caft.eval.metrics import run_of
+from caft.eval.paper.compare import compare
+from caft.eval.paper.scored import Scored, of_model
+from caft.eval.paper.statistics import statistics_of
+from caft.eval.paper.targets import load_targets
 from caft.eval.report import render
 from caft.eval.report.content import Report, RetrievalCases
 from caft.eval.seeds import curves_of_other_seeds
 from caft.eval.superpixel_methods import compare_methods
 from caft.model import CAFT
 from caft.params import Params
+from caft.train.tracking import Run, commit
+from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
 METRICS = ("data", "superpixels", "train", "retrieval", "grounding", "regions")
-PAGE = Path("reports/index.html")
-INDEX = Path("data/index")
+SCORES = METRICS[3:]  # all that given weights have
+INDEX, SIZES = Path("data/index"), Path("metrics/external/sizes.json")
 IMAGES = 128  # of a referring set are analysed, so that a set of thousands stays a matter of seconds
 
 
@@ -37,28 +46,74 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     # Images are asked one at a time, too little work to share among threads: they would wait for each other.
     torch.set_num_threads(1)
-    model = load_model()
+    place = place_of(arguments)
+    model = place.given(params) or load_model()
+    trained = place.number is None
+    names = METRICS if trained else SCORES
+    metrics = {name: _ordered(json.loads((place.metrics / f"{name}.json").read_text()), params) for name in names}
+    tracked = run_of(params, model.card)
+    scored = [model_of_page(params, model.card, metrics, tracked), *([] if trained else other_sizes(params))]
+    tracked.finish()
+    cells = compare(load_targets(), scored, statistics(params))
     report = Report(
         card=model.card,
-        metrics={name: _ordered(json.loads(Path(f"metrics/{name}.json").read_text()), params) for name in METRICS},
-        curves=_numbers(Path("plots/train.csv")),
-        blend=_rows(Path("plots/blend.csv")),
+        metrics=metrics,
+        curves=_numbers(Path("plots/train.csv")) if trained else [],
+        blend=_rows(place.plots / "blend.csv"),
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
-        other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card),
-        corpus=corpus(params),
+        other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card) if trained else {},
+        corpus=corpus(params) if trained else None,
+        paper=cells,
+        scored=scored,
         **retrieval(params, model),
         **grounding(params, model),
     )
-    with storage.replacing(PAGE) as temporary:
+    page = place.reports / "index.html"
+    with storage.replacing(page) as temporary:
         temporary.write_text(render(report), encoding="utf-8")
-    tracked = run_of(params, model.card)
-    tracked.log_file(PAGE)
-    tracked.finish()
-    logger.info("%s: %.1f MB; open it in a browser", PAGE, PAGE.stat().st_size / 1e6)
+    storage.write_json(place.reports / "paper.json", [cell.record() for cell in cells])
+    tracked.log_file(page)
+    tracked.log_file(place.reports / "paper.json")
+    counts = Counter(cell.status for cell in cells)
+    logger.info("the paper's cells: %s", ", ".join(f"{count} {status}" for status, count in counts.items()))
+    logger.info("%s: %.1f MB; open it in a browser", page, page.stat().st_size / 1e6)
+
+
+def model_of_page(params: Params, card: dict[str, Any], metrics: dict[str, Any], tracked: Run) -> Scored:
+    """The model of the page as one that may fill cells of the paper."""
+    tags = {"commit": commit(), "mlflow_run": tracked.run_id, "recipe": _recipe(params, card)}
+    deviations = {key: value for name in SCORES for key, value in tracked.deviations(name).items()}
+    return of_model(card, params, metrics, tags, deviations)
+
+
+def other_sizes(params: Params) -> Iterator[Scored]:
+    """The further given weights, of which retrieval alone was scored."""
+    settings = settings_of(params)
+    for setting, entry in list(zip(settings, storage.read_json(SIZES, "pipelines/score/dvc.yaml"), strict=True))[1:]:
+        card = card_of(setting, entry["weights"], params)
+        tracked = run_of(params, card)
+        yield model_of_page(params, card, {"retrieval": entry["retrieval"]}, tracked)
+        tracked.finish()
+
+
+def statistics(params: Params) -> dict[str, dict[str, Any]]:
+    """Table 6 of the sets that are there."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in load_targets().sets:
+        if name in params.benchmarks and params.benchmarks[name].kind == "retrieval":
+            pairs = load_retrieval(params.benchmarks[name])
+            found[name] = {"not_run": pairs.reason} if isinstance(pairs, Missing) else dict(statistics_of(pairs))
+    return found
+
+
+def _recipe(params: Params, card: dict[str, Any]) -> str:
+    """Name of the recipe that a model was trained with, or that its captions were read with."""
+    own = card.get("recipe")
+    return params.recipe if own in (None, params.selected_recipe.model_dump(mode="json")) else "another"
 
 
 def corpus(params: Params) -> Corpus | None:
-    """What was trained on; None where given weights are scored, which nothing here was trained on."""
+    """What was trained on; None without a training index."""
     if not INDEX.exists():
         return None
     images = storage.root(params) / "images"
@@ -72,6 +127,7 @@ def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
         pairs = load_retrieval(benchmark) if benchmark.kind == "retrieval" else None
         if pairs is None or isinstance(pairs, Missing):
             continue
+        pairs = pairs.one_to_one()
         if not shown["retrieval"]:
             if model.has_part:
                 shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
@@ -136,4 +192,4 @@ def _value(text: str) -> float | str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, external=True)

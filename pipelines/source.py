@@ -1,14 +1,16 @@
-"""Stage source@CORPUS: the published CSV to data/urls, and the evaluation sets that the corpus brings."""
+"""Stage source@CORPUS: the corpus' table to data/urls, and the evaluation sets that the corpus brings."""
 
 import argparse
 from pathlib import Path
 
 from caft.data.locking import locked
+from caft.data.origin import in_checkout
+from caft.data.records import CUSTOM, DREAMLIP
 from caft.data.scenes.benchmarks import write_benchmarks
 from caft.data.scenes.corpus import write_csv
-from caft.data.source import convert_csv
-from caft.params import Params, ScenesCorpus
-from caft.storage import main_checkout, replacing, root
+from caft.data.source import convert_table
+from caft.params import CustomCorpus, Params, ScenesCorpus
+from caft.storage import replacing, root
 from pipelines.stage import run
 
 
@@ -17,6 +19,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     name: str = arguments.corpus
     corpus = params.corpus[name]
     work = root(params) / "work" / "source"
+    memory_gb = params.storage.memory_gb
     with replacing(Path("data/benchmarks") / name) as benchmarks:
         benchmarks.mkdir()
         if isinstance(corpus, ScenesCorpus):
@@ -26,14 +29,15 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             with locked(work, f"rendering the table of {name}"):
                 csv_path = work / f"{name}.csv"
                 write_csv(csv_path, corpus)
-                convert_csv(csv_path, name, Path("data/urls"), work)
+                convert_table(csv_path, name, Path("data/urls"), work, DREAMLIP, memory_gb)
         else:
-            csv_path = Path(corpus.csv)
-            if not csv_path.exists():  # an experiment's copy has no untracked files
-                csv_path = main_checkout() / csv_path
             text = f"The corpus {name} brings no evaluation sets. Folders of other sets are described one level up.\n"
             (benchmarks / "README.md").write_text(text, encoding="utf-8")
-            convert_csv(csv_path, name, Path("data/urls"), work)
+            if isinstance(corpus, CustomCorpus):
+                path, columns = corpus.table, CUSTOM
+            else:
+                path, columns = corpus.csv, DREAMLIP
+            convert_table(in_checkout(path), name, Path("data/urls"), work, columns, memory_gb)
 
 
 if __name__ == "__main__":

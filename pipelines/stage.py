@@ -1,10 +1,14 @@
 """What every stage's script shares: arguments, logging, and errors as one block with exit code 2."""
 
 import argparse
+import hashlib
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 # Before any of these packages is imported.
 os.environ.update(
@@ -19,27 +23,40 @@ os.environ.update(
 
 from caft.errors import CaftError  # noqa: E402
 from caft.params import Params, load_params  # noqa: E402
-from caft.storage import disk_problem  # noqa: E402
+from caft.storage import disk_problem, runs_folder  # noqa: E402
+
+Main = Callable[[Params, argparse.Namespace], None]
 
 
 def run(
-    stage: Callable[[Params, argparse.Namespace], None],
+    stage: Main,
     *,
     corpus: bool = False,
+    external: bool = False,
     plan: Callable[[Params], list[str]] | None = None,
+    more: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
     """Runs a stage from the command line.
 
     Args:
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
+        external: The stage can score given weights in place of the trained model; see `pipelines.place`.
         plan: Says what the stage would do, in lines, for `--dry-run`.
+        more: Adds arguments of the stage's own.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
     parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
     parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+    if more is not None:
+        more(parser)
     if corpus:
         parser.add_argument("corpus", help="a key of the table `corpus`")
+    if external:
+        parser.add_argument(
+            "--external", action="store_true", help="score the given weights; a stage of pipelines/score"
+        )
     if plan is not None:
         parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     arguments = parser.parse_args()
@@ -47,21 +64,79 @@ def run(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
     try:
-        params = load_params(arguments.params, arguments.overlay)
+        params = load_params(arguments.params, arguments.overlay, arguments.set)
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
         if plan is not None and arguments.dry_run:
             print("\n".join(plan(params)))
+        elif (module := _module()) in params.jobs:
+            _submit(module, params, arguments)
         else:
-            stage(params, arguments)
+            _call(stage, params, arguments)
     except CaftError as error:
-        message = str(error)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:
+    """Runs a stage in this process.
+
+    Raises:
+        CaftError: Of the stage, or in place of what the disk or a path was the cause of.
+    """
+    try:
+        stage(params, arguments)
+    except CaftError:
+        raise
     except Exception as error:
         if (problem := disk_problem(error)) is None:
             raise
-        message = problem
-    else:
-        return
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+        raise CaftError(problem) from error
+
+
+# ---- a stage as a job
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """A picklable callable that runs a stage.
+
+    Attributes:
+        module: Of this package.
+        params: Settings.
+        arguments: Of the command line.
+    """
+
+    module: str
+    params: Params
+    arguments: argparse.Namespace
+
+    def __call__(self) -> None:
+        """Runs the stage in the job's only rank."""
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+        _call(importlib.import_module(f"{__package__}.{self.module}").main, self.params, self.arguments)
+
+    def checkpoint(self, *arguments: Any, **named: Any) -> Any:
+        """Called by submitit before a pre-emption or a time limit: the same job again."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def _module() -> str:
+    """The stage's name: the last part of its module's."""
+    specification = sys.modules["__main__"].__spec__
+    return specification.name.rpartition(".")[2] if specification else ""
+
+
+def _submit(module: str, params: Params, arguments: argparse.Namespace) -> None:
+    """Runs a stage as a job of the launcher that `jobs` names, or attaches to the one that is under way."""
+    from slurm import submit
+
+    # Another checkout's, or one of other settings, is another job.
+    identity = f"{os.getcwd()} {vars(arguments)} {params.model_dump_json()}"
+    folder = runs_folder(params) / f"{module}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    job = StageJob(module, params, arguments)
+    launcher = params.launchers[params.jobs[module]]
+    submit.run(job, launcher, folder, lambda rows: None, f"{module}'s job", "runs the stage again")

@@ -6,14 +6,18 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from caft import storage
 from caft.card import render
 from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
 from caft.data.locking import locked
+from caft.data.subset import describe
 from caft.errors import DataError
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
@@ -29,6 +33,20 @@ INDEX, SUPERPIXELS = Path("data/index"), Path("models/sfcn.safetensors")
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
+    folder = trained(params, arguments.overlay)
+    _write_outs(folder, folder.name)
+
+
+def trained(params: Params, overlays: Sequence[str]) -> Path:
+    """Trains, unless the run has ended before, and returns the run's folder, named by its fingerprint.
+
+    Args:
+        params: The settings.
+        overlays: Files and values merged over the settings file; they name the tracked run.
+
+    Raises:
+        CaftError: The settings, the index or the job are at fault.
+    """
     recipe = params.selected_recipe
     plan(params)  # refuses what cannot be trained
     summary = read_summary(INDEX)
@@ -38,12 +56,21 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             "run `dvc repro index`"
         )
     ensure_indexed(params, str(INDEX), summary["corpora"])
-    settings = {
+    settings: dict[str, Any] = {
         "model": params.selected_model.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "seed": params.seed,
     }
-    name = fingerprint(settings, INDEX, SUPERPIXELS)
+    if params.data.fraction < 1:
+        row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
+        settings["subset"] = describe(row_ids, recipe.validation_images, params.data.fraction)
+    # Only where they are not the default, so that they do not change what a run is called.
+    if params.data.shards_at_once is not None:
+        settings["shards_at_once"] = params.data.shards_at_once
+    if params.data.damaged != "stop":
+        settings["damaged"] = params.data.damaged
+    superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
+    name = fingerprint(settings, INDEX, superpixels)
     alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
     folder = storage.runs_folder(params) / name
     with locked(folder, "training this run", patience=0):
@@ -55,12 +82,14 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             "balanced_rule": recipe.balanced_rule,
             "data": summary["corpora"],
         }
-        tracked = open_training(params, name, alike, arguments.overlay)
-        _train(params, name, folder, card, tracked)
-    _write_outs(folder, name)
+        tracked = open_training(params, name, alike, overlays)
+        _train(params, name, folder, card, tracked, superpixels)
+    return folder
 
 
-def _train(params: Params, name: str, folder: Path, card: dict[str, Any], tracked: Run) -> None:
+def _train(
+    params: Params, name: str, folder: Path, card: dict[str, Any], tracked: Run, superpixels: Path | None
+) -> None:
     """Runs the job unless the run has ended before, and replays its metrics into the tracker."""
     status = "FAILED"
     try:
@@ -75,7 +104,7 @@ def _train(params: Params, name: str, folder: Path, card: dict[str, Any], tracke
                 folder,
                 INDEX.resolve(),
                 storage.root(params) / "images",
-                SUPERPIXELS.resolve(),
+                superpixels.resolve() if superpixels is not None else None,
                 card,
             )
 
@@ -93,6 +122,7 @@ def _train(params: Params, name: str, folder: Path, card: dict[str, Any], tracke
                         logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
 
             submit.run(job, params.selected_launcher, folder, progress)
+        tracked.log_model(folder / "final.safetensors")
         status = "FINISHED"
     except KeyboardInterrupt:
         # A job of a cluster goes on without this process, and so does its run.

@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from caft.data.batch import Batch, BatchOrder, Sampling, TrainingSet, collate, split_validation
+from caft.data.batch import Batch, BatchOrder, Blocks, Sampling, TrainingSet, collate, split_validation
 from caft.data.locking import locked
 from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS
+from caft.data.subset import nested
 from caft.data.transforms import squash
-from caft.errors import CheckpointError
+from caft.errors import CheckpointError, DataError
 from caft.eval.retrieval import recall_at_k
 from caft.model import CAFT
 from caft.params import Params
@@ -34,12 +36,13 @@ from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
 from slurm.preemption import Notice
 from slurm.rendezvous import join
+from slurm.stalled import answer_within, each_within
 
 logger = logging.getLogger(__name__)
 _LABELS_AT_ONCE = 64
 # How long ranks of a job that is ending may take to be gone.
 _PATIENCE_SECONDS = 60.0
-# A batch takes seconds; a shard on a file system that hangs takes for ever.
+# Images of a batch take seconds; those on a file system that hangs take for ever.
 _STALLED_SECONDS = 600.0
 
 
@@ -53,7 +56,7 @@ class TrainJob:
         run_folder: Shared by all ranks.
         index_folder: The training index.
         images_root: Holds a folder of shards for each corpus.
-        superpixels: Weights of SFCN.
+        superpixels: Weights of SFCN; None for a model without.
         card: Written beside the final weights.
     """
 
@@ -62,7 +65,7 @@ class TrainJob:
     run_folder: Path
     index_folder: Path
     images_root: Path
-    superpixels: Path
+    superpixels: Path | None
     card: dict[str, Any]
 
     def __call__(self) -> None:
@@ -94,19 +97,24 @@ class TrainJob:
         recipe, seed = self.params.selected_recipe, self.params.seed
         index = TrainingIndex(self.index_folder, self.images_root)
         training, validation = split_validation(index.row_ids, recipe.validation_images)
+        training = nested(index.row_ids, training, self.params.data.fraction)
         steps = recipe.steps(len(training))
         seed_step(seed, -1, 0)  # all ranks start alike
         model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)
         model.sub_caption.tokens_at_once = self.params.selected_launcher.text_tokens_at_once
         if model.superpixels is not None:
+            assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
-        task = TrainingTask(model, recipe, seed).to(world.device)
+        task = TrainingTask(model, recipe, seed, self.params.selected_launcher.micro_batch).to(world.device)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, image_names(index))
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions
         )
-        samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed)
-        order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps)
+        data = self.params.data
+        substitutes = training if data.damaged == "replace" else None
+        samples = TrainingSet(index, model.config.image_size, recipe.crop_scale, sampling, seed, substitutes)
+        blocks = Blocks(index.shards, data.shards_at_once) if data.shards_at_once is not None else None
+        order = BatchOrder(training, recipe.batch, world.rank, world.size, seed, trainer.step, steps, blocks)
         workers = self.params.selected_launcher.workers
         loader: DataLoader[Any] = DataLoader(
             samples,
@@ -115,11 +123,12 @@ class TrainJob:
             num_workers=workers,
             pin_memory=world.device.type == "cuda",
             persistent_workers=workers > 0,
-            timeout=_STALLED_SECONDS if workers else 0,
         )
+        batches = each_within(_STALLED_SECONDS, loader, self.images_root)
         labels = self._labels(model, index, world)
         scores = functools.partial(validate, model, index, validation, self.params)
-        if not trainer.train(loader, labels, scores, lambda: notice.given):
+        replaced = (lambda: samples.replaced.value) if data.damaged == "replace" else None
+        if not trainer.train(batches, labels, scores, lambda: notice.given, replaced):
             notice.leave()
         if world.is_main:
             save_model(model, self.run_folder / "final.safetensors", self.card)
@@ -139,7 +148,8 @@ class TrainJob:
                 maps = np.empty((len(mine), size, size), dtype)
                 for first in range(0, len(mine), _LABELS_AT_ONCE):
                     rows = mine[first : first + _LABELS_AT_ONCE]
-                    images = torch.stack([squash(index.picture(int(row)), size) for row in rows])
+                    with answer_within(_STALLED_SECONDS, self.images_root):
+                        images = torch.stack([squash(self._picture(index, int(row)), size) for row in rows])
                     maps[first : first + len(rows)] = model.superpixel_labels(images.to(world.device)).cpu().numpy()
                 np.save(file, maps)
         barrier()
@@ -154,6 +164,15 @@ class TrainJob:
             return torch.from_numpy(maps.astype(np.int64)).to(world.device)
 
         return look_up
+
+    def _picture(self, index: TrainingIndex, row: int) -> Image.Image:
+        """A picture to find superpixels of; for one that another stands in for, anything."""
+        try:
+            return index.picture(row)
+        except DataError:
+            if self.params.data.damaged == "stop":
+                raise
+            return Image.new("RGB", (1, 1))
 
 
 @torch.no_grad()
@@ -170,9 +189,15 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
         field = next((f for f, name in enumerate(FIELDS) if name.startswith("long_") and counts[f]), None)
         if field is None:
             continue
+        try:
+            with answer_within(_STALLED_SECONDS, index.images_root):
+                pixels.append(squash(index.picture(row), model.config.image_size))
+        except DataError:
+            if params.data.damaged == "stop":
+                raise
+            continue
         groups = balanced_chunks(counts[field], recipe.chunks, recipe.balanced_rule)
         tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
-        pixels.append(squash(index.picture(row), model.config.image_size))
     batch = params.evaluation.batch
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))

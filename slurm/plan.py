@@ -22,7 +22,8 @@ def plan(params: Params) -> list[str]:
     """
     recipe, launcher = params.selected_recipe, params.selected_launcher
     images, source = _images(params)
-    steps = recipe.steps(images - min(recipe.validation_images, images // 4))
+    training = images - min(recipe.validation_images, images // 4)
+    steps = recipe.steps(max(1, round(params.data.fraction * training)))
     samples, batch = steps * recipe.batch, recipe.batch // launcher.world_size
     table: dict[str, str] = {
         "run": f"{params.model} by {params.recipe} on {' + '.join(params.corpora)}",
@@ -66,9 +67,9 @@ def _images(params: Params) -> tuple[int, str]:
 def _memory(params: Params, batch: int) -> str:
     model, recipe, launcher = params.selected_model, params.selected_recipe, params.selected_launcher
     number = 4 if recipe.precision == "float32" or not launcher.gpus_per_node else 2
-    at_once = launcher.text_tokens_at_once
+    at_once = launcher.text_tokens_at_once, launcher.micro_batch
     least, most = (
-        memory(model, recipe, batch, launcher.world_size, number, length, at_once)
+        memory(model, recipe, batch, launcher.world_size, number, length, *at_once)
         for length in (min(_SHORT_TEXT, model.text.context), model.text.context)
     )
     limit = launcher.gpu_memory_gb
@@ -80,6 +81,6 @@ def _memory(params: Params, batch: int) -> str:
     if limit is not None and least.total > limit * 1e9:
         raise ParamsError(
             f"train.batch = {recipe.batch}: does not fit into launchers.{params.launch}.gpu_memory_gb ({limit}): "
-            f"{batch} images take {words}; use more ranks, a smaller batch, or the launcher's text_tokens_at_once"
+            f"{batch} images take {words}; use more ranks, a smaller batch, or the launcher's micro_batch"
         )
     return words if limit is None else f"{words}; of {limit} GB"

@@ -49,7 +49,12 @@ class State:
     @property
     def is_over(self) -> bool:
         """Whether the job will not run again."""
-        return self.name in (*_FAILED, "COMPLETED", "UNKNOWN")
+        return self.name in (*_FAILED, "COMPLETED") or not self.is_known
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the controller or the accounting remembers the job."""
+        return self.name != "UNKNOWN"
 
     @property
     def is_good(self) -> bool:

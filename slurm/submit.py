@@ -31,7 +31,14 @@ _WATCH_SECONDS = 0.5
 Progress = Callable[[list[dict[str, Any]]], None]
 
 
-def run(job: Callable[[], None], launcher: LauncherParams, run_folder: Path, progress: Progress) -> None:
+def run(
+    job: Callable[[], None],
+    launcher: LauncherParams,
+    run_folder: Path,
+    progress: Progress,
+    what: str = "training job",
+    again: str = "continues from the last checkpoint",
+) -> None:
     """Runs a job to its end.
 
     A job of a cluster outlives whoever submitted it. If one of this run is waiting or running there, it is taken;
@@ -42,6 +49,8 @@ def run(job: Callable[[], None], launcher: LauncherParams, run_folder: Path, pro
         launcher: Where.
         run_folder: Of the run; job files go to `jobs/` in it, and its `metrics.jsonl` is followed.
         progress: Gets new lines of the metrics as they come.
+        what: Of the job, for messages.
+        again: What the next `dvc repro` does if the job fails.
 
     Raises:
         LaunchError: The job was not accepted, or failed; holds the end of its log.
@@ -60,12 +69,13 @@ def run(job: Callable[[], None], launcher: LauncherParams, run_folder: Path, pro
         ended = _wait(identity, launcher.slurm, lambda: progress(metrics.new()))
     progress(metrics.new())
     failures = _failures(folder, identity, launcher.world_size)
-    if ended.is_good if ended else not failures:
+    # Of a job that Slurm has forgotten its ranks' results tell.
+    if ended.is_good if ended and ended.is_known else not failures:
         return
     how = f" ({ended})" if ended else ""
     raise LaunchError(
-        f"training job {identity} failed{how}; its logs are in {folder}. "
-        f"`dvc repro` again continues from the last checkpoint. {_reason(folder, identity, failures)}"
+        f"{what} {identity} failed{how}; its logs are in {folder}. "
+        f"`dvc repro` again {again}. {_reason(folder, identity, failures)}"
     )
 
 

@@ -199,3 +199,23 @@ def test_a_fetch_killed_half_way_is_completed_by_the_next_run(finished: Path, tm
     assert read(folder / "data/images/scenes.json") == read(finished / "data/images/scenes.json")
     for table in (finished / "data/captions/scenes").iterdir():
         assert (folder / "data/captions/scenes" / table.name).read_bytes() == table.read_bytes()
+
+
+def test_a_point_of_the_scaling_graph_is_trained_on_its_share_once(finished: Path) -> None:
+    (finished / "pipelines/scaling/budget.yaml").write_text("train: {samples: 640}\n")
+    target = "pipelines/scaling/dvc.yaml:point@flair-epochs-0.5"
+    done = dvc(finished, "repro", target)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    assert done.stdout.count("Running stage") == 1
+    point = read(finished / "metrics/scaling/flair-epochs-0.5.json")
+    # A quarter of the images is held out; half of the others, and of the samples, in batches of 32.
+    assert (point["images"], point["samples"]) == (IMAGES * 3 // 4 // 2, 320)
+    for name, found in read(finished / "plots/scaling/flair-epochs-0.5.json").items():
+        assert set(found) == {"global", "conditioned"}
+        for kind, ways in found.items():
+            for way, hits in ways.items():
+                assert 100 * hits.count("1") / PAIRS == pytest.approx(
+                    point["scores"][name][kind][f"{way}_r1"], abs=0.01
+                )
+    again = dvc(finished, "repro", target)
+    assert again.returncode == 0 and "Running stage" not in again.stdout

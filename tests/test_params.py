@@ -194,6 +194,13 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        # stages as jobs
+        ("jobs: {fetch: a100x8}", "jobs.fetch = a100x8: must have one rank, found 8: a stage would run in each"),
+        ("jobs: {fetch: gpu}", "jobs.fetch = gpu: no such key in launchers; known are local, a100x8, a100x32"),
+        (
+            "jobs: {fetsh: local}\nlaunchers: {local: {tasks_per_node: 1}}",
+            "jobs.fetsh = local: no such stage; did you mean fetch?",
+        ),
         # unknown keys
         ("train: {warm_up: 3}", "train.warm_up: unknown key; did you mean train.warmup_steps?"),
         ("batch_size: 3", "batch_size: unknown key; did you mean train.batch?"),
@@ -203,12 +210,15 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
             "models.tiny.text.widht: unknown key; did you mean models.tiny.text.width?",
         ),
         ("corpus: {scenes: {prot: 9000}}", "corpus.scenes.prot: unknown key; did you mean corpus.scenes.port?"),
-        ("corpus: {cc3m: {port: 9000}}", "corpus.cc3m.port: unknown key; known are kind, csv, paper_images, "),
+        ("corpus: {cc3m: {port: 9000}}", "corpus.cc3m.port: unknown key; known are kind, csv, packed, paper_images, "),
         (
             "corpus: {cc3m: {fetch: {timeuot: 9}}}",
             "corpus.cc3m.fetch.timeuot: unknown key; did you mean corpus.cc3m.fetch.timeout?",
         ),
-        ("evaluation: {xyz: 1}", "evaluation.xyz: unknown key; known are blend, blend_space, membership, batch"),
+        (
+            "evaluation: {xyz: 1}",
+            "evaluation.xyz: unknown key; known are blend, blend_space, membership, box_mode, rerank, batch",
+        ),
         # names
         ("model: tinny", "model = tinny: no such key in models; did you mean tiny?"),
         ("recipe: papers", "recipe = papers: no such key in recipes; did you mean paper?"),
@@ -231,8 +241,8 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
         ),
         ("recipes: {mine: {batch: 3}}", "recipes.mine.epochs: missing"),
         ("train: {negatives: some}", "train.negatives = some: must be one of sampled, all"),
-        ("corpus: {mine: {kind: csv}}", "corpus.mine.kind = csv: must be one of recaption, scenes"),
-        ("corpus: {mine: {csv: list.csv}}", "corpus.mine.kind: missing; must be recaption or scenes"),
+        ("corpus: {mine: {kind: csv}}", "corpus.mine.kind = csv: must be one of recaption, custom, scenes"),
+        ("corpus: {mine: {csv: list.csv}}", "corpus.mine.kind: missing; must be recaption, custom or scenes"),
         # ranges, with units
         ("fetch: {timeout: 0}", "fetch.timeout = 0: must be above 0 seconds"),
         ("corpus: {scenes: {fetch: {timeout: -2}}}", "corpus.scenes.fetch.timeout = -2: must be above 0 seconds"),

@@ -124,7 +124,7 @@ def test_terms_and_normalisers_by_hand_where_all_cosines_are_zero(recipe: Any, t
     tokens[..., 0], tokens[..., 1], tokens[..., 2] = 49406, 320, 49407
     pixels = torch.randint(256, (images, 3, 64, 64), dtype=torch.uint8)
     found = TrainingTask(model, recipe, 0)(pixels, model.superpixel_labels(pixels), tokens, 0)
-    assert set(found) == {*terms, "loss"}
+    assert set(found) == {*terms, "loss", "clamped_pairs"}
     positive, negative = math.log1p(math.exp(10)), math.log1p(math.exp(-10))
     # Every image has its K texts and one of each other image; the sum is over Z = B + K - 1.
     part = (images * texts * positive + images * (images - 1) * negative) / (images + texts - 1)

@@ -1,24 +1,32 @@
 """Batches for training: which images, which sub-captions, in an order that a step number determines."""
 
+import logging
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from caft.data.reader import Pair, TrainingIndex
 from caft.data.schema import FIELDS
 from caft.data.transforms import random_resized_crop, squash
+from caft.errors import DataError
 from caft.text.chunking import random_chunks
 from caft.text.tokenizer import pad
+
+logger = logging.getLogger(__name__)
 
 _LONG = tuple(number for number, field in enumerate(FIELDS) if field.startswith("long_"))
 # A long caption with fewer sentences is not taken apart, as in the authors' release.
 _ENOUGH = 3
 _FALLBACK = 8
+# Rows that are tried in the place of one whose picture cannot be read; if all are as bad, something else is wrong.
+_SUBSTITUTES = 8
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,10 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
         crop_scale: Of `random_resized_crop`; None takes the whole picture.
         sampling: How sub-captions are drawn.
         seed: Seed of the run.
+        substitutes: Rows of which one, determined by the sample, stands in where a picture cannot be read; None stops.
+
+    Attributes:
+        replaced: How often one stood in, over all workers.
     """
 
     def __init__(
@@ -147,23 +159,45 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
         crop_scale: tuple[float, float] | None,
         sampling: Sampling,
         seed: int,
+        substitutes: np.ndarray | None = None,
     ) -> None:
         self.index = index
         self.image_size = image_size
         self.crop_scale = crop_scale
         self.sampling = sampling
         self.seed = seed
+        self.substitutes = substitutes
+        self.replaced = multiprocessing.Value("q", 0)
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         epoch, row = place
+        row, image = self._readable(epoch, row)
         rng = np.random.Generator(np.random.PCG64([self.seed, epoch, row]))
         pairs = sample_sub_captions(self.index.num_sentences(row), rng, self.sampling)
-        image = self.index.picture(row)
         if self.crop_scale is None:
             pixels = squash(image, self.image_size)
         else:
             pixels = random_resized_crop(image, self.image_size, self.crop_scale, rng)
         return pixels, pad([self.index.sub_caption_ids(row, sentences) for sentences in pairs]), row
+
+    def _readable(self, epoch: int, row: int) -> tuple[int, Image.Image]:
+        """A row and its picture, or those of the row that stands in."""
+        try:
+            return row, self.index.picture(row)
+        except DataError as error:
+            if self.substitutes is None:
+                raise
+            damaged = error
+        for other in np.random.default_rng([self.seed, epoch, row, 1]).choice(self.substitutes, _SUBSTITUTES).tolist():
+            try:
+                image = self.index.picture(other)
+            except DataError:
+                continue
+            with self.replaced.get_lock():
+                self.replaced.value += 1
+            logger.warning("%s; row %d stands in", damaged, self.index.row_ids[other])
+            return other, image
+        raise damaged
 
 
 def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
@@ -195,11 +229,31 @@ def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.nd
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """An order in which only some shards are read at a time.
+
+    Attributes:
+        shards: Shard of each position in the index, (images,).
+        at_once: How many shards, in an order of their own each epoch, are mixed with each other.
+    """
+
+    shards: np.ndarray
+    at_once: int
+
+    def order(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draws a permutation of the rows, block after block."""
+        names, of_row = np.unique(self.shards[rows], return_inverse=True)
+        block = rng.permutation(len(names)) // self.at_once
+        return rows[np.lexsort((rng.random(len(rows)), block[of_row]))]
+
+
 class BatchOrder:
     """The places (epoch, row) of each step for one rank, by arithmetic alone.
 
     An epoch is a permutation of the rows drawn from (seed, epoch); a global batch is a slice of it, and rank r takes
-    the r-th part of the slice. What is left at an epoch's end, less than a batch, is left out.
+    the r-th part of the slice. What is left at an epoch's end, less than a batch, is left out. On storage that is slow at
+    random reads, the permutation can be drawn in blocks of some shards at a time; each row still comes once.
 
     Args:
         rows: Positions in the index.
@@ -209,11 +263,21 @@ class BatchOrder:
         seed: Seed of the run.
         first_step: Step to start with.
         steps: Step to end before.
+        blocks: None draws from all rows at once.
     """
 
     def __init__(
-        self, rows: np.ndarray, batch: int, rank: int, world_size: int, seed: int, first_step: int, steps: int
+        self,
+        rows: np.ndarray,
+        batch: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        first_step: int,
+        steps: int,
+        blocks: Blocks | None = None,
     ) -> None:
+        self.blocks = blocks
         self.rows, self.batch, self.seed = rows, batch, seed
         self.part = slice(batch // world_size * rank, batch // world_size * (rank + 1))
         self.first_step, self.steps = first_step, steps
@@ -232,7 +296,8 @@ class BatchOrder:
             yield [(epoch, row) for row in rows.tolist()]
 
     def _epoch(self, epoch: int) -> np.ndarray:
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(self.rows) if self.blocks is None else self.blocks.order(self.rows, rng)
         # A corpus smaller than one batch repeats within it.
         repeats = -(-self.batch // len(order))
         return np.tile(order, repeats) if repeats > 1 else order

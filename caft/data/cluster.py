@@ -27,13 +27,16 @@ Result = TypeVar("Result")
 # Tasks hand each other paths and counts, never data; Ray's default is a third of the memory.
 OBJECT_STORE_BYTES = 80 * 2**20
 CONNECT_SECONDS = 10
+# Ray gives its own processes half a minute to come up, which a busy machine may not grant at the first attempt.
+STARTS = 3
 
 
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """Calls ``function(item)`` for each item, each call a Ray task of one CPU.
 
-    Ray is started if it is not running in this process, and then stopped at the end. A task whose
-    worker dies is run again by Ray, so `function` must write its files atomically.
+    Ray is started if it is not running in this process, and then stopped at the end; for a single item,
+    which would take less time than that start, it is not. A task whose worker dies is run again by Ray, so
+    `function` must write its files atomically.
 
     Args:
         function: A function of a module (not a closure), whose argument and result can be pickled.
@@ -52,6 +55,9 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
         return []
     import ray
 
+    if len(items) == 1 and not ray.is_initialized():
+        return [_here(function, items[0], description)]
+
     with _running():
         task = ray.remote(function)
         places = {task.remote(item): place for place, item in enumerate(items)}
@@ -65,6 +71,14 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
                 ray.cancel(reference, force=False)
             raise
     return [results[place] for place in range(len(items))]
+
+
+def _here(function: Callable[[Item], Result], item: Item, description: str) -> Result:
+    """The result of one call in this process, with errors as those of a task."""
+    try:
+        return function(item)
+    except CaftError as error:
+        raise type(error)(f"{description}, {item}: {error}") from None
 
 
 def _as_they_end(references: list[Any]) -> Iterator[Any]:
@@ -141,15 +155,39 @@ def ray_started() -> Iterator[None]:
     # Its sockets lie in this folder, and a socket's path may have 107 characters at most.
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     try:
-        ray.init(
-            address="local",  # else Ray would join whatever cluster a user of this machine has started
-            num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=folder,
-            **quiet,
-        )
+        _start(folder, quiet)
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: str, quiet: dict[str, Any]) -> None:
+    """Starts Ray on this machine.
+
+    Raises:
+        LaunchError: It did not come up.
+    """
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",  # else Ray would join whatever cluster a user of this machine has started
+                num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=folder,
+                **quiet,
+            )
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            if "timed out" not in str(error):
+                raise
+            ray.shutdown()
+            if attempt == STARTS:
+                raise LaunchError(
+                    f"Ray did not start in {STARTS} attempts ({error}); the machine is overloaded: run the stage again "
+                    "when it is less busy, or set RAY_ADDRESS to a cluster"
+                ) from error
+            logger.warning("Ray did not start in time; trying again")

@@ -39,7 +39,12 @@ ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "PYTHONUNBUFFERED": "1", "OPENCV
 
 
 def crawl(
-    folder: Path, urls: Path, missing: Mapping[str, int], settings: FetchParams, stall_seconds: float = STALL_SECONDS
+    folder: Path,
+    urls: Path,
+    missing: Mapping[str, int],
+    settings: FetchParams,
+    stall_seconds: float = STALL_SECONDS,
+    home: Path | None = None,
 ) -> Iterator[Shard]:
     """Fetches the missing shards and yields each once it has been checked.
 
@@ -49,6 +54,7 @@ def crawl(
         missing: Name and position in the list of each shard to fetch; all others must be complete.
         settings: How img2dataset is called.
         stall_seconds: After this time without any file growing, img2dataset is killed and started again.
+        home: Where it is run: addresses `file:NAME` are of files there.
 
     Raises:
         DataError: Several runs in a row ended or hung without one new shard.
@@ -63,7 +69,7 @@ def crawl(
         shutil.rmtree(folder / "_tmp", ignore_errors=True)
         before = len(left)
         refused.clear()
-        for shard in _run(folder, urls, table, left, settings, stall_seconds, refused):
+        for shard in _run(folder, urls, table, left, settings, stall_seconds, home, refused):
             del left[shard.name]
             yield shard
         fruitless = 0 if len(left) < before else fruitless + 1
@@ -89,6 +95,7 @@ def _run(
     missing: Mapping[str, int],
     settings: FetchParams,
     stall_seconds: float,
+    home: Path | None,
     refused: dict[str, DataError],
 ) -> Iterator[Shard]:
     """One run of img2dataset: yields shards as they are completed, until it ends, hangs or has no more to do.
@@ -96,7 +103,7 @@ def _run(
     Shards that did not pass their check go to `refused`.
     """
     waiting = dict(missing)
-    process = _start(folder, urls, len(missing), settings)
+    process = _start(folder, urls, len(missing), settings, home)
     try:
         size, grown_at = -1, time.monotonic()
         while waiting:
@@ -122,7 +129,7 @@ def _run(
         _kill_group(process)
 
 
-def _start(folder: Path, urls: Path, shards: int, settings: FetchParams) -> subprocess.Popen[bytes]:
+def _start(folder: Path, urls: Path, shards: int, settings: FetchParams, home: Path | None) -> subprocess.Popen[bytes]:
     arguments = {
         "url_list": str(urls),
         "input_format": "parquet",
@@ -153,6 +160,7 @@ def _start(folder: Path, urls: Path, shards: int, settings: FetchParams) -> subp
             stdout=log,
             stderr=log,
             env=os.environ | ENVIRONMENT,
+            cwd=home,
             start_new_session=True,
         )
 

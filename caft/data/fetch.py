@@ -6,30 +6,30 @@ begun with. What is whole is never fetched again, what is not whole is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow.parquet as pq
 
+from caft.data import again
 from caft.data.crawl import STALL_SECONDS, asked_rows, crawl
+from caft.data.listing import begin, belongs, describe, fingerprint, write_list
 from caft.data.locking import locked
-from caft.data.manifest import Manifest, Shard, known_shard, notes_folder, verify
-from caft.data.origin import origin
-from caft.data.schema import URLS, open_table
+from caft.data.manifest import Manifest, Shard, known_shard, notes_folder, shard_files, verify
+from caft.data.origin import in_checkout, origin, pictures_home
+from caft.data.packed import link_packed
 from caft.data.shards import settle, stats_are_written
 from caft.data.tars import digest
 from caft.errors import DataError, ManifestError
-from caft.params import FetchParams, Params
+from caft.params import FetchParams, Params, ScenesCorpus
 from caft.progress import track
-from caft.storage import images_folder, read_json, replacing, write_json
+from caft.storage import images_folder, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
     """
     folder = images_folder(params, corpus)
     settings = params.fetch_for(corpus)
-    manifest = fetch_images(corpus, urls, folder, settings, origin(params.corpus[corpus]))
+    manifest = _complete(params, corpus, urls)
     if manifest.successes < settings.minimum_yield * manifest.rows:
         raise DataError(
             f"{corpus}: {manifest.successes} of {manifest.rows} images came "
@@ -86,7 +86,7 @@ def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> N
             f"which would tell what to fetch, is missing too; run `dvc checkout {urls}` or `dvc repro source@{corpus}`"
         )
     logger.warning("%s: %d of %d shards in %s are not there", folder, len(problems), len(expected.shards), where)
-    fetch_images(corpus, urls, folder, params.fetch_for(corpus), origin(params.corpus[corpus]))
+    _complete(params, corpus, urls)
     if problems := verify(expected, folder):
         name, problem = next(iter(problems.items()))
         raise ManifestError(
@@ -119,6 +119,14 @@ def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, st
         ensure_images(params, name, manifest)
 
 
+def _complete(params: Params, corpus: str, urls: Path) -> Manifest:
+    """Completes a corpus' images from where its settings say that they are."""
+    entry, folder, settings = params.corpus[corpus], images_folder(params, corpus), params.fetch_for(corpus)
+    if not isinstance(entry, ScenesCorpus) and entry.packed is not None:
+        return link_packed(corpus, urls, in_checkout(entry.packed), folder, params.storage.memory_gb)
+    return fetch_images(corpus, urls, folder, settings, origin(entry), home=pictures_home(entry))
+
+
 def fetch_images(
     corpus: str,
     urls: Path,
@@ -126,6 +134,7 @@ def fetch_images(
     settings: FetchParams,
     serve: AbstractContextManager[None],
     stall_seconds: float = STALL_SECONDS,
+    home: Path | None = None,
 ) -> Manifest:
     """Completes a folder of image shards; one that is complete is only looked at.
 
@@ -136,14 +145,68 @@ def fetch_images(
         settings: How img2dataset is called.
         serve: Makes the addresses answer while it is entered; entered only if something is missing.
         stall_seconds: After this time without any file growing, img2dataset is started anew.
+        home: Folder from which addresses that name files are taken.
 
     Raises:
         DataError: As `fetch`.
     """
     folder = folder.resolve()
-    with locked(folder, "fetching into it"):
-        source = _describe(urls, settings)
-        listed = _prepare_list(corpus, urls, folder, source)
+    with locked(folder, "fetching into it"), ExitStack() as stack:
+        crawling = _Crawling(corpus, stack, serve, stall_seconds, home)
+        source = describe(urls) | settings.model_dump(include={"images_per_shard", "image_size", "quality"})
+        listed = notes_folder(folder) / "urls.parquet"
+        if not (belongs(folder, corpus, source) and listed.exists()):
+            if not source["rows"]:
+                raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
+            write_list(listed, urls, settings.images_per_shard)
+            begin(folder, source)
+        done = crawling.complete(folder, listed, settings)
+        if settings.second_pass:
+            done = _again(crawling, folder, done, settings)
+        manifest = Manifest(corpus, fingerprint(source), tuple(done[name] for name in sorted(done)))
+    if manifest.rows != source["rows"]:
+        raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
+    return manifest
+
+
+def _again(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settings: FetchParams) -> dict[str, Shard]:
+    """The shards of the first pass without the rows that were tried once more, and shards of those."""
+    rows, done = again.failed_for_now(folder, first)
+    if not rows.num_rows:
+        return done
+    home, asked = again.begin(folder, rows)
+    listed = notes_folder(home) / "urls.parquet"
+    if not listed.exists():
+        write_list(listed, asked, settings.images_per_shard)
+    # Most of what did not answer once will not answer again.
+    patient = settings.model_copy(update={"minimum_yield": 0.0})
+    for position, name in enumerate(sorted(crawling.complete(home, listed, patient))):
+        target = f"{len(first) + position:05d}"
+        if known_shard(folder, target) is None or not _same_tar(home, name, folder, target):
+            again.adopt(home, name, folder, target)
+        done[target] = known_shard(folder, target) or settle(
+            folder, target, asked_rows(pq.ParquetFile(listed), position)
+        )
+    return done
+
+
+def _same_tar(home: Path, name: str, folder: Path, target: str) -> bool:
+    return shard_files(home, name)[0].samefile(shard_files(folder, target)[0])
+
+
+@dataclass(frozen=True)
+class _Crawling:
+    """What both passes of a crawl share; the origin of the pictures is started when the first of them is missing."""
+
+    corpus: str
+    stack: ExitStack
+    serve: AbstractContextManager[None]
+    stall_seconds: float
+    home: Path | None
+    serving: list[bool] = field(default_factory=list)
+
+    def complete(self, folder: Path, listed: Path, settings: FetchParams) -> dict[str, Shard]:
+        """All shards of a list, fetched where they are missing."""
         table = pq.ParquetFile(listed)
         done: dict[str, Shard] = {}
         missing: dict[str, int] = {}
@@ -154,20 +217,19 @@ def fetch_images(
                 missing[name] = position
             else:
                 done[name] = shard
-        if missing:
-            logger.info("%s: %d of %d shards to fetch", corpus, len(missing), table.num_row_groups)
-            with serve:
-                shards = crawl(folder, listed, missing, settings, stall_seconds)
-                for shard in track(shards, f"{corpus} shards", len(missing)):
-                    done[shard.name] = shard
-            shutil.rmtree(folder / "_tmp", ignore_errors=True)  # img2dataset's, which is not left to clean up
-            ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            write_json(notes_folder(folder) / "fetched.json", {"ended": ended, "shards": sorted(missing)})
-        digest = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
-        manifest = Manifest(corpus, digest, tuple(done[name] for name in sorted(done)))
-    if manifest.rows != source["rows"]:
-        raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
-    return manifest
+        if not missing:
+            return done
+        logger.info("%s: %d of %d shards to fetch", self.corpus, len(missing), table.num_row_groups)
+        if not self.serving:
+            self.stack.enter_context(self.serve)
+            self.serving.append(True)
+        shards = crawl(folder, listed, missing, settings, self.stall_seconds, self.home)
+        for shard in track(shards, f"{self.corpus} shards", len(missing)):
+            done[shard.name] = shard
+        shutil.rmtree(folder / "_tmp", ignore_errors=True)  # img2dataset's, which is not left to clean up
+        ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        write_json(notes_folder(folder) / "fetched.json", {"ended": ended, "shards": sorted(missing)})
+        return done
 
 
 def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int, settings: FetchParams) -> Shard | None:
@@ -181,50 +243,3 @@ def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int, se
     except DataError as error:
         logger.warning("shard %s is fetched again: %s", name, error)
         return None
-
-
-def _describe(urls: Path, settings: FetchParams) -> dict[str, Any]:
-    """What the files in a folder of shards depend on: the list, and the settings that shape them."""
-    row_ids, addresses, rows = hashlib.sha256(), hashlib.sha256(), 0
-    for batch in open_table(urls, URLS).iter_batches(columns=["row_id", "url"]):
-        if batch["url"].null_count:
-            raise DataError(f"{urls}: {batch['url'].null_count} rows have no url; run its stage again")
-        rows += batch.num_rows
-        row_ids.update(batch["row_id"].to_numpy().astype("<i8").tobytes())
-        # Lengths and bytes, so that no separator can be part of an address.
-        addresses.update("".join(f"{len(url)}:{url}" for url in batch["url"].to_pylist()).encode())
-    return {
-        "rows": rows,
-        "list": hashlib.sha256(row_ids.digest() + addresses.digest()).hexdigest(),
-        **settings.model_dump(include={"images_per_shard", "image_size", "quality"}),
-    }
-
-
-def _prepare_list(corpus: str, urls: Path, folder: Path, source: dict[str, Any]) -> Path:
-    """Writes the list that img2dataset reads, or checks that it is the one the folder was begun with.
-
-    One row group is one shard. The order is that of the addresses' hashes: it spreads the hosts over
-    the shards, and does not depend on the order of the rows.
-    """
-    listed, record = notes_folder(folder) / "urls.parquet", notes_folder(folder) / "source.json"
-    if record.exists():
-        before = json.loads(record.read_text())
-        if before != source:
-            differing = [key for key in source if before.get(key) != source[key]]
-            changes = [f"{key} was {before.get(key)}, is {source[key]}" for key in differing]
-            raise DataError(
-                f"{folder}: the images of {corpus} were fetched for another list or with other settings "
-                f"({'; '.join(changes)}), and the two must not be mixed. To start over, remove that folder and run "
-                f"`dvc repro fetch@{corpus}`; to keep it, use another storage.root (or CAFT_STORAGE) for this run"
-            )
-        if listed.exists():
-            return listed
-    if not source["rows"]:
-        raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
-    with duckdb.connect() as database:
-        order = "SELECT row_id, url FROM read_parquet($urls) ORDER BY md5(url), row_id"
-        table = database.sql(order, params={"urls": str(urls)}).to_arrow_table()
-    with replacing(listed) as temporary:
-        pq.write_table(table, temporary, row_group_size=source["images_per_shard"], compression="zstd")
-    write_json(record, source)
-    return listed

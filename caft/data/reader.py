@@ -55,6 +55,11 @@ class TrainingIndex:
         """Row of each image in its corpus' source, (images,), int64."""
         return self._images["row_id"]
 
+    @property
+    def shards(self) -> np.ndarray:
+        """Number of the shard that holds each image, (images,), int32."""
+        return self._images["shard"]
+
     def image_bytes(self, i: int) -> bytes:
         """The encoded picture of an image.
 

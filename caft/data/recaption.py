@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from caft.data.cluster import ray_tasks
 from caft.data.locking import locked
 from caft.data.schema import CAPTIONS, FIELDS, URLS, open_table
-from caft.data.tars import members
+from caft.data.tars import pictures
 from caft.errors import DataError
 from caft.storage import replacing, write_json
 
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 # at a time, in one pass over the source: about half a million rows, 1.2 GB of text for DuckDB to sort.
 SHARDS_AT_ONCE = 50
 GATHERED = "gathered"
-DUCKDB_MEMORY = "4GB"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,9 @@ class Shard:
         return str(self.tar)
 
 
-def join_captions(manifest: Mapping[str, Any], images: Path, urls: Path, work: Path) -> dict[str, Any]:
+def join_captions(
+    manifest: Mapping[str, Any], images: Path, urls: Path, work: Path, memory_gb: int = 2
+) -> dict[str, Any]:
     """Writes a table for each shard of a manifest into `work`, one Ray task each; those that are there stay.
 
     Args:
@@ -55,6 +56,7 @@ def join_captions(manifest: Mapping[str, Any], images: Path, urls: Path, work: P
         images: Folder of the shards; absolute.
         urls: Table of the source stage; absolute.
         work: Kept after a kill, so that only what is missing is done again; absolute.
+        memory_gb: What a query may hold before it uses `work`, in gigabytes.
 
     Returns:
         Summary: rows in, rows out, dropped by reason. None is dropped here: an image without its captions is an error.
@@ -66,14 +68,14 @@ def join_captions(manifest: Mapping[str, Any], images: Path, urls: Path, work: P
     open_table(urls, URLS).close()
     work.mkdir(parents=True, exist_ok=True)
     names = [shard["name"] for shard in manifest["shards"]]
-    _check_urls(images, names, urls)
+    _check_urls(images, names, urls, work, memory_gb)
     shards = []
     for first in range(0, len(names), SHARDS_AT_ONCE):
         group = names[first : first + SHARDS_AT_ONCE]
         gathered = work / GATHERED / f"{group[0]}.parquet"
         tasks = [Shard(images / f"{name}.tar", gathered, work / f"{name}.parquet") for name in group]
         if not gathered.exists() and not all(task.target.exists() for task in tasks):
-            _gather(images, group, urls, gathered)
+            _gather(images, group, urls, gathered, memory_gb)
         shards += tasks
     ray_tasks(write_shard, [shard for shard in shards if not shard.target.exists()], "caption shards")
     for shard, entry in zip(shards, manifest["shards"], strict=True):
@@ -90,13 +92,13 @@ def _tables(images: Path, names: Sequence[str]) -> list[str]:
     return [str(images / f"{name}.parquet") for name in names]
 
 
-def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"memory_limit": DUCKDB_MEMORY, "temp_directory": str(folder / "duckdb")})
+def _connect(folder: Path, memory_gb: int) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(config={"memory_limit": f"{memory_gb}GB", "temp_directory": str(folder / "duckdb")})
 
 
-def _check_urls(images: Path, names: Sequence[str], urls: Path) -> None:
+def _check_urls(images: Path, names: Sequence[str], urls: Path, work: Path, memory_gb: int) -> None:
     """Every fetched image must have the URL of the row that it names: a shifted join shows here."""
-    with _connect(images) as database:
+    with _connect(work, memory_gb) as database:
         wrong = database.execute(
             """
             SELECT count(*), arg_min((row_id, i.url, u.url), row_id)
@@ -113,10 +115,10 @@ def _check_urls(images: Path, names: Sequence[str], urls: Path) -> None:
         )
 
 
-def _gather(images: Path, names: Sequence[str], urls: Path, target: Path) -> None:
+def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory_gb: int = 2) -> None:
     """Writes the captions of all images of some shards, in order of shard and key."""
     columns = ", ".join(f"u.{field}" for field in FIELDS)
-    with replacing(target) as temporary, _connect(target.parent) as database:
+    with replacing(target) as temporary, _connect(target.parent, memory_gb) as database:
         database.execute(
             f"""
             COPY (
@@ -139,17 +141,21 @@ def write_shard(shard: Shard) -> int:
     Raises:
         DataError: The pictures in the tar are not those of the gathered rows.
     """
-    pictures = [member for member in members(shard.tar) if member.name.endswith(".jpg")]
+    held = pictures(shard.tar)
     rows = pq.read_table(shard.gathered, filters=[("shard", "=", shard.tar.stem)], use_threads=False)
-    if [member.name.removesuffix(".jpg") for member in pictures] != rows["key"].to_pylist():
+    found = [held.get(key) for key in rows["key"].to_pylist()]
+    offsets = [member.offset for member in found if member is not None]
+    if len(offsets) < rows.num_rows:
         raise DataError(
-            f"{shard.tar}: {len(pictures)} pictures are not the {rows.num_rows} of its table {shard.tar.stem}.parquet; "
+            f"{shard.tar}: {len(held)} pictures are not the {rows.num_rows} of its table {shard.tar.stem}.parquet; "
             "remove both and run the stage again"
         )
     columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
-    columns["offset"] = pa.array([member.offset for member in pictures], pa.int64())
-    columns["size"] = pa.array([member.size for member in pictures], pa.int32())
+    columns["offset"] = pa.array(offsets, pa.int64())
+    columns["size"] = pa.array([member.size for member in found if member is not None], pa.int32())
     table = pa.table({name: columns[name] for name in CAPTIONS.names}).cast(CAPTIONS).combine_chunks()
+    if offsets != sorted(offsets):  # in a packed tar, keys need not be in order
+        table = table.sort_by("offset")
     with replacing(shard.target) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=1000)
     return int(table.num_rows)

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 
 from caft.data.schema import CAPTIONS, FIELDS, SENTENCES, open_table
 from caft.storage import replacing
-from caft.text.sentences import SPLITTERS, many_spans, versions
+from caft.text.sentences import SPLITTERS, Splitter, many_spans, versions
 from caft.text.tokenizer import encode
+
+ROWS_AT_ONCE = 1000  # of a row group
 
 
 def write_shard(captions: Path, target: Path) -> dict[str, int]:
@@ -27,30 +29,36 @@ def write_shard(captions: Path, target: Path) -> dict[str, int]:
     """
     table = open_table(captions, CAPTIONS).read()
     texts = [text or "" for row in zip(*(table[field].to_pylist() for field in FIELDS), strict=True) for text in row]
-    counts = {"rows": table.num_rows}
-    columns: dict[str, Any] = {"row_id": table["row_id"].combine_chunks()}
-    for splitter in SPLITTERS:
-        unique = list(dict.fromkeys(texts))
-        spans = dict(zip(unique, many_spans(unique, splitter), strict=True))
-        known: dict[str, list[int]] = {}
-        ids: dict[str, list[list[int]]] = {}
-        for text, found in spans.items():
-            ids[text] = []
-            for start, end in found:
-                sentence = text[start:end]
-                if sentence not in known:
-                    known[sentence] = encode(sentence)
-                ids[text].append(known[sentence])
-        places = [texts[i : i + len(FIELDS)] for i in range(0, len(texts), len(FIELDS))]
-        columns[f"{splitter}_spans"] = pa.array(
-            [[[{"start": s, "end": e} for s, e in spans[text]] for text in row] for row in places],
-            SENTENCES.field(f"{splitter}_spans").type,
-        )
-        columns[f"{splitter}_ids"] = pa.array(
-            [[ids[text] for text in row] for row in places], SENTENCES.field(f"{splitter}_ids").type
-        )
-        counts[splitter] = sum(len(spans[text]) for text in texts)
+    unique = list(dict.fromkeys(texts))
+    spans = {splitter: dict(zip(unique, many_spans(unique, splitter), strict=True)) for splitter in SPLITTERS}
+    row_ids = table["row_id"].combine_chunks()
     schema = SENTENCES.with_metadata({**(SENTENCES.metadata or {}), **versions()})
-    with replacing(target) as temporary:
-        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd", row_group_size=1000)
-    return counts
+    with replacing(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        # Token ids are many times larger as Python's lists than in the table: no more than one row group at a time.
+        for first in range(0, len(row_ids), ROWS_AT_ONCE):
+            rows = row_ids.slice(first, ROWS_AT_ONCE)
+            own = texts[first * len(FIELDS) : (first + len(rows)) * len(FIELDS)]
+            columns: dict[str, Any] = {"row_id": rows}
+            for splitter in SPLITTERS:
+                columns |= _columns(own, spans[splitter], splitter)
+            writer.write_table(pa.table(columns, schema=schema))
+    return {"rows": len(row_ids)} | {name: sum(len(spans[name][text]) for text in texts) for name in SPLITTERS}
+
+
+def _columns(texts: list[str], spans: dict[str, list[tuple[int, int]]], splitter: Splitter) -> dict[str, pa.Array]:
+    """Spans and ids of the captions of some rows; a sentence that occurs often is encoded once."""
+    known: dict[str, list[int]] = {}
+    ids: dict[str, list[list[int]]] = {}
+    for text in dict.fromkeys(texts):
+        ids[text] = []
+        for start, end in spans[text]:
+            sentence = text[start:end]
+            if sentence not in known:
+                known[sentence] = encode(sentence)
+            ids[text].append(known[sentence])
+    places = [texts[i : i + len(FIELDS)] for i in range(0, len(texts), len(FIELDS))]
+    columns = {
+        f"{splitter}_spans": [[[{"start": s, "end": e} for s, e in spans[text]] for text in row] for row in places],
+        f"{splitter}_ids": [[ids[text] for text in row] for row in places],
+    }
+    return {name: pa.array(column, SENTENCES.field(name).type) for name, column in columns.items()}

@@ -27,7 +27,9 @@ CAUSES = (
     (re.compile(r"X-Robots-Tag"), "opt_out"),
     (re.compile(r"timed out|handshake operation timed"), "timeout"),
     (re.compile(r"IncompleteRead"), "cut_short"),
-    (re.compile(r"urlopen error|Connection|Remote end closed|\[Errno|unknown url type|no host given"), "unreachable"),
+    (re.compile(r"\[Errno 2\]"), "no_file"),
+    (re.compile(r"unknown url type|no host given"), "bad_url"),
+    (re.compile(r"urlopen error|Connection|Remote end closed|\[Errno"), "unreachable"),
 )
 NO_ANSWER = ("timeout", "unreachable")
 # In a smaller shard, which the last one may be, most addresses may be dead by chance.
@@ -38,7 +40,8 @@ HTTP_STATUS = re.compile(r"HTTP Error (\d{3})")
 def cause_of(status: str, message: str | None) -> str:
     """Returns why a row has no image, from img2dataset's status and error message.
 
-    One of ``http_<code>``, ``timeout``, ``decode``, ``opt_out``, ``cut_short``, ``unreachable`` or ``other:<message>``
+    One of ``http_<code>``, ``timeout``, ``decode``, ``opt_out``, ``cut_short``, ``no_file``, ``bad_url``, ``unreachable``
+    or ``other:<message>``
     with digits masked, so that messages differing in numbers are counted together.
     """
     if status == "failed_to_resize":

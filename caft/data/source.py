@@ -1,4 +1,4 @@
-"""Turns a corpus' published CSV into a Parquet table of addresses and captions.
+"""Turns a corpus' table, as published or a user's own, into a Parquet table of addresses and captions.
 
 Every row that is left out goes to a second table with its reason, and the counts must add up.
 Memory does not grow with the file: it is read as a stream, and DuckDB looks for repeated
@@ -7,11 +7,9 @@ addresses, on disk if memory does not suffice.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caft.data.locking import locked
-from caft.data.schema import CSV_COLUMNS, REJECTS, URLS
+from caft.data.records import DREAMLIP, Columns, Table, open_records
+from caft.data.schema import REJECTS, URLS
 from caft.errors import DataError
 from caft.progress import track
 from caft.storage import replacing, write_json
@@ -32,59 +31,61 @@ NO_URL = {"", "none", "null", "nan"}  # what exports of missing values look like
 
 ROWS_AT_ONCE = 10_000
 TEXT_LENGTH = 200  # of a rejected record, in characters, is kept
-# Longest field in characters. A quote that is never closed ends here at the latest.
-FIELD_LIMIT = 131_072
-DUCKDB_MEMORY = "2GB"
 
 # All records in the file's order; `reason` is null for those that are good.
 RECORDS = pa.schema([*URLS, *(REJECTS.field(name) for name in ("line", "reason", "text"))])
 
 
-def convert_csv(csv_path: Path, corpus: str, folder: Path, work: Path) -> None:
+def convert_table(
+    path: Path, corpus: str, folder: Path, work: Path, columns: Columns = DREAMLIP, memory_gb: int = 2
+) -> None:
     """Writes ``<corpus>.parquet``, ``<corpus>.rejects.parquet`` and ``<corpus>.json`` into `folder`.
 
-    A row's ``row_id`` is its position among the CSV's records, from 0. Of rows with one address the
+    A row's ``row_id`` is its position among the table's records, from 0. Of rows with one address the
     first that has a caption is kept.
 
     Args:
-        csv_path: A table in DreamLIP's columns.
+        path: A CSV or Parquet file.
         corpus: Name of the corpus.
         folder: Where to.
         work: For temporary files, as large as the result.
+        columns: Which columns it has.
+        memory_gb: What the search for repeated addresses may hold before it uses `work`, in gigabytes.
 
     Raises:
         DataError: The file is missing, lacks a column or has no usable row, or counts do not add up.
     """
-    if not csv_path.is_file():
+    if not path.is_file():
+        if columns is DREAMLIP:
+            advice = (
+                f"Fetch {path.name} from the hub data set {HUB_DATASET} and put it at that place, "
+                f"or set corpus.{corpus}.csv"
+            )
+        else:
+            advice = f"Set corpus.{corpus}.table"
         raise DataError(
-            f"{csv_path}: the captions of corpus {corpus} are not there. Fetch {csv_path.name} from the hub data set "
-            f"{HUB_DATASET} and put it at that place, or set corpus.{corpus}.csv in params.yaml to where it is"
+            f"{path}: the captions of corpus {corpus} are not there. {advice} in params.yaml to where it is"
         )
     with (
-        _Lines(csv_path) as lines,
+        open_records(path, columns) as records,
         _scratch(work / corpus, corpus) as scratch,
         replacing(folder / f"{corpus}.parquet") as table,
         replacing(folder / f"{corpus}.rejects.parquet") as rejects,
     ):
         everything = scratch / "records.parquet"
-        rows_in = _write_records(lines, corpus, everything)
-        repeated = _repeated(everything, scratch)
+        rows_in = _write_records(records, corpus, everything)
+        repeated = _repeated(everything, scratch, memory_gb)
         rows_out, dropped = _separate(everything, repeated, table, rejects)
         if rows_in != rows_out + sum(dropped.values()):
             raise DataError(
-                f"{csv_path}: {rows_in} records were read, but {rows_out} kept and {sum(dropped.values())} dropped; "
+                f"{path}: {rows_in} records were read, but {rows_out} kept and {sum(dropped.values())} dropped; "
                 "the work folder was changed meanwhile: run the stage again"
             )
         if rows_out == 0:
-            raise DataError(f"{csv_path}: of {rows_in} records none can be used; dropped were {dropped}")
+            raise DataError(f"{path}: of {rows_in} records none can be used; dropped were {dropped}")
+        source = {"file": path.name, "bytes": records.bytes, "sha256": records.sha256}
     write_json(
-        folder / f"{corpus}.json",
-        {
-            "rows_in": rows_in,
-            "rows_out": rows_out,
-            "dropped": dropped,
-            "source": {"file": csv_path.name, "bytes": lines.bytes, "sha256": lines.digest.hexdigest()},
-        },
+        folder / f"{corpus}.json", {"rows_in": rows_in, "rows_out": rows_out, "dropped": dropped, "source": source}
     )
 
 
@@ -104,113 +105,12 @@ def _scratch(home: Path, corpus: str) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-class _Lines:
-    """Lines of a file as text, while size and digest are taken in the same pass.
-
-    One can go back within the record that was begun last.
-
-    Attributes:
-        number: Of the last line given, from 1.
-        bytes: Bytes read so far.
-        digest: SHA-256 of them.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.number = 0
-        self.bytes = 0
-        self.digest = hashlib.sha256()
-        self._file = path.open("rb")
-        self._kept: list[tuple[str, bool]] = []  # from the record's first line on: text, and whether it is UTF-8
-        self._place = 0
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        if self._place == len(self._kept):
-            line = next(self._file)
-            self.bytes += len(line)
-            self.digest.update(line)
-            try:
-                self._kept.append((line.decode("utf-8" if self.number else "utf-8-sig"), True))
-            except UnicodeDecodeError:
-                self._kept.append((line.decode("utf-8", errors="replace"), False))
-        self._place += 1
-        self.number += 1
-        return self._kept[self._place - 1][0]
-
-    def begin(self) -> int:
-        """Begins a record at the next line; returns its number."""
-        del self._kept[: self._place]
-        self._place = 0
-        return self.number + 1
-
-    def are_text(self) -> bool:
-        """Whether all lines of the record are UTF-8."""
-        return all(decoded for _, decoded in self._kept[: self._place])
-
-    def go_back(self) -> None:
-        """Makes the record's second line the next one."""
-        self.number -= self._place - 1
-        self._place = 1
-
-
-def _records(lines: _Lines) -> Iterator[tuple[int, str | None, list[str]]]:
-    """Yields first line, what is wrong (None: nothing), and the fields in `CSV_COLUMNS`' order.
-
-    Fields of a record that is wrong are whatever was found.
-    """
-    csv.field_size_limit(FIELD_LIMIT)
-    reader = csv.reader(lines, strict=True)
-    lines.begin()
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise DataError(f"{lines.path}: line 1 cannot be read ({error}); expected: {', '.join(CSV_COLUMNS)}") from None
-    if not lines.are_text():
-        raise DataError(
-            f"{lines.path}: line 1 is not UTF-8, as the published files are; convert it, for example by iconv"
-        )
-    missing = [column for column in CSV_COLUMNS if column not in header]
-    if missing:
-        raise DataError(
-            f"{lines.path}: line 1 lacks the columns {', '.join(missing)}; found: {', '.join(header) or 'nothing'}; "
-            f"expected: {', '.join(CSV_COLUMNS)}. The published files with addresses have names that end in _url.csv"
-        )
-    positions = [header.index(column) for column in CSV_COLUMNS]
-    while True:
-        line = lines.begin()
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, f"lines {line} to {lines.number}: {error}", []
-            lines.go_back()  # most likely a quote that is never closed: the records that it took in are whole
-            continue
-        if not fields:  # an empty line
-            continue
-        if len(fields) != len(header):
-            yield line, f"{len(fields)} fields, expected {len(header)}: {','.join(fields)}", fields
-        elif not lines.are_text():
-            yield line, f"not UTF-8: {','.join(fields)}", fields
-        else:
-            yield line, None, [fields[position] for position in positions]
-
-
-def _write_records(lines: _Lines, corpus: str, path: Path) -> int:
+def _write_records(records: Table, corpus: str, path: Path) -> int:
     """Writes all records as `RECORDS` and returns how many there are."""
     count = 0
     with _RowGroups(path, RECORDS) as writer:
         rows: list[list[object]] = []
-        for row_id, (line, problem, fields) in enumerate(track(_records(lines), f"{corpus} records")):
+        for row_id, (line, problem, fields) in enumerate(track(records, f"{corpus} records")):
             count += 1
             rows.append(_row(row_id, line, problem, fields))
             if len(rows) == ROWS_AT_ONCE:
@@ -221,7 +121,7 @@ def _write_records(lines: _Lines, corpus: str, path: Path) -> int:
     return count
 
 
-def _row(row_id: int, line: int, problem: str | None, fields: list[str]) -> list[object]:
+def _row(row_id: int, line: int, problem: str | None, fields: Sequence[str]) -> list[object]:
     """Returns one row of `RECORDS`."""
     nothing = [None] * (len(URLS) - 1)
     if problem is not None:
@@ -240,10 +140,10 @@ def _table(rows: list[list[object]]) -> pa.Table:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, RECORDS, strict=True)], RECORDS)
 
 
-def _repeated(path: Path, scratch: Path) -> np.ndarray:
+def _repeated(path: Path, scratch: Path, memory_gb: int) -> np.ndarray:
     """Returns the row ids, sorted, of good records whose address an earlier good record has."""
     settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": DUCKDB_MEMORY,
+        "memory_limit": f"{memory_gb}GB",
         "temp_directory": str(scratch / "duckdb"),
     }
     with duckdb.connect(config=settings) as database:

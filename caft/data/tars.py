@@ -21,6 +21,7 @@ BLOCK = 512
 RECORD = 20 * BLOCK  # tars are padded with zeros to whole records
 COPY_BYTES = 1 << 20
 SIZE_FIELD = slice(124, 136)
+PICTURES = ("jpg", "jpeg", "png", "webp")  # endings
 
 
 class Member(NamedTuple):
@@ -43,7 +44,7 @@ def canonicalise(path: Path) -> None:
         return
     except DataError:
         pass  # not canonical, or damaged: reading it as any tar tells which
-    found = _any_members(path)
+    found = any_members(path)
     with path.open("rb") as source, replacing(path) as temporary, temporary.open("wb") as target:
         for member in sorted(found):
             target.write(_header(member.name, member.size))
@@ -88,14 +89,39 @@ def members(path: Path) -> Iterator[Member]:
             raise DataError(f"{path}: {total} bytes, expected {_padded(position)} for its members")
 
 
+def parts(name: str) -> tuple[str, str]:
+    """Key and ending of a member, as webdataset takes them apart: at the first stop of its last part."""
+    folder, slash, file = name.rpartition("/")
+    key, _, ending = file.partition(".")
+    return folder + slash + key, ending.lower()
+
+
+def pictures(path: Path) -> dict[str, Member]:
+    """Pictures of a tar of any form by their keys, in its order.
+
+    Raises:
+        DataError: As `any_members`.
+    """
+    try:
+        found: list[Member] = list(members(path))
+    except DataError:
+        found = any_members(path)
+    named = ((parts(member.name), member) for member in found)
+    return {key: member for (key, ending), member in named if ending in PICTURES}
+
+
 def digest(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _any_members(path: Path) -> list[Member]:
-    """Members of a tar of any form."""
+def any_members(path: Path) -> list[Member]:
+    """Members of an uncompressed tar of any form, in its order; slower than `members`.
+
+    Raises:
+        DataError: The file is cut short or is no tar, or holds something other than plain, unique files.
+    """
     found: dict[str, Member] = {}
     try:
         with tarfile.open(path, "r:") as tar:

@@ -39,12 +39,17 @@ def encode_pictures(
     Raises:
         DataError: An image is not of the size that its annotations are for.
     """
-    opened = (_of_size(path, *size) for path, size in zip(paths, sizes, strict=True))
+    opened = (open_annotated(path, size) for path, size in zip(paths, sizes, strict=True))
     return inference.encode_pictures(model, opened, batch)
 
 
-def _of_size(path: Path, height: int, width: int) -> Image.Image:
-    image = open_image(path)
+def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
+    """Opens an image that must be of the size (height, width) that its annotations have.
+
+    Raises:
+        DataError: It is not, or cannot be decoded.
+    """
+    (height, width), image = size, open_image(path)
     if image.size != (width, height):
         raise DataError(
             f"{path}: is {image.size[0]} x {image.size[1]} pixels, its annotations are for {width} x {height}; "

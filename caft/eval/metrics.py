@@ -6,7 +6,7 @@ from typing import Any
 
 from caft import storage
 from caft.params import Params
-from caft.train.tracking import Run, open_run
+from caft.train.tracking import EXTERNAL_TAG, Run, open_run
 
 
 def publish(params: Params, card: Mapping[str, Any], path: Path, scores: Mapping[str, Any]) -> None:
@@ -28,13 +28,21 @@ def publish(params: Params, card: Mapping[str, Any], path: Path, scores: Mapping
 
 
 def run_of(params: Params, card: Mapping[str, Any]) -> Run:
-    """Opens the run that trained a model; a model that was trained elsewhere gets one of its own.
+    """Opens the run that trained a model; given weights get one of their own, with the tag `caft.external`, their digest.
 
     Raises:
         TrackingError: The tracker cannot be reached.
     """
     fingerprint = str(card["fingerprint"])
+    if "external" in card:
+        tags = {EXTERNAL_TAG: str(card["external"])}
+        return open_run(params, fingerprint, f"external-{fingerprint[:8]}-{card['name']}", tags, {})
     return open_run(params, fingerprint, f"scored-{fingerprint[:8]}", {}, {})
+
+
+def counted(what: str, found: int, expected: int | None) -> dict[str, int]:
+    """How many of `what` were scored, and if the set is partial, `expected_<what>`, how many its publisher counts."""
+    return {what: found} | ({} if expected in (None, found) else {f"expected_{what}": expected})
 
 
 def rounded(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Referring segmentation without mask training: attention map, Otsu's threshold, mask, mean IoU, and controls."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caft.data.benchmarks import ReferringSet
-from caft.eval.features import encode_pictures
-from caft.inference import attention_maps, encode_texts
+from caft.eval.stages import encode_stages
+from caft.inference import encode_texts
 from caft.model import CAFT
 from caft.params import Membership
 from caft.progress import track
@@ -34,8 +35,21 @@ def otsu_mask(values: ArrayLike) -> NDArray[np.bool_]:
         ValueError: A value is not a finite number.
     """
     scaled = _scaled(values)
+    mask: NDArray[np.bool_] = scaled > _otsu(scaled)
+    return mask
+
+
+def otsu_threshold(values: ArrayLike) -> float:
+    """Returns the threshold of `otsu_mask` in the map's own units; a constant map's value."""
+    array = np.asarray(values, np.float64)
+    low, high = float(array.min()), float(array.max())
+    return low + _otsu(_scaled(array)) * (high - low)
+
+
+def _otsu(scaled: NDArray[np.float64]) -> float:
+    """Otsu's threshold of a map with the range [0, 1], or of one of zeros."""
     if not scaled.any():
-        return np.zeros(scaled.shape, bool)
+        return 0.0
     counts, edges = np.histogram(scaled, bins=_BINS, range=(0.0, 1.0))
     centres = (edges[:-1] + edges[1:]) / 2
     below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
@@ -44,8 +58,7 @@ def otsu_mask(values: ArrayLike) -> NDArray[np.bool_]:
     mean_below = np.cumsum(sums) / below
     mean_above = np.cumsum(sums[::-1])[::-1] / above
     between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    mask: NDArray[np.bool_] = scaled > centres[np.argmax(between)]
-    return mask
+    return float(centres[np.argmax(between)])
 
 
 def iou(mask: ArrayLike, truth: ArrayLike) -> float:
@@ -72,19 +85,40 @@ def pointing_hit(values: ArrayLike, truth: ArrayLike) -> float:
     return float(inside[scaled >= scaled.max() - _MAXIMAL].mean())
 
 
+class MaskScore(NamedTuple):
+    """How the map of one expression did; shares in [0, 1].
+
+    Attributes:
+        intersection: Of its mask with its object, in pixels.
+        union: Of both, in pixels.
+        wrong: Mean IoU of its mask with the other objects of the image; None where there is no other.
+        foreground: IoU of all objects together with its object.
+        image: IoU of the whole image with its object.
+        pointing: Share of the map's maximal pixels that lie in its object.
+        threshold: Otsu's, in the map's units.
+    """
+
+    intersection: int
+    union: int
+    wrong: float | None
+    foreground: float
+    image: float
+    pointing: float
+    threshold: float
+
+    @property
+    def iou(self) -> float:
+        """IoU of the mask with the object; 0 when both are empty."""
+        return self.intersection / self.union if self.union else 0.0
+
+
 class ReferringTally:
-    """Sums over expressions; every expression has the same weight, as in SaG's protocol."""
+    """Scores of expressions; every expression has the same weight, as in SaG's protocol."""
 
     def __init__(self) -> None:
-        self._iou: list[float] = []
-        self._wrong: list[float] = []
-        self._foreground: list[float] = []
-        self._image: list[float] = []
-        self._pointing: list[float] = []
-        self._intersection = 0
-        self._union = 0
+        self._found: list[MaskScore] = []
 
-    def add(self, values: ArrayLike, objects: Sequence[NDArray[np.bool_]], target: int) -> None:
+    def add(self, values: ArrayLike, objects: Sequence[NDArray[np.bool_]], target: int) -> MaskScore:
         """Scores the map of one expression.
 
         Args:
@@ -93,16 +127,17 @@ class ReferringTally:
             target: Which of them the expression means.
         """
         mask, truth = otsu_mask(values), objects[target]
-        intersection, union = _overlap(mask, truth)
-        self._intersection += intersection
-        self._union += union
-        self._iou.append(intersection / union if union else 0.0)
         others = [iou(mask, other) for number, other in enumerate(objects) if number != target]
-        if others:
-            self._wrong.append(float(np.mean(others)))
-        self._foreground.append(iou(np.any(objects, axis=0), truth))
-        self._image.append(iou(np.ones_like(truth), truth))
-        self._pointing.append(pointing_hit(values, truth))
+        score = MaskScore(
+            *_overlap(mask, truth),
+            wrong=float(np.mean(others)) if others else None,
+            foreground=iou(np.any(objects, axis=0), truth),
+            image=iou(np.ones_like(truth), truth),
+            pointing=pointing_hit(values, truth),
+            threshold=otsu_threshold(values),
+        )
+        self._found.append(score)
+        return score
 
     def scores(self) -> dict[str, float | int | None]:
         """Returns the scores in percent.
@@ -120,22 +155,35 @@ class ReferringTally:
         Raises:
             ValueError: Nothing was added.
         """
-        if not self._iou:
+        found = self._found
+        if not found:
             raise ValueError("no expression was scored")
+        wrong = [score.wrong for score in found if score.wrong is not None]
+        intersection, union = sum(score.intersection for score in found), sum(score.union for score in found)
         return {
-            "miou": _percent(self._iou),
-            "miou_wrong_expression": _percent(self._wrong) if self._wrong else None,
-            "miou_all_foreground": _percent(self._foreground),
-            "miou_whole_image": _percent(self._image),
-            "overall_iou": 100.0 * self._intersection / self._union if self._union else 0.0,
-            "pointing": _percent(self._pointing),
-            "expressions": len(self._iou),
+            "miou": _percent([score.iou for score in found]),
+            "miou_wrong_expression": _percent(wrong) if wrong else None,
+            "miou_all_foreground": _percent([score.foreground for score in found]),
+            "miou_whole_image": _percent([score.image for score in found]),
+            "overall_iou": 100.0 * intersection / union if union else 0.0,
+            "pointing": _percent([score.pointing for score in found]),
+            "expressions": len(found),
         }
 
 
-def score_referring(
+class ExpressionScore(NamedTuple):
+    """An expression at one level: file name of its image, its object, its text, tokens of the level, and the score."""
+
+    image: str
+    annotation: int
+    text: str
+    level: int
+    score: MaskScore
+
+
+def score_expressions(
     model: CAFT, benchmark: ReferringSet, batch: int, membership: Membership = "hard"
-) -> dict[str, float | int | None]:
+) -> tuple[dict[str, Any], list[ExpressionScore]]:
     """Scores a model on a set of referring expressions.
 
     The image is squashed whole to the model's size, so that every pixel can be predicted; an expression is one
@@ -148,23 +196,40 @@ def score_referring(
         membership: Of superpixels in segments, as in `CAFT.segment_weights`.
 
     Returns:
-        The keys of `ReferringTally.scores`.
+        The keys of `ReferringTally.scores`, of the part level, with `miou_by_level`: that of each stage by its number of
+        tokens, over which the same text looks; the part-level loss acted on one of them alone. And each expression at
+        each level.
     """
-    tally = ReferringTally()
     images = benchmark.images
     texts = encode_texts(model, [e.text for image in images for e in image.expressions], batch)
     sizes = [(image.height, image.width) for image in images]
-    pictures = encode_pictures(model, [image.path for image in images], sizes, batch)
+    levels = model.config.tokens
+    tallies = [ReferringTally() for _ in levels]
+    rows = []
     offset = 0
-    for image, size, picture in zip(track(images, "images"), sizes, pictures, strict=True):
+    encoded = encode_stages(model, [image.path for image in images], sizes, batch)
+    for image, size, picture in zip(track(images, "images"), sizes, encoded, strict=True):
         queries = texts[offset : offset + len(image.expressions)]
         offset += len(image.expressions)
         masks = image.masks
         numbers = {annotation: number for number, annotation in enumerate(masks)}
-        maps = attention_maps(model, picture, queries, size, membership)
-        for values, expression in zip(maps, image.expressions, strict=True):
-            tally.add(values, list(masks.values()), numbers[expression.annotation])
-    return tally.scores()
+        for stage, (level, tally) in enumerate(zip(levels, tallies, strict=True)):
+            maps = picture.maps(model, stage, queries, size, membership)
+            for values, (text, annotation) in zip(
+                maps, ((e.text, e.annotation) for e in image.expressions), strict=True
+            ):
+                score = tally.add(values, list(masks.values()), numbers[annotation])
+                rows.append(ExpressionScore(image.path.name, annotation, text, level, score))
+    scores: dict[str, Any] = {**tallies[model.config.part_stage - 1].scores()}
+    scores["miou_by_level"] = {str(n): tally.scores()["miou"] for n, tally in zip(levels, tallies, strict=True)}
+    return scores, rows
+
+
+def score_referring(
+    model: CAFT, benchmark: ReferringSet, batch: int, membership: Membership = "hard"
+) -> dict[str, Any]:
+    """The scores of `score_expressions` alone."""
+    return score_expressions(model, benchmark, batch, membership)[0]
 
 
 def _scaled(values: ArrayLike) -> NDArray[np.float64]:

@@ -1,12 +1,34 @@
 """Recall at k on a matrix of scores, with ties counted against the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Rows compared at once: bounds the boolean matrix of a 10,000 x 10,000 set to 20 MB.
-_ROWS = 2048
+# Rows compared at once: bounds the scores of 10,000 texts to 20 MB.
+_ROWS = 512
+
+
+class Ranking(NamedTuple):
+    """Where the matches came; 0 is first, and ties count against them.
+
+    Attributes:
+        images: Rank of each image's best text, (images,).
+        texts: Rank of each text's image, (texts,).
+        tied_images: Images that have a wrong candidate which scores exactly as the match.
+        tied_texts: Texts that have one.
+    """
+
+    images: NDArray[np.int64]
+    texts: NDArray[np.int64]
+    tied_images: int
+    tied_texts: int
+
+    @property
+    def tied(self) -> int:
+        """Tied queries, images and texts together."""
+        return self.tied_images + self.tied_texts
 
 
 def recall_at_k(scores: ArrayLike, truth: ArrayLike | None = None, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
@@ -34,12 +56,16 @@ def recall_at_k(scores: ArrayLike, truth: ArrayLike | None = None, ks: Sequence[
     Raises:
         ValueError: Shapes do not fit, a score is NaN, or an image has no text.
     """
-    image_ranks, text_ranks = ranks(scores, truth)
-    found = {}
-    for direction, rank in (("i2t", image_ranks), ("t2i", text_ranks)):
-        for k in ks:
-            found[f"{direction}_r{k}"] = 100.0 * float(np.mean(rank < k))
-    return found
+    return recalls(rank(scores, truth), ks)
+
+
+def recalls(ranking: Ranking, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Returns the recalls of `recall_at_k`, in percent, of a ranking."""
+    return {
+        f"{direction}_r{k}": 100.0 * float(np.mean(ranks < k))
+        for direction, ranks in (("i2t", ranking.images), ("t2i", ranking.texts))
+        for k in ks
+    }
 
 
 def ranks(scores: ArrayLike, truth: ArrayLike | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -47,17 +73,8 @@ def ranks(scores: ArrayLike, truth: ArrayLike | None = None) -> tuple[NDArray[np
 
     Arguments and errors are those of `recall_at_k`.
     """
-    matrix, owner = _checked(scores, truth)
-    own = _own_scores(matrix, owner)
-    best = _best_of_image(own, owner, len(matrix))
-    image_ranks = np.empty(matrix.shape[0], np.int64)
-    text_ranks = np.zeros(matrix.shape[1], np.int64)
-    for first in range(0, len(matrix), _ROWS):
-        rows = slice(first, first + _ROWS)
-        mine = owner[None] == np.arange(len(matrix))[rows, None]  # (rows, texts)
-        image_ranks[rows] = ((matrix[rows] >= best[rows, None]) & ~mine).sum(1)
-        text_ranks += ((matrix[rows] >= own[None]) & ~mine).sum(0)
-    return image_ranks, text_ranks
+    found = rank(scores, truth)
+    return found.images, found.texts
 
 
 def tied_rows(scores: ArrayLike, truth: ArrayLike | None = None) -> int:
@@ -65,30 +82,61 @@ def tied_rows(scores: ArrayLike, truth: ArrayLike | None = None) -> int:
 
     At zero, no recall depends on how ties are counted. Arguments and errors are those of `recall_at_k`.
     """
-    matrix, owner = _checked(scores, truth)
-    own = _own_scores(matrix, owner)
-    best = _best_of_image(own, owner, len(matrix))
-    images = 0
-    texts = np.zeros(matrix.shape[1], bool)
-    for first in range(0, len(matrix), _ROWS):
-        rows = slice(first, first + _ROWS)
-        other = owner[None] != np.arange(len(matrix))[rows, None]
-        images += int(((matrix[rows] == best[rows, None]) & other).any(1).sum())
-        texts |= ((matrix[rows] == own[None]) & other).any(0)
-    return images + int(texts.sum())
+    return rank(scores, truth).tied
 
 
-def _checked(scores: ArrayLike, truth: ArrayLike | None) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+def rank(scores: ArrayLike, truth: ArrayLike | None = None) -> Ranking:
+    """Ranks the matches in a matrix; arguments and errors are those of `recall_at_k`."""
     matrix = np.asarray(scores)
     if matrix.ndim != 2 or not matrix.size:
         raise ValueError(f"scores: expected (images, texts) with at least one of each, found shape {matrix.shape}")
-    if np.isnan(matrix).any():
-        raise ValueError(f"scores: {int(np.isnan(matrix).sum())} of {matrix.size} are NaN")
-    images, texts = matrix.shape
+    return rank_rows(lambda rows: matrix[rows], len(matrix), matrix.shape[1], truth)
+
+
+def rank_rows(
+    rows: Callable[[slice], NDArray[np.floating]], images: int, texts: int, truth: ArrayLike | None = None
+) -> Ranking:
+    """Ranks the matches in a matrix that is never whole.
+
+    Args:
+        rows: Gives the scores of a range of images, (rows, texts), the same each time: it is asked twice.
+        images: Number of images.
+        texts: Number of texts.
+        truth: Image of each text, (texts,); None: text j belongs to image j.
+
+    Raises:
+        ValueError: The truth does not fit, a score is NaN, or an image has no text.
+    """
+    owner = _checked_truth(images, texts, truth)
+    blocks = [slice(first, min(first + _ROWS, images)) for first in range(0, images, _ROWS)]
+    own, bad = np.empty(texts, np.float64), 0
+    for block in blocks:
+        scores = rows(block)
+        bad += int(np.isnan(scores).sum())
+        mine = np.flatnonzero((owner >= block.start) & (owner < block.stop))
+        own[mine] = scores[owner[mine] - block.start, mine]
+    if bad:
+        raise ValueError(f"scores: {bad} of {images * texts} are NaN")
+    best = np.full(images, -np.inf)
+    np.maximum.at(best, owner, own)
+    image_ranks, text_ranks = np.empty(images, np.int64), np.zeros(texts, np.int64)
+    tied_images, tied_texts = 0, np.zeros(texts, bool)
+    for block in blocks:
+        scores = rows(block)
+        other = owner[None] != np.arange(block.start, block.stop)[:, None]  # (rows, texts)
+        image_ranks[block] = ((scores >= best[block, None]) & other).sum(1)
+        text_ranks += ((scores >= own[None]) & other).sum(0)
+        # A match at minus infinity was left out of the candidates; others that were tie with nothing.
+        tied_images += int(((scores == best[block, None]) & other & (best[block, None] > -np.inf)).any(1).sum())
+        tied_texts |= ((scores == own[None]) & other & (own > -np.inf)).any(0)
+    return Ranking(image_ranks, text_ranks, tied_images, int(tied_texts.sum()))
+
+
+def _checked_truth(images: int, texts: int, truth: ArrayLike | None) -> NDArray[np.int64]:
     if truth is None:
         if images != texts:
             raise ValueError(f"scores: {images} images and {texts} texts; give truth, the image of each text")
-        return matrix, np.arange(texts)
+        return np.arange(texts)
     owner = np.asarray(truth)
     if owner.shape != (texts,):
         raise ValueError(f"truth: expected one image for each of {texts} texts, found shape {owner.shape}")
@@ -96,17 +144,4 @@ def _checked(scores: ArrayLike, truth: ArrayLike | None) -> tuple[NDArray[np.flo
         raise ValueError(f"truth: expected integers from 0 to {images - 1}")
     if without := sorted(set(range(images)) - set(owner.tolist())):
         raise ValueError(f"truth: {len(without)} images have no text, the first is {without[0]}")
-    return matrix, owner.astype(np.int64)
-
-
-def _own_scores(matrix: NDArray[np.floating], owner: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Score of each text with its own image, (texts,)."""
-    own: NDArray[np.floating] = matrix[owner, np.arange(len(owner))]
-    return own
-
-
-def _best_of_image(own: NDArray[np.floating], owner: NDArray[np.int64], images: int) -> NDArray[np.floating]:
-    """Best score of each image with one of its texts, (images,)."""
-    best = np.full(images, -np.inf, own.dtype if np.issubdtype(own.dtype, np.floating) else np.float64)
-    np.maximum.at(best, owner, own)
-    return best
+    return owner.astype(np.int64)

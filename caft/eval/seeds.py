@@ -37,7 +37,7 @@ def curves_of_other_seeds(runs: Path, card: Mapping[str, Any]) -> dict[int, Rows
 
 def _without_seed(card: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same but for luck; the fingerprint holds the seed."""
-    return {key: card.get(key) for key in ("model", "recipe", "data")}
+    return {key: card.get(key) for key in ("model", "recipe", "data", "subset")}
 
 
 def _is_number(value: object) -> bool:

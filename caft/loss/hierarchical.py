@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from caft.grounding import TextConditionedPool
-from caft.loss.exchange import gather_texts
+from caft.loss.exchange import Exchange, gather_texts
 from caft.loss.labels import rank_blocks
-from caft.loss.part import part_loss
+from caft.loss.part import PartLoss, counted_part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.loss.softmax import cross_entropy, softmax_part_loss
 
@@ -51,6 +51,8 @@ def hierarchical_loss(
     seed: int,
     step: int,
     form: str = "sigmoid",
+    sub_captions: Exchange | None = None,
+    captions: Exchange | None = None,
 ) -> dict[str, Tensor]:
     """Loss terms of this rank's images against all ranks' texts (Eqs. 8 and 9).
 
@@ -68,29 +70,39 @@ def hierarchical_loss(
         seed: Seed of the sampled negatives.
         step: Step of the optimizer, which they depend on too.
         form: "sigmoid", or "softmax" for cross-entropy over the same pairs.
+        sub_captions: Exchange of the features of that name, if it has been started.
+        captions: Likewise.
 
     Returns:
-        The terms, unweighted, by the names of `weights`, and their weighted sum as `loss`.
+        The terms, unweighted, by the names of `weights`, and their weighted sum as `loss`. With the part term of the
+        sigmoid form also `clamped_pairs`, as in `PartLoss`.
     """
+    clamped: dict[str, Tensor] = {}
     terms: dict[str, Tensor] = {}
     if weights["part"] or weights["part_cls"]:
         own = features.sub_captions
         assert own is not None and part is not None
-        texts = gather_texts(own)
+        texts = (sub_captions or Exchange(own)).result()
         if weights["part"]:
             assert features.part is not None and pool is not None
-            sub_captions = len(own) // len(features.part)
-            terms["part"] = _part_term(features.part, texts, sub_captions, pool, part, negatives, seed, step, form)
+            count = len(own) // len(features.part)
+            index = None
+            if negatives == "sampled":
+                index = rank_blocks(len(features.part), count, _ranks()[0], seed, step).to(texts.device)
+            if form == "softmax":
+                terms["part"] = _softmax_part_term(features.part, texts, count, pool, part, index)
+            else:
+                terms["part"], clamped["clamped_pairs"] = _part_term(features.part, texts, count, pool, part, index)
         if weights["part_cls"]:
             # FLAIR's multi-positive term, on the class token of the part level; the release's third term.
             assert features.part_cls is not None
             terms["part_cls"] = _matrix_term(features.part_cls, own, texts, part, form)
     if weights["whole"]:
         assert features.whole is not None and features.captions is not None and whole is not None
-        captions = gather_texts(features.captions)
-        terms["whole"] = _matrix_term(features.whole, features.captions, captions, whole, form)
+        everyones = (captions or Exchange(features.captions)).result()
+        terms["whole"] = _matrix_term(features.whole, features.captions, everyones, whole, form)
     terms["loss"] = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    return terms
+    return terms | clamped
 
 
 def _part_term(
@@ -99,33 +111,40 @@ def _part_term(
     sub_captions: int,
     pool: TextConditionedPool,
     temperature: Temperature,
-    negatives: str,
-    seed: int,
-    step: int,
-    form: str,
-) -> Tensor:
+    index: Tensor | None,
+) -> PartLoss:
     """This rank's images conditioned on texts of all ranks, (T, D), and compared with the same texts."""
     images = len(tokens)
-    world_size, rank = _ranks()
-    owner = torch.arange(len(texts), device=texts.device) // sub_captions
-    index = None
-    if negatives == "sampled":
-        index = rank_blocks(images, sub_captions, world_size, seed, step).to(texts.device)
-    first = rank * images
-    if form == "softmax":
-        return softmax_part_loss(tokens, texts, owner, pool, temperature.scale, index=index, first_image=first)
-    return part_loss(
+    return counted_part_loss(
         tokens,
         texts,
-        owner,
+        _owners(texts, sub_captions),
         pool,
         temperature.scale,
         temperature.bias,
         index=index,
-        first_image=first,
+        first_image=_ranks()[1] * images,
         normaliser=images + sub_captions - 1 if index is not None else images,
         negatives="all" if index is None else "sampled",
     )
+
+
+def _softmax_part_term(
+    tokens: Tensor,
+    texts: Tensor,
+    sub_captions: int,
+    pool: TextConditionedPool,
+    temperature: Temperature,
+    index: Tensor | None,
+) -> Tensor:
+    """The same pairs by cross-entropy."""
+    owner, first = _owners(texts, sub_captions), _ranks()[1] * len(tokens)
+    return softmax_part_loss(tokens, texts, owner, pool, temperature.scale, index=index, first_image=first)
+
+
+def _owners(texts: Tensor, count: int) -> Tensor:
+    """Image of each text, (T,), of which each image has equally many."""
+    return torch.arange(len(texts), device=texts.device) // count
 
 
 def _matrix_term(images: Tensor, own_texts: Tensor, texts: Tensor, temperature: Temperature, form: str) -> Tensor:
@@ -136,7 +155,7 @@ def _matrix_term(images: Tensor, own_texts: Tensor, texts: Tensor, temperature: 
     """
     count = len(own_texts) // len(images)
     _, rank = _ranks()
-    owner = torch.arange(len(texts), device=texts.device) // count
+    owner = _owners(texts, count)
     rows = torch.arange(rank * len(images), (rank + 1) * len(images), device=texts.device)
     positive = rows[:, None] == owner[None]  # (B, T)
     logits = temperature.scale * cosine_matrix(images, texts)

@@ -8,11 +8,14 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from caft.params import file, problems, rules
+from caft.params.benchmarks import BenchmarkParams
 from caft.params.tables import (
-    BenchmarkParams,
+    BoxMode,
     CorporaOverrides,
     CorpusParams,
     Count,
+    CustomCorpus,
+    DataParams,
     EvaluationParams,
     Faults,
     FetchOverrides,
@@ -37,8 +40,11 @@ from caft.params.tables import (
 
 __all__ = [
     "BenchmarkParams",
+    "BoxMode",
     "CorporaOverrides",
     "CorpusParams",
+    "CustomCorpus",
+    "DataParams",
     "EvaluationParams",
     "Faults",
     "FetchOverrides",
@@ -73,9 +79,11 @@ class Params(Section):
     model: str
     recipe: str
     launch: str
-    weights: str | None
+    jobs: dict[str, str] = {}
+    weights: str | Annotated[tuple[str, ...], Field(strict=False)] | None
     seed: Count
     storage: StorageParams
+    data: DataParams
     train: TrainOverrides
     fetch: FetchParams
     superpixels: SuperpixelTraining
@@ -116,6 +124,8 @@ class Params(Section):
         table: dict[str, tuple[Any, str]] = {}
         for key in ("corpora", "model", "recipe", "launch", "weights", "seed"):
             table[key] = (getattr(self, key), self._origin("selection", key))
+        for stage, name in self.jobs.items():
+            table[f"jobs.{stage}"] = (name, self._origin("selection", f"jobs.{stage}"))
         overridden = self.train.model_dump(exclude_none=True)
         entry = f"recipes.{self.recipe}"
         corpora, per_corpora = self.recipes[self.recipe].given_for(self.corpora)
@@ -132,6 +142,7 @@ class Params(Section):
             ("model", self.selected_model, f"models.{self.model}"),
             ("launcher", self.selected_launcher, f"launchers.{self.launch}"),
             ("superpixels", self.superpixels, "superpixels"),
+            ("data", self.data, "data"),
             ("evaluation", self.evaluation, "evaluation"),
             ("storage", self.storage, "storage"),
         ):
@@ -150,12 +161,15 @@ class Params(Section):
         return f"{place} ({setters[-1]})" if setters else place
 
 
-def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str] = ()) -> Params:
+def load_params(
+    path: Path | str = "params.yaml", overlays: Sequence[Path | str] = (), values: Sequence[str] = ()
+) -> Params:
     """Reads and validates the settings.
 
     Args:
         path: The file.
         overlays: Files merged over it one after the other, key by key.
+        values: Single values set after these, as `train.batch=96`.
 
     Returns:
         The settings, selection and overrides resolved.
@@ -164,7 +178,10 @@ def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str]
         ParamsError: Lists every problem with file, key, value, reason and the nearest valid name or value.
     """
     content = file.read(Path(path))
-    over = tuple((str(overlay), file.read(Path(overlay))) for overlay in overlays)
+    over = (
+        *((str(overlay), file.read(Path(overlay))) for overlay in overlays),
+        *((f"--set {value}", file.assigned(value)) for value in values),
+    )
     for _, overlay in over:
         content = file.merge(content, overlay)
     try:

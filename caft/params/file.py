@@ -46,6 +46,24 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def assigned(text: str) -> dict[str, Any]:
+    """Returns the content of a file that sets one value: of `train.batch=96`, `{"train": {"batch": 96}}`.
+
+    Raises:
+        ParamsError: It is not a dotted key and a YAML value, joined by an equals sign.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ParamsError(f"--set {text}: expected KEY=VALUE with a dotted key, as train.batch=96")
+    try:
+        content: Any = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"--set {text}: the value is no valid YAML: {error}") from None
+    for part in reversed(key.split(".")):
+        content = {part: content}
+    return dict(content)
+
+
 def gives(content: dict[str, Any], location: tuple[Any, ...]) -> bool:
     """Tells whether a file's content sets the value at a location, or a part of it."""
     value: Any = content

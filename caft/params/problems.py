@@ -103,7 +103,7 @@ def _explain(root: type[Section], content: dict[str, Any], problem: dict[str, An
     if kind == "missing":
         return Problem(location[:-1], f"{key}: missing")
     if kind == "union_tag_not_found":
-        return Problem(location, f"{key}.kind: missing; must be recaption or scenes")
+        return Problem(location, f"{key}.kind: missing; must be recaption, custom or scenes")
     if kind == "union_tag_invalid":
         allowed = str(context["expected_tags"]).replace("'", "")
         return Problem((*location, "kind"), f"{key}.kind = {context['tag']}: must be one of {allowed}")

@@ -11,12 +11,17 @@ from caft.params.problems import Problem, show
 if TYPE_CHECKING:
     from caft.params import Params
 
+# Those that do their work where they run; train is where `launch` says.
+_STAGES = (
+    *("source", "fetch", "captions", "sentences", "select", "index", "superpixels"),
+    *("evaluate_retrieval", "evaluate_grounding", "evaluate_regions", "report"),
+)
 _TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}
 
 
 def between_parts(params: Params, content: dict[str, Any]) -> list[Problem]:
     """Returns what rules between values find, in the parts that are valid by themselves."""
-    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels]
+    rules = [_names, _entries, _per_corpora, _batch, _budget, _overridden_chunks, _levels, _micro_batch, _jobs]
     return [
         Problem(tuple(key.split(".")), f"{key} = {show(value)}: {reason}")
         for rule in rules
@@ -38,7 +43,13 @@ def _names(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, 
 
 
 def _entries(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    for table, entries in (("models", params.models), ("recipes", params.recipes), ("launchers", params.launchers)):
+    tables: dict[str, Mapping[str, Any]] = {
+        "models": params.models,
+        "recipes": params.recipes,
+        "launchers": params.launchers,
+        "benchmarks": getattr(params, "benchmarks", {}),
+    }
+    for table, entries in tables.items():
         for name, entry in entries.items():
             for key, value, reason in entry.problems():
                 yield f"{table}.{name}.{key}", value, reason
@@ -66,6 +77,22 @@ def _batch(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, 
             lower = batch // ranks * ranks
             choices = f"nearest are {lower} and {lower + ranks}" if lower else f"nearest is {ranks}"
             yield _setter(params, "batch"), batch, f"must be a multiple of the world size ({ranks}); {choices}"
+
+
+def _micro_batch(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    if not (_resolves(params, "recipe") and _resolves(params, "launch")):
+        return
+    batch, launcher = params.selected_recipe.batch, params.selected_launcher
+    local = batch // launcher.world_size
+    if launcher.micro_batch is None or batch % launcher.world_size or local % launcher.micro_batch == 0:
+        return
+    fitting = max(size for size in range(1, min(local, launcher.micro_batch) + 1) if local % size == 0)
+    yield (
+        f"launchers.{params.launch}.micro_batch",
+        launcher.micro_batch,
+        f"must divide the {local} images of a rank (train.batch {batch} over {launcher.world_size} ranks); "
+        f"nearest below is {fitting}",
+    )
 
 
 def _budget(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
@@ -122,6 +149,17 @@ def _levels(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any,
         )
     if not flat and recipe.captions == "flair":
         yield f"{at}.captions", recipe.captions, f"must be caft: {name} needs the chunks of one long caption"
+
+
+def _jobs(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    for stage, name in getattr(params, "jobs", {}).items():
+        key = f"jobs.{stage}"
+        if stage not in _STAGES:
+            yield key, name, "no such stage" + nearest(stage, dict.fromkeys(_STAGES))
+        if name not in content.get("launchers", {}):
+            yield key, name, "no such key in launchers" + nearest(name, content.get("launchers", {}))
+        elif name in params.launchers and (ranks := params.launchers[name].world_size) != 1:
+            yield key, name, f"must have one rank, found {ranks}: a stage would run in each"
 
 
 def _resolves(params: Params, key: str) -> bool:

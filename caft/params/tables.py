@@ -32,6 +32,7 @@ Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SplitterName = Literal["dreamlip", "spacy"]
 Membership = Literal["hard", "soft"]
+BoxMode = Literal["masked_pool", "crop", "avg_pool"]
 
 
 class Section(BaseModel):
@@ -42,11 +43,20 @@ class Section(BaseModel):
 
 
 class StorageParams(Section):
-    """Where files outside DVC lie, and which tracking server is used."""
+    """Where files outside DVC lie, how much memory queries hold before they use that disk, and the tracking server."""
 
     root: str
+    memory_gb: Annotated[int, Field(gt=0), Unit("gigabytes")]
     tracking_uri: str | None
     experiment: str
+
+
+class DataParams(Section):
+    """Which of the selected corpora's images are trained on, and how they are read."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    shards_at_once: Positive | None
+    damaged: Literal["stop", "replace"]
 
 
 class TrainOverrides(Section):
@@ -76,6 +86,7 @@ class FetchParams(Section):
     image_size: Pixels
     quality: Annotated[int, Field(ge=1, le=100)]
     minimum_yield: Share
+    second_pass: bool
 
 
 class FetchOverrides(Section):
@@ -89,6 +100,7 @@ class FetchOverrides(Section):
     image_size: Pixels | None = None
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     minimum_yield: Share | None = None
+    second_pass: bool | None = None
 
 
 class SuperpixelTraining(Section):
@@ -107,6 +119,8 @@ class EvaluationParams(Section):
     blend: Annotated[tuple[Share, ...], Field(strict=False, min_length=1)]
     blend_space: Literal["logit", "cosine"]
     membership: Membership
+    box_mode: BoxMode
+    rerank: Positive | None
     batch: Positive
 
 
@@ -371,13 +385,30 @@ class Faults(Section):
 
 
 class RecaptionCorpus(Section):
-    """A corpus that is a CSV in DreamLIP's columns."""
+    """A corpus that is a CSV in DreamLIP's columns; its images come from their URLs, or out of `packed` tars."""
 
     kind: Literal["recaption"]
     csv: str
+    packed: str | None = None
     paper_images: Positive
     licence: str
     fetch: FetchOverrides = FetchOverrides()
+
+
+class CustomCorpus(Section):
+    """A table of the user's own, CSV or Parquet: address or file of each image, and its captions."""
+
+    kind: Literal["custom"]
+    table: str
+    packed: str | None = None
+    images: Positive
+    licence: str = "not stated"
+    fetch: FetchOverrides = FetchOverrides()
+
+    @property
+    def paper_images(self) -> int:
+        """How many images to expect, by the name that published corpora have for it."""
+        return self.images
 
 
 class ScenesCorpus(Section):
@@ -396,7 +427,7 @@ class ScenesCorpus(Section):
     fetch: FetchOverrides = FetchOverrides()
 
 
-CorpusParams = Annotated[RecaptionCorpus | ScenesCorpus, Field(discriminator="kind")]
+CorpusParams = Annotated[RecaptionCorpus | CustomCorpus | ScenesCorpus, Field(discriminator="kind")]
 
 
 class SlurmParams(Section):
@@ -423,6 +454,7 @@ class LauncherParams(Section):
     cpus_per_task: Positive
     workers: Count
     text_tokens_at_once: Positive | None
+    micro_batch: Positive | None = None
     time_minutes: Annotated[int, Field(gt=0), Unit("minutes")]
     gpu_memory_gb: Annotated[int, Field(gt=0), Unit("gigabytes")] | None = None
     images_per_s: PositiveNumber | None = None
@@ -451,16 +483,3 @@ class LauncherParams(Section):
         for line in self.slurm.sbatch:
             if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", line):
                 yield "slurm.sbatch", line, "must be an option of sbatch, as --exclusive or --reservation=NAME"
-
-
-class BenchmarkParams(Section):
-    """One evaluation set."""
-
-    kind: Literal["retrieval", "referring", "regions"]
-    layout: Literal["urban1k", "docci", "refer", "fg_ovd"]
-    path: str
-    pairs: Positive | None = None
-    name: str | None = None
-    split: str | None = None
-    split_by: str | None = None
-    note: str | None = None

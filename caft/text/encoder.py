@@ -10,6 +10,19 @@ from caft.layers import MLP, TransformerBlock
 _LENGTH_STEP = 8
 
 
+def encoded_lengths(tokens: Tensor) -> Tensor:
+    """Positions of each text that are encoded: its length up to the end token, rounded up to a multiple of eight.
+
+    Args:
+        tokens: Ids with start and end, zero padded, (T, L).
+
+    Returns:
+        Lengths, at most L, (T,).
+    """
+    ends = tokens.argmax(1)
+    return ((ends + _LENGTH_STEP) // _LENGTH_STEP * _LENGTH_STEP).clamp(max=tokens.shape[1])
+
+
 class SubCaptionTransformer(nn.Module):
     """CLIP's causal text transformer up to its final norm; a text's feature is the one at its end token.
 
@@ -39,7 +52,8 @@ class SubCaptionTransformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Encodes each text on its own.
 
-        Causality makes padding after the end token invisible, so cutting it off changes no feature.
+        Causality makes padding after the end token invisible, so cutting it off changes no feature: texts are grouped by
+        length, at most one group for each multiple of eight up to L, and equal texts are encoded once.
 
         Args:
             tokens: Ids with start and end, zero padded, (T, L).
@@ -47,8 +61,9 @@ class SubCaptionTransformer(nn.Module):
         Returns:
             Features at the end tokens after the final norm, (T, W).
         """
-        ends = tokens.argmax(1)  # (T,)
-        lengths = ((ends + _LENGTH_STEP) // _LENGTH_STEP * _LENGTH_STEP).clamp(max=tokens.shape[1])
+        distinct, places = tokens.unique(dim=0, return_inverse=True)  # places: (T,)
+        ends = distinct.argmax(1)
+        lengths = encoded_lengths(distinct)
         order = lengths.argsort(stable=True)
         limit = self.tokens_at_once
         recompute = limit is not None and torch.is_grad_enabled() and int(lengths.sum()) > limit
@@ -58,12 +73,12 @@ class SubCaptionTransformer(nn.Module):
             of_length = order[start : start + count]
             start += count
             for rows in of_length.split(max(1, limit // length) if limit else count):
-                arguments = tokens[rows, :length], ends[rows]
+                arguments = distinct[rows, :length], ends[rows]
                 if recompute:
                     features.append(checkpoint(self._encode, *arguments, use_reentrant=False, preserve_rng_state=False))
                 else:
                     features.append(self._encode(*arguments))
-        return self.norm(torch.cat(features)[order.argsort()])
+        return self.norm(torch.cat(features)).index_select(0, order.argsort()[places])
 
     def _encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
         """Features at the end tokens, before the norm, of texts cut to one length, (T, W)."""

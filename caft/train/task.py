@@ -1,10 +1,14 @@
 """Model and losses as the one module that DDP wraps."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.model import CAFT, Level
 from caft.params import RecipeParams
@@ -17,10 +21,16 @@ class TrainingTask(nn.Module):
         model: The model to train.
         recipe: Weights and form of the terms, and how negatives are drawn.
         seed: Seed of the sampled negatives.
+        micro_batch: Images that go through the towers at once; None for all. With fewer than all, the features of a
+            micro-batch are kept and its activations are not; the backward pass of the losses, which compare all of the
+            batch, computes them again, one micro-batch after the other. The loss and its gradients are those of the
+            whole batch: the stem, where batch norm takes statistics of the batch, is not divided. Only the draw of the
+            poolings' dropout is another one, though the same in both passes.
     """
 
-    def __init__(self, model: CAFT, recipe: RecipeParams, seed: int) -> None:
+    def __init__(self, model: CAFT, recipe: RecipeParams, seed: int, micro_batch: int | None = None) -> None:
         super().__init__()
+        self.micro_batch = micro_batch
         self.model = model
         self.recipe = recipe
         self.seed = seed
@@ -43,16 +53,11 @@ class TrainingTask(nn.Module):
         model, recipe, weights = self.model, self.recipe, self.recipe.loss.weights
         if not model.has_part:
             tokens = tokens[:, : recipe.chunks]  # no term compares the others
-        texts = model.sub_caption(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, K, W)
-        hierarchy = model.encode_hierarchy(images, labels)
-        stage = model.config.part_stage - 1
-        features = Features(
-            part=model.project_part(hierarchy.stages[stage]) if weights["part"] else None,
-            part_cls=model.project_part(hierarchy.stage_cls[stage]) if weights["part_cls"] else None,
-            whole=model.project_whole(hierarchy.cls) if weights["whole"] else None,
-            sub_captions=model.project_sub_captions(texts.flatten(0, 1)) if model.has_part else None,
-            captions=model.combine(texts[:, : recipe.chunks]) if weights["whole"] else None,
-        )
+        sub_captions, captions = self._by_micro_batch(self._texts, tokens)
+        # On their way to the other ranks while the image tower works.
+        sent = [None if features is None else Exchange(features) for features in (sub_captions, captions)]
+        part, part_cls, whole = self._by_micro_batch(self._images, self._stem(images), labels)
+        features = Features(part, part_cls, whole, sub_captions, captions)
         return hierarchical_loss(
             features,
             model.pool,
@@ -63,7 +68,56 @@ class TrainingTask(nn.Module):
             seed=self.seed,
             step=step,
             form=recipe.loss.form,
+            sub_captions=sent[0],
+            captions=sent[1],
         )
+
+    def _texts(self, tokens: Tensor) -> tuple[Tensor | None, ...]:
+        """Sub-captions (B * K, D) and captions (B, D) of `Features`, from ids (B, K, L)."""
+        model = self.model
+        texts = model.sub_caption(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, K, W)
+        return (
+            model.project_sub_captions(texts.flatten(0, 1)) if model.has_part else None,
+            model.combine(texts[:, : self.recipe.chunks]) if self.recipe.loss.whole else None,
+        )
+
+    def _images(self, features: Tensor, labels: Tensor) -> tuple[Tensor | None, ...]:
+        """The images' `part`, `part_cls` and `whole` of `Features`, from features of the stem and labels."""
+        model, weights = self.model, self.recipe.loss.weights
+        hierarchy = model.group(features, labels)
+        stage = model.config.part_stage - 1
+        return (
+            model.project_part(hierarchy.stages[stage]) if weights["part"] else None,
+            model.project_part(hierarchy.stage_cls[stage]) if weights["part_cls"] else None,
+            model.project_whole(hierarchy.cls) if weights["whole"] else None,
+        )
+
+    def _stem(self, images: Tensor) -> Tensor:
+        """Features of the stem, whose activations are not kept either where there are micro-batches."""
+        if not self._divides(len(images)):
+            return self.model.stem(images)
+
+        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            return nullcontext(), _statistics_kept(self.model.vision)
+
+        features: Tensor = checkpoint(
+            self.model.stem, images, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+        )
+        return features
+
+    def _by_micro_batch(
+        self, encode: Callable[..., tuple[Tensor | None, ...]], *inputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """What `encode` makes of a batch, micro-batch by micro-batch."""
+        size = self.micro_batch
+        if size is None or not self._divides(len(inputs[0])):
+            return encode(*inputs)
+        parts = zip(*(tensor.split(size) for tensor in inputs), strict=True)
+        found = [checkpoint(encode, *part, use_reentrant=False) for part in parts]
+        return tuple(None if column[0] is None else torch.cat(column) for column in zip(*found, strict=True))
+
+    def _divides(self, images: int) -> bool:
+        return self.micro_batch is not None and images > self.micro_batch and torch.is_grad_enabled()
 
     def _temperature(self, level: Level) -> Temperature:
         log_scale, bias = self.model.temperature(level)
@@ -75,3 +129,19 @@ class TrainingTask(nn.Module):
         caps = {"part": self.recipe.part_scale_max, "whole": self.recipe.whole_scale_max}
         for level, (log_scale, _) in self.model.temperatures.items():
             log_scale.clamp_(0, math.log(caps[level]))
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norm takes the statistics of the batch, and does not count it again among those it has seen."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    kept = [dict(norm.named_buffers()) for norm in norms]
+    try:
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

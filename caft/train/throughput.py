@@ -5,10 +5,10 @@ convolutions count; norms, activations, softmax and gathers do not. Attention co
 not, as torch's own counter does.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from caft.params import ModelParams, RecipeParams
+from caft.params import ModelParams, RecipeParams, TextSizes
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,79 @@ def sample_count(
     return SampleCount(**work)
 
 
+def text_flops(sizes: TextSizes, lengths: Iterable[int]) -> int:
+    """Forward work of the sub-caption transformer on texts of which so many positions are encoded."""
+    block = _Block(sizes.width, 4)
+    return sizes.sub_layers * sum(block.flops(length) for length in lengths)
+
+
+def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int, lengths: Sequence[int]) -> int:
+    """Work of one rank in a training step, forward and backward, with texts of the lengths that are encoded.
+
+    Args:
+        model: Sizes.
+        recipe: M, K, which pairs, and whether superpixels are computed in each step.
+        images: Of the rank.
+        ranks: Of the job.
+        lengths: Positions of each text of the rank that are encoded.
+    """
+    count = recipe.sub_captions if model.grounding is not None else recipe.chunks
+    texts = images * count
+    asked = ranks * (images + count - 1 if recipe.negatives == "sampled" else texts)
+    work = sample_count(model, recipe.chunks, count, asked)
+    full = text_flops(model.text, [model.text.context] * texts)
+    cached = work.superpixels if recipe.crop_scale is None else 0
+    return images * (work.trained_step - cached) - 3 * (full - text_flops(model.text, lengths))
+
+
+def superpixel_flops(widths: Sequence[int], image_size: int) -> int:
+    """Forward work of SFCN on one image."""
+    return _superpixels(widths, image_size)[2]
+
+
+def part_pair_flops(embed: int, segments: int, heads: int, fused: bool) -> tuple[int, int]:
+    """Work of the part loss on one pair, forward and backward, without what is done once a text or an image.
+
+    A pair mixes values by attention, twice 2 N D, and maps the result, 2 D D. The fused loss maps nothing, but multiplies
+    by the matrix of the norm, D x D or H N x H N, and has the backward pass in its forward pass: four more products of
+    N x D, and one for that matrix.
+    """
+    if not fused:
+        forward = 4 * segments * embed + 2 * embed**2
+        return forward, 2 * forward
+    norm = min(embed, heads * segments)
+    return 12 * segments * embed + 4 * norm**2, 0
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Bytes that a rank receives from the others in one pass over the texts of a batch, and as many back as gradients.
+
+    Attributes:
+        unique: Each text of each rank once, sub-captions and whole captions: (R - 1) B (K + 1) D.
+        ring: As FLAIR: each rank sends the selection of B + K - 1 texts of each image, in which most texts come again
+            and again, and the texts themselves for its second term: (R - 1) (B (B + K - 1) + B K) D.
+    """
+
+    unique: int
+    ring: int
+
+
+def exchange(images: int, sub_captions: int, embed: int, ranks: int, number: int) -> Exchange:
+    """What is exchanged between ranks.
+
+    Args:
+        images: Of a rank, B.
+        sub_captions: K.
+        embed: D.
+        ranks: R.
+        number: Bytes of a number.
+    """
+    row = (ranks - 1) * embed * number
+    selected = images * (images + sub_captions - 1)
+    return Exchange(row * images * (sub_captions + 1), row * (selected + images * sub_captions))
+
+
 @dataclass(frozen=True)
 class Memory:
     """What a rank holds at the end of a forward pass, in bytes.
@@ -153,6 +226,7 @@ def memory(
     number: int,
     text_length: int,
     texts_at_once: int | None = None,
+    micro_batch: int | None = None,
 ) -> Memory:
     """An estimate of what a rank holds in training: the large parts alone, so rather too little than too much.
 
@@ -164,28 +238,35 @@ def memory(
         number: Bytes of an activation: 2 in half precision, 4 in float32.
         text_length: Tokens of a text, on average.
         texts_at_once: Tokens of texts beyond which these are taken in portions; None for no limit.
+        micro_batch: Images of the rank at once; None for all. The stem takes all in any case, but what it holds then
+            and what a micro-batch holds are not there at the same time: the larger counts.
     """
+    at_once = min(batch, micro_batch or batch)
     chunks = recipe.chunks
     parts = counts(model, chunks)
     trained = sum(part.parameters for part in parts if part.name != "superpixels")
     state = 4 * trained * (4 + (ranks > 1)) + 4 * sum(part.fixed for part in parts)
     ratio = 4
-    text_tokens = batch * recipe.sub_captions * text_length
+    text_tokens = at_once * recipe.sub_captions * text_length
     if texts_at_once is not None:
         text_tokens = min(text_tokens, texts_at_once)
     texts = text_tokens * model.text.sub_layers * _kept(model.text.width, ratio)
     if model.text.whole_layers is not None:
-        texts += batch * (chunks + 1) * model.text.whole_layers * _kept(model.text.width, ratio)
-    images = batch * sum(
+        texts += at_once * (chunks + 1) * model.text.whole_layers * _kept(model.text.width, ratio)
+    images = at_once * sum(
         blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
         for blocks, tokens in zip(model.blocks, model.tokens, strict=True)
     )
+    stem = 0
     if model.stem is not None:
         side = model.image_size
         for channels, stride in zip(model.stem.channels, model.stem.strides, strict=True):
             side //= stride
-            images += 2 * batch * channels * side**2  # of each convolution what its norm and its ReLU take
-    return Memory(state, number * images, number * texts)
+            stem += 2 * batch * channels * side**2  # of each convolution what its norm and its ReLU take
+    if at_once < batch:  # the stem's result is kept throughout, and its gradient beside it
+        features = 2 * batch * model.width * side**2 if model.stem is not None else 0
+        return Memory(state, number * (features + max(stem, images + texts) - texts), number * texts)
+    return Memory(state, number * (images + stem), number * texts)
 
 
 def _kept(width: int, ratio: int) -> int:

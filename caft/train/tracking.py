@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FINGERPRINT_TAG = "caft.fingerprint"
+EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training here made
 # Limits of MLflow's API for one request.
 _METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
@@ -146,6 +147,17 @@ class Run:
                 if over_seeds := seed_scores(self._client, self.run_id, prefix):
                     self._replace(*over_seeds)
 
+    def deviations(self, prefix: str) -> dict[str, float]:
+        """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed.
+
+        Raises:
+            TrackingError: The tracker cannot be reached.
+        """
+        with _translated(self._uri):
+            found = seed_scores(self._client, self.run_id, prefix)
+        scores = found[1] if found else {}
+        return {name.removeprefix("sd/"): value for name, value in scores.items() if name.startswith("sd/")}
+
     def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
         """Stores all effective settings, with the origin of each, as settings.json.
 
@@ -164,6 +176,17 @@ class Run:
         """
         with _translated(self._uri):
             self._client.log_artifact(self.run_id, str(path))
+
+    def log_model(self, weights: Path) -> None:
+        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it.
+
+        Raises:
+            TrackingError: The tracker cannot be reached.
+        """
+        from caft.train.tracking_model import log_model
+
+        with _translated(self._uri):
+            log_model(self._client, self.run_id, weights)
 
     def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
         """Records the corpora as the run's dataset inputs.
@@ -298,6 +321,11 @@ def _translated(uri: str) -> Iterator[None]:
             f"MLflow at {uri}: {type(error).__name__}: {reason[0][:300] if reason else 'no message'}; check "
             "storage.tracking_uri in params.yaml, and that its server runs or its folder can be written"
         ) from error
+
+
+def commit() -> str | None:
+    """Returns the commit of the code; None outside of git."""
+    return _origin().get("mlflow.source.git.commit")
 
 
 def _origin() -> dict[str, str]:

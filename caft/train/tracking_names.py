@@ -12,13 +12,17 @@ from caft.params.problems import show
 _SECTIONS = {
     "images_per_s": "speed",
     "data_wait_share": "speed",
+    "tflops": "speed",
+    "mfu": "speed",
+    "padded_token_share": "speed",
+    "peak_memory_mib": "speed",
     "part_scale": "temperature",
     "part_bias": "temperature",
     "whole_scale": "temperature",
     "whole_bias": "temperature",
 }
 # The rest of the settings trains nothing: it is in the run's settings.json alone.
-_TRAINED_WITH = ("train", "model", "superpixels")
+_TRAINED_WITH = ("train", "data", "model", "superpixels")
 
 
 def run_name(params: Params, overlays: Sequence[Path | str] = ()) -> str:
@@ -84,6 +88,8 @@ def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, f
 def _name(params: Params, overlays: Sequence[Path | str], seed: str) -> str:
     others = params.train.model_dump(exclude={"batch", "validate_every", "checkpoint_every"}, exclude_none=True)
     parts = [*(Path(overlay).stem for overlay in overlays), f"b{params.selected_recipe.batch}", seed]
+    if params.data.fraction < 1:
+        parts.append(f"fraction={show(params.data.fraction)}")
     parts += [f"{key}={show(value)}" for key, value in others.items()]
     return _quotable("-".join([*parts, params.model, params.recipe, "+".join(params.corpora)]))
 

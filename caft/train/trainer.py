@@ -3,15 +3,12 @@
 import json
 import logging
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from caft.data.batch import Batch
 from caft.errors import CaftError
@@ -20,6 +17,7 @@ from caft.storage import replacing
 from caft.train import checkpoint
 from caft.train.distributed import World, barrier, of_all, of_main, seed_step
 from caft.train.optim import learning_rate, parameter_groups
+from caft.train.speed import Speed
 from caft.train.task import TrainingTask
 
 logger = logging.getLogger(__name__)
@@ -93,10 +91,11 @@ class Trainer:
 
     def train(
         self,
-        loader: DataLoader[Any],
+        loader: Iterable[Batch],
         labels: Callable[[Batch], Tensor],
         validate: Callable[[], dict[str, float]],
         must_leave: Callable[[], bool] = lambda: False,
+        replaced: Callable[[], int] | None = None,
     ) -> bool:
         """Runs the steps that are left.
 
@@ -105,6 +104,7 @@ class Trainer:
             labels: Superpixels of a batch, (B, S, S), on the world's device.
             validate: Scores of the model on held-out images; called on the main rank.
             must_leave: Asked after each step on the main rank.
+            replaced: How many of this rank's pictures could not be read since this start, where others stand in.
 
         Returns:
             Whether all steps are done; if not, this rank has saved its state and the others are waiting for it.
@@ -115,27 +115,27 @@ class Trainer:
         if self.world.is_main:
             self._forget_later_metrics()
         self.task.train()
-        waited, window_start, window_steps = 0.0, time.perf_counter(), 0
+        speed = Speed(self.task.model.config, self.recipe, self.world, self.half is not None)
         batches = iter(loader)
         while self.step < self.steps:
-            before = time.perf_counter()
-            batch: Batch = next(batches)
-            waited += time.perf_counter() - before
+            with speed.waiting():
+                batch: Batch = next(batches)
             terms, norm, rate = self._one_step(batch, labels)
             self.step += 1
-            window_steps += 1
+            speed.add(batch.tokens)
             if self.step % _LOG_EVERY == 0 or self.step == self.steps:
-                elapsed = time.perf_counter() - window_start
+                found = speed.read()
+                if replaced is not None:
+                    found["replaced_images"] = float(sum(of_all(replaced())))
                 if self.world.is_main:
-                    self._record(terms, norm, rate, window_steps * self.recipe.batch / elapsed, waited / elapsed)
-                waited, window_start, window_steps = 0.0, time.perf_counter(), 0
+                    self._record(terms, norm, rate, found)
             if self.step % self.recipe.validate_every == 0 or self.step == self.steps:
                 self._validate(validate)
-                window_start = time.perf_counter()
+                speed.restart()
             if self.step % self.recipe.checkpoint_every == 0 or self.step == self.steps:
                 self._save()
                 barrier()
-                window_start = time.perf_counter()
+                speed.restart()
             if self.world.is_main and self.step < self.steps and must_leave():
                 logger.warning("notice to leave: saving step %d", self.step)
                 self._save()
@@ -192,20 +192,21 @@ class Trainer:
             "lower train.learning_rate, or set train.clip_norm"
         )
 
-    def _record(self, terms: dict[str, Tensor], norm: Tensor, rate: float, speed: float, waiting: float) -> None:
+    def _record(self, terms: dict[str, Tensor], norm: Tensor, rate: float, speed: dict[str, float]) -> None:
         temperatures = {}
         for level, (log_scale, bias) in self.task.model.temperatures.items():
             temperatures[f"{level}_scale"] = float(log_scale.detach().exp())
             temperatures[f"{level}_bias"] = float(bias.detach())
         row = {
             "loss": float(terms["loss"]),
-            **{f"{name}_loss": float(term) for name, term in terms.items() if name != "loss"},
+            **{f"{name}_loss": float(term) for name, term in terms.items() if name not in ("loss", "clamped_pairs")},
             **temperatures,
-            "images_per_s": speed,
-            "data_wait_share": waiting,
+            **speed,
             "grad_norm": float(norm),
             "learning_rate": rate,
         }
+        if "clamped_pairs" in terms:
+            row["clamped_pairs"] = float(terms["clamped_pairs"])
         if self.skipped:
             row["skipped_steps"] = self.skipped
         self._write(row)

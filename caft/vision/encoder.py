@@ -117,11 +117,24 @@ class HierarchicalVisionEncoder(nn.Module):
         Returns:
             The tokens of every stage and the groupings between them.
         """
-        features = self.stem(images) + self.positions  # (B, h, w, W)
+        return self.group(self.stem(images), labels)
+
+    def group(self, features: Tensor, labels: Tensor) -> Hierarchy:
+        """All that follows the stem, which takes each image by itself; the stem's batch norm does not.
+
+        Args:
+            features: Of the stem, (B, h, w, W).
+            labels: As in `forward`.
+
+        Returns:
+            As `forward`.
+        """
+        assert isinstance(self.positions, Tensor)
+        features = features + self.positions
         # Nearest label of each stem position; position (r, c) is centred on pixel (r, c) * stride.
         labels = labels[:, :: self.stride, :: self.stride]
         tokens, empty = superpixel_tokens(features, labels, self.tokens[0])
-        cls = self.cls.expand(len(images), -1, -1)
+        cls = self.cls.expand(len(features), -1, -1)
         stages: list[Tensor] = []
         stage_cls: list[Tensor] = []
         logits: list[Tensor] = []

@@ -61,8 +61,15 @@ class FlatVisionEncoder(nn.Module):
         Returns:
             The tokens of the only stage.
         """
-        tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, N, W)
-        sequence = torch.cat([self.cls.expand(len(images), 1, -1), tokens], dim=1) + self.positions
+        return self.group(self.stem(images), labels)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Patch embedding: normalised images (B, 3, S, S) to tokens (B, N, W)."""
+        return self.patches(images).flatten(2).transpose(1, 2)
+
+    def group(self, features: Tensor, labels: Tensor) -> Hierarchy:
+        """All that follows: tokens of `stem`, (B, N, W), and labels as in `forward`, to the tokens of the only stage."""
+        sequence = torch.cat([self.cls.expand(len(features), 1, -1), features], dim=1) + self.positions
         mixed = self.blocks(self.norm(sequence))
         cls, tokens = mixed[:, 0], mixed[:, 1:]
         return Hierarchy(cls, [tokens], [cls], [])

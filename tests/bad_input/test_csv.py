@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from caft.data.source import convert_csv
+from caft.data.source import convert_table
 from caft.errors import DataError
 
 PROJECT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def lines(count: int) -> list[str]:
 
 def convert(folder: Path, content: bytes) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     (folder / "list.csv").write_bytes(content)
-    convert_csv(folder / "list.csv", "one", folder / "urls", folder / "work")
+    convert_table(folder / "list.csv", "one", folder / "urls", folder / "work")
     kept, rejected = (pq.read_table(folder / f"urls/one{end}.parquet") for end in ("", ".rejects"))
     return kept.to_pylist(), rejected.to_pylist()
 

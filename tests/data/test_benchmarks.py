@@ -5,21 +5,28 @@ import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from caft.data.benchmarks import Missing, load_referring, load_regions, load_retrieval
-from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.data.benchmarks import (
+    ATTRIBUTE_FILES,
+    REGION_FILES,
+    Missing,
+    load_referring,
+    load_regions,
+    load_retrieval,
+    load_zero_shot,
+    references,
+)
+from caft.data.benchmarks.sharegpt4v import head
+from caft.errors import DataError, ParamsError
+from caft.params import BenchmarkParams, load_params
+from tests.data import published
+from tests.data.published import picture, reference
 
-
-def picture(path, width=60, height=40):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (width, height), (90, 120, 30)).save(path)
+KINDS = {"refer": "referring", "fg_ovd": "regions", "imagenet": "zero_shot"}
 
 
 def spec(path, layout, **more):
-    kind = {"urban1k": "retrieval", "docci": "retrieval", "refer": "referring", "fg_ovd": "regions"}[layout]
-    return BenchmarkParams(kind=kind, layout=layout, path=str(path), **more)
+    return BenchmarkParams(kind=KINDS.get(layout, "retrieval"), layout=layout, path=str(path), **more)
 
 
 # ---------------------------------------------------------------------- Urban-1k
@@ -27,18 +34,18 @@ def spec(path, layout, **more):
 
 @pytest.fixture
 def urban(tmp_path):
-    folder = tmp_path / "Urban1k"
-    (folder / "caption").mkdir(parents=True)
-    for number, text in ((2, "Two.\n"), (10, "  Ten. With a line\nbreak. \n\n"), (1, "One: a café.")):
-        picture(folder / "image" / f"{number}.jpg")
-        (folder / "caption" / f"{number}.txt").write_text(text, encoding="utf-8")
-    return folder
+    published.write_urban1k(tmp_path / "urban1k")
+    return tmp_path / "urban1k"
 
 
 def test_urban1k_is_read_in_the_order_of_its_numbers(urban):
     found = load_retrieval(spec(urban, "urban1k", pairs=3))
     assert found.ids == ["1", "2", "10"]
-    assert found.captions == ["One: a café.", "Two.", "Ten. With a line\nbreak."]
+    assert found.captions == [
+        "A café on a corner. A lamp hangs over its door.",
+        "A cat sleeps on a chair. The chair is red.",
+        "A bus waits at a stop. Its door is open.\nTwo people get on.",
+    ]
     assert [path.name for path in found.images] == ["1.jpg", "2.jpg", "10.jpg"]
 
 
@@ -86,18 +93,8 @@ def test_a_set_that_is_not_there_is_missing_with_the_path(tmp_path):
 
 @pytest.fixture
 def docci(tmp_path):
-    folder = tmp_path / "docci"
-    rows = []
-    for split, count in (("train", 2), ("test", 3), ("qual_dev", 1), ("qual_test", 2)):
-        for index in range(count):
-            name = f"{split}_{index:05d}"
-            picture(folder / "images" / f"{name}.jpg")
-            text = f"A {split}\u2028picture. Number {index}. "
-            rows.append({"example_id": name, "split": split, "image_file": f"{name}.jpg", "description": text})
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "annotations").mkdir()
-    (folder / "annotations" / "docci_descriptions.jsonlines").write_text(text, encoding="utf-8")
-    return folder
+    published.write_docci(tmp_path / "docci")
+    return tmp_path / "docci"
 
 
 def test_docci_is_its_test_split_without_qual_test(docci):
@@ -122,7 +119,7 @@ def test_a_missing_image_is_named(docci):
 def test_a_damaged_line_is_named(docci, line):
     file = docci / "annotations" / "docci_descriptions.jsonlines"
     file.write_text(file.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match="docci_descriptions.jsonlines:9: expected a JSON object with example_id"):
+    with pytest.raises(DataError, match="docci_descriptions.jsonlines:9: expected a JSON object"):
         load_retrieval(spec(docci, "docci"))
 
 
@@ -136,49 +133,9 @@ def test_a_set_without_test_rows_is_refused(docci):
 # ---------------------------------------------------------------------- refer
 
 
-def reference(ref, ann, image, split, *sentences):
-    return {
-        "ref_id": ref,
-        "ann_id": ann,
-        "category_id": 1,
-        "image_id": image,
-        "file_name": f"COCO_train2014_{image:012d}_{ann}.jpg",
-        "split": split,
-        "sent_ids": list(range(len(sentences))),
-        "sentences": [
-            {"sent_id": n, "sent": text, "raw": text.title(), "tokens": text.split()}
-            for n, text in enumerate(sentences)
-        ],
-    }
-
-
 @pytest.fixture
 def refer(tmp_path):
-    """RefCOCO in small: two images, a mask of two polygons, one of run lengths, a reference of three sentences."""
-    folder = tmp_path / "refer" / "refcoco"
-    folder.mkdir(parents=True)
-    annotations = [
-        {"id": 11, "image_id": 7, "segmentation": [[2, 2, 10, 2, 10, 10, 2, 10], [20, 20, 30, 20, 30, 30, 20, 30]]},
-        {"id": 12, "image_id": 7, "segmentation": [[40, 5, 50, 5, 50, 15, 40, 15]]},
-        {"id": 13, "image_id": 7, "segmentation": {"size": [40, 60], "counts": [0, 2400]}, "iscrowd": 1},
-        {"id": 21, "image_id": 3, "segmentation": {"size": [40, 60], "counts": [40, 20, 2340]}},
-        {"id": 31, "image_id": 5, "segmentation": [[1, 1, 9, 1, 9, 9]]},
-    ]
-    for annotation in annotations:
-        annotation.update(category_id=1, bbox=[0, 0, 1, 1], area=1, iscrowd=annotation.get("iscrowd", 0))
-    images = [{"id": n, "file_name": f"COCO_train2014_{n:012d}.jpg", "height": 40, "width": 60} for n in (7, 3, 5)]
-    instances = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
-    (folder / "instances.json").write_text(json.dumps(instances))
-    references = [
-        reference(1, 12, 7, "val", "the right one", "right", "small square"),
-        reference(2, 11, 7, "val", "both squares"),
-        reference(3, 21, 3, "val", "left edge"),
-        reference(4, 31, 5, "testA", "the corner"),
-    ]
-    (folder / "refs(unc).p").write_bytes(pickle.dumps(references, protocol=2))
-    for number in (3, 7, 5):
-        picture(tmp_path / "images" / "train2014" / f"COCO_train2014_{number:012d}.jpg")
-    return folder
+    return published.write_refer(tmp_path / "refer")
 
 
 def of(refer, **more):
@@ -208,7 +165,7 @@ def test_refer_masks_are_pixels_of_the_original_image_and_no_crowds(refer):
 def test_another_split_is_another_set(refer):
     found = load_referring(of(refer, split="testA"))
     assert [e.text for image in found.images for e in image.expressions] == ["the corner"]
-    with pytest.raises(DataError, match="no reference of split 'testC'; found testA, val"):
+    with pytest.raises(DataError, match="no reference of split 'testC'; found testA, testB, val"):
         load_referring(of(refer, split="testC"))
 
 
@@ -272,7 +229,7 @@ def test_refer_needs_name_and_split(refer):
 
 
 def test_images_that_are_not_there_leave_the_set_out(refer):
-    (refer.parent.parent / "images").rename(refer.parent.parent / "pictures")
+    (refer.parent / "images").rename(refer.parent / "pictures")
     found = load_referring(of(refer))
     assert isinstance(found, Missing) and "images/train2014 not found" in found.reason
 
@@ -282,26 +239,8 @@ def test_images_that_are_not_there_leave_the_set_out(refer):
 
 @pytest.fixture
 def fg_ovd(tmp_path):
-    folder = tmp_path / "fg_ovd"
-    folder.mkdir()
-    for level, name in enumerate(("1_attributes", "2_attributes", "3_attributes", "shuffle_negatives")):
-        # Category numbers are each file's own.
-        categories = [{"id": 100 * level + n, "name": f"{name} {n}"} for n in range(12)]
-        annotations = [
-            {"id": 0, "image_id": 4, "bbox": [1.5, 2, 30, 20.25], "category_id": 100 * level + 3,
-             "neg_category_ids": [100 * level + n for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10)]},
-            {"id": 1, "image_id": 9, "bbox": [5, 5, 3, 2], "category_id": 100 * level,
-             "neg_category_ids": [100 * level + n for n in (11, 2)]},
-        ]  # fmt: skip
-        images = [
-            {"id": 4, "file_name": "train2017/000000000004.jpg", "width": 60, "height": 40},
-            {"id": 9, "file_name": "val2017/000000000009.jpg", "width": 30, "height": 50},
-        ]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    picture(tmp_path / "coco" / "train2017" / "000000000004.jpg")
-    picture(tmp_path / "coco" / "val2017" / "000000000009.jpg", 30, 50)
-    return folder
+    published.write_fg_ovd(tmp_path / "fg_ovd")
+    return tmp_path / "fg_ovd"
 
 
 def test_fg_ovd_reads_all_four_files_and_both_coco_splits(fg_ovd):
@@ -343,3 +282,354 @@ def test_a_cut_off_file_is_named(fg_ovd):
     (fg_ovd / "1_attributes.json").write_text('{"images": [')
     with pytest.raises(DataError, match="1_attributes.json: is no whole JSON file"):
         load_regions(spec(fg_ovd, "fg_ovd"))
+
+
+def test_the_attribute_files_are_read_where_they_are_asked_for_and_no_score_depends_on_them(fg_ovd):
+    boxes = dict.fromkeys([*REGION_FILES, *ATTRIBUTE_FILES], 2)
+    found = load_regions(spec(fg_ovd, "fg_ovd", boxes=boxes))
+    assert list(found.regions) == list(boxes) and not found.skipped
+    assert found.regions["pattern"][0].positive == "pattern 3"
+    (fg_ovd / "pattern.json").unlink()
+    found = load_regions(spec(fg_ovd, "fg_ovd", boxes=boxes))
+    assert list(found.regions) == [level for level in boxes if level != "pattern"]
+    assert list(found.skipped) == ["pattern"] and "pattern.json not found" in found.skipped["pattern"]
+    assert {*load_regions(spec(fg_ovd, "fg_ovd")).regions} == {*REGION_FILES}
+
+
+def test_every_file_has_its_own_count(fg_ovd):
+    with pytest.raises(DataError, match=r"2_attributes.json: expected 3 boxes \(the benchmark's key boxes.medium\)"):
+        load_regions(spec(fg_ovd, "fg_ovd", boxes={"hard": 2, "medium": 3}))
+    with pytest.raises(DataError, match="no file for 'colour' of the benchmark's key boxes; known are hard"):
+        load_regions(spec(fg_ovd, "fg_ovd", boxes={"colour": 2}))
+
+
+def test_boxes_of_pictures_that_are_not_there_are_left_out_of_a_partial_set(fg_ovd):
+    (fg_ovd.parent / "coco/train2017/000000000004.jpg").unlink()
+    boxes = dict.fromkeys(REGION_FILES, 2)
+    with pytest.raises(DataError, match="1 of 2 images are not there"):
+        load_regions(spec(fg_ovd, "fg_ovd", boxes=boxes))
+    found = load_regions(spec(fg_ovd, "fg_ovd", boxes=boxes, partial=True))
+    assert [len(rows) for rows in found.regions.values()] == [1, 1, 1, 1] and found.expected == boxes
+    assert [path.name for path in found.images] == ["000000000009.jpg"] and found.regions["hard"][0].image == 0
+
+
+# ---------------------------------------------------------------------- refer's table
+
+
+def test_a_large_pickle_is_kept_as_a_table_until_it_changes(refer, monkeypatch):
+    monkeypatch.setattr(references, "_WORTH_KEEPING", 1)
+    first = load_referring(of(refer))
+    table = refer / "refs(unc).parquet"
+    assert table.is_file()
+    monkeypatch.setattr(references._PlainUnpickler, "load", None)  # what is read now is the table
+    assert load_referring(of(refer)) == first
+    monkeypatch.undo()
+    monkeypatch.setattr(references, "_WORTH_KEEPING", 1)
+    (refer / "refs(unc).p").write_bytes(pickle.dumps([reference(1, 12, 7, "val", "another")], protocol=2))
+    assert [e.text for image in load_referring(of(refer)).images for e in image.expressions] == ["another"]
+    table.write_bytes(b"PAR1 cut off")
+    assert [e.text for image in load_referring(of(refer)).images for e in image.expressions] == ["another"]
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(refer, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(references, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(references, "replacing", refuse)
+    assert len(load_referring(of(refer)).images) == 2
+    assert not (refer / "refs(unc).parquet").exists()
+
+
+def test_a_small_pickle_is_not_kept(refer):
+    load_referring(of(refer))
+    assert not list(refer.glob("*.parquet"))
+
+
+def test_references_and_images_are_counted_too(refer):
+    assert load_referring(of(refer, references=3, images=2, pairs=5)).expected == 5
+    for key, found in (("references", 3), ("images", 2)):
+        with pytest.raises(DataError, match=rf"expected 9 {key} \(the benchmark's key {key}\), found {found}"):
+            load_referring(of(refer, **{key: 9}))
+
+
+def test_expressions_of_pictures_that_are_not_there_are_left_out_of_a_partial_set(refer):
+    (refer.parent / "images/train2014/COCO_train2014_000000000003.jpg").unlink()
+    found = load_referring(of(refer, pairs=5, images=2, references=3, partial=True))
+    assert sum(len(image.expressions) for image in found.images) == 4 and found.expected == 5
+
+
+# ---------------------------------------------------------------------- DCI
+
+
+@pytest.fixture
+def dci(tmp_path):
+    return tmp_path / "dci", published.write_dci(tmp_path / "dci")
+
+
+def test_dci_is_all_splits_in_the_order_of_the_file(dci):
+    folder, captions = dci
+    found = load_retrieval(spec(folder, "dci", split="train+valid+test", pairs=5))
+    assert found.ids == ["90-data.json", "11-data.json", "50-data.json", "70-data.json", "10-data.json"]
+    assert found.captions == captions == load_retrieval(spec(folder, "dci")).captions
+    assert found.captions[0] == "A house with 90 windows.\n It stands alone.\nThe sky has 90 clouds."
+    assert found.captions[2] == "A house with 50 windows."
+    assert found.images[1] == folder / "densely_captioned_images/photos/sa_11.jpg" and found.truth is None
+
+
+def test_dci_of_other_peers_is_a_setting(dci):
+    folder, _ = dci
+    found = load_retrieval(spec(folder, "dci", split="test", text=["extra_caption"]))
+    assert found.captions[0] == "It stands alone.\nThe sky has 70 clouds."
+    with pytest.raises(DataError, match="the caption of 50-data.json is empty"):
+        load_retrieval(spec(folder, "dci", text=["extra_caption"]))
+    with pytest.raises(DataError, match="no split 'dev'; found train, valid, test"):
+        load_retrieval(spec(folder, "dci", split="dev"))
+
+
+def test_a_partial_dci_has_the_pairs_whose_picture_is_there(dci):
+    folder, captions = dci
+    (folder / "densely_captioned_images/photos/sa_11.jpg").unlink()
+    with pytest.raises(DataError, match="1 of 5 images are not there.*`partial: true`"):
+        load_retrieval(spec(folder, "dci", pairs=5))
+    found = load_retrieval(spec(folder, "dci", pairs=5, partial=True))
+    assert (len(found.captions), found.expected) == (4, 5)
+    assert found.captions == [captions[0], *captions[2:]] and "sa_11" not in str(found.images)
+
+
+def test_a_partial_set_may_have_less_and_never_more(dci):
+    folder, _ = dci
+    with pytest.raises(DataError, match="expected 4 pairs .* found 5; take the publisher's files and split"):
+        load_retrieval(spec(folder, "dci", pairs=4, partial=True))
+
+
+# ---------------------------------------------------------------------- ShareGPT4V
+
+
+def test_sharegpt4v_is_the_first_rows_with_pictures_in_three_places(tmp_path):
+    captions = published.write_sharegpt4v(tmp_path)
+    found = load_retrieval(spec(tmp_path, "sharegpt4v", first=4, pairs=4))
+    assert found.captions == captions[:4] and found.ids == ["sa_0", "sa_1", "sa_2", "sa_3"]
+    places = ["sam/images/sa_0.jpg", "sam/sa_1.jpg", "images/sa_2.jpg", "sam/images/sa_3.jpg"]
+    assert found.images == [tmp_path / place for place in places]
+    assert load_retrieval(spec(tmp_path, "sharegpt4v", first=2)).captions == captions[:2]
+
+
+def test_sharegpt4v_takes_the_file_that_lotlip_saved(tmp_path):
+    captions = published.write_sharegpt4v(tmp_path, 4, "share4v_sam_10k.json")
+    found = load_retrieval(spec(tmp_path, "sharegpt4v", first=3))
+    assert found.captions == captions[:3]
+    assert found.images[1] == tmp_path / "sa_000000/sa_1.jpg"
+    with pytest.raises(DataError, match="expected 5 pairs .* found 4"):
+        load_retrieval(spec(tmp_path, "sharegpt4v", first=5, pairs=5))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 16])
+def test_the_start_of_a_list_is_read_like_the_whole_list(tmp_path, monkeypatch, size):
+    from caft.data.benchmarks import sharegpt4v
+
+    monkeypatch.setattr(sharegpt4v, "_CHARACTERS", size)
+    rows = [{"a": ["]", {"b": '\\"[,é '}], "n": number} for number in range(9)] + [{}, {"last": None}]
+    file = tmp_path / "rows.json"
+    for text in (json.dumps(rows), json.dumps(rows, indent=3, ensure_ascii=False)):
+        file.write_text(text, encoding="utf-8")
+        for count in (0, 1, 5, 11, 20):
+            assert list(head(file, count)) == json.loads(text)[:count]
+
+
+def test_the_rest_of_the_file_is_not_read(tmp_path):
+    file = tmp_path / "rows.json"
+    with file.open("w") as opened:
+        opened.write('[{"n": 1}, {"n": 2}, ')
+        opened.write(" " * 300_000 + "this is no JSON")
+    assert list(head(file, 2)) == [{"n": 1}, {"n": 2}]
+    with pytest.raises(DataError, match="rows.json: is no whole JSON list"):
+        list(head(file, 3))
+    file.write_text('{"n": 1}')
+    with pytest.raises(DataError, match="expected a JSON list"):
+        list(head(file, 1))
+
+
+def test_a_row_in_another_form_is_named(tmp_path):
+    published.write_sharegpt4v(tmp_path)
+    file = tmp_path / "share-captioner_coco_lcs_sam_1246k_1107.json"
+    content = json.loads(file.read_text())
+    content[1]["conversations"].reverse()
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="row 1: expected the second turn to be of 'gpt', found 'human'"):
+        load_retrieval(spec(tmp_path, "sharegpt4v", first=4))
+    del content[0]["image"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="row 0: expected id, image and two conversations; KeyError"):
+        load_retrieval(spec(tmp_path, "sharegpt4v", first=4))
+
+
+# ---------------------------------------------------------------------- IIW
+
+
+def test_iiw_is_three_files_in_their_order(tmp_path):
+    folder = tmp_path / "iiw"
+    captions = published.write_iiw(folder)
+    found = load_retrieval(spec(folder, "iiw", split="DOCCI_Test+IIW-400+DCI_Test", pairs=4))
+    assert found.captions == captions == load_retrieval(spec(folder, "iiw")).captions
+    assert [str(path.relative_to(folder)) for path in found.images] == [
+        "docci/test_00731.jpg", "docci/train_00002.jpg", "docci_aar/aar_test_04600.jpg", "dci/sa_1545038.jpg",
+    ]  # fmt: skip
+    assert load_retrieval(spec(folder, "iiw", split="IIW-400")).captions == captions[2:3]
+
+
+def test_iiw_finds_the_pictures_of_docci_and_dci_where_these_lie(tmp_path):
+    published.write_iiw(tmp_path / "iiw")
+    for place, other in (("docci", "images"), ("docci_aar", "images_aar")):
+        (tmp_path / "docci").mkdir(exist_ok=True)
+        (tmp_path / "iiw" / place).rename(tmp_path / "docci" / other)
+    (tmp_path / "dci/densely_captioned_images").mkdir(parents=True)
+    (tmp_path / "iiw/dci").rename(tmp_path / "dci/densely_captioned_images/photos")
+    assert len(load_retrieval(spec(tmp_path / "iiw", "iiw", pairs=4)).images) == 4
+
+
+def test_iiw_without_pictures_of_one_part_is_missing_or_partial(tmp_path):
+    published.write_iiw(tmp_path / "iiw")
+    (tmp_path / "iiw/dci/sa_1545038.jpg").unlink()
+    (tmp_path / "iiw/dci").rmdir()
+    found = load_retrieval(spec(tmp_path / "iiw", "iiw", gated=True))
+    assert isinstance(found, Missing) and "iiw/dci not found" in found.reason and "terms" in found.reason
+    assert len(load_retrieval(spec(tmp_path / "iiw", "iiw", pairs=4, partial=True)).images) == 3
+
+
+# ---------------------------------------------------------------------- five captions an image
+
+
+def test_karpathys_test_split_has_the_first_five_captions_of_each_image(tmp_path):
+    for name, pictures in (("coco", "val2014"), ("flickr30k", "flickr30k-images")):
+        captions = published.write_karpathy(tmp_path / name, name)
+        found = load_retrieval(spec(tmp_path / name, "karpathy", split="test", captions=5, pairs=10, images=2))
+        assert found.captions == [text for texts in captions for text in texts]
+        assert found.truth == [0] * 5 + [1] * 5
+        assert found.images == [tmp_path / name / pictures / f"{number:012d}.jpg" for number in (1, 4)]
+        assert len(set(found.ids)) == 10
+    every = load_retrieval(spec(tmp_path / "coco", "karpathy"))
+    assert every.truth == [0] * 5 + [1] * 6
+
+
+def test_images_of_a_five_caption_set_keep_their_captions_when_one_is_left_out(tmp_path):
+    captions = published.write_karpathy(tmp_path, "coco")
+    (tmp_path / "val2014/000000000001.jpg").unlink()
+    found = load_retrieval(spec(tmp_path, "karpathy", captions=5, pairs=10, images=2, partial=True))
+    assert (found.captions, found.truth, found.expected) == (captions[1], [0] * 5, 10)
+
+
+def test_one_caption_an_image_is_the_first(tmp_path):
+    captions = published.write_karpathy(tmp_path, "coco")
+    one = load_retrieval(spec(tmp_path, "karpathy", captions=5)).one_to_one()
+    assert one.captions == [texts[0] for texts in captions] and len(one.images) == len(one.ids) == 2
+    assert one.truth is None and one.one_to_one() is one
+
+
+def test_an_image_with_too_few_captions_is_refused(tmp_path):
+    published.write_karpathy(tmp_path, "flickr30k")
+    with pytest.raises(DataError, match="image 1: expected 6 captions, found 5"):
+        load_retrieval(spec(tmp_path, "karpathy", captions=6))
+
+
+# ---------------------------------------------------------------------- ImageNet
+
+
+def test_imagenet_has_classes_in_the_order_of_their_file(tmp_path):
+    names = published.write_imagenet(tmp_path)
+    found = load_zero_shot(spec(tmp_path, "imagenet", images=6, classes=3))
+    assert found.classes == names == ["tench", "Pomeranian", "St. Bernard dog"]
+    by_class = {names[label]: 0 for label in found.labels}
+    for path, label in zip(found.images, found.labels, strict=True):
+        by_class[names[label]] += 1
+        assert {"n01440764": 0, "n02112018": 1, "n01443537": 2}[path.parent.name] == label
+    assert by_class == {"tench": 1, "Pomeranian": 2, "St. Bernard dog": 3}
+
+
+def test_pictures_that_are_not_sorted_into_classes_are_refused(tmp_path):
+    published.write_imagenet(tmp_path)
+    picture(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(DataError, match="expected folders that .*classnames.txt names; sort"):
+        load_zero_shot(spec(tmp_path, "imagenet"))
+    (tmp_path / "val").rename(tmp_path / "validation")
+    assert isinstance(load_zero_shot(spec(tmp_path, "imagenet")), Missing)
+
+
+# ---------------------------------------------------------------------- the entries of params.yaml
+
+SETS = {
+    "dci": 7805, "docci": 5000, "sharegpt4v_1k": 1000, "sharegpt4v_10k": 10000, "urban1k": 1000, "iiw": 612,
+    "refcoco_val": 10834, "refcoco_testA": 5657, "refcoco_testB": 5095,
+    "refcoco_plus_val": 10758, "refcoco_plus_testA": 5726, "refcoco_plus_testB": 4889,
+    "refcocog_google_val": None, "refcocog_umd_val": 4896,
+    "fg_ovd": None, "coco_karpathy": 25000, "flickr30k_karpathy": 5000, "imagenet": None,
+}  # fmt: skip
+LOADERS = {
+    "retrieval": load_retrieval,
+    "referring": load_referring,
+    "regions": load_regions,
+    "zero_shot": load_zero_shot,
+}
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return {name: entry for name, entry in load_params("params.yaml").benchmarks.items() if entry.page}
+
+
+def test_every_published_set_has_an_entry_with_its_count_and_terms(entries):
+    assert {name: entry.pairs for name, entry in entries.items()} == SETS
+    assert all(entry.licence and entry.page.startswith("https://") and not entry.partial for entry in entries.values())
+    gated = {name for name, entry in entries.items() if entry.gated}
+    assert gated == {"dci", "sharegpt4v_1k", "sharegpt4v_10k", "iiw", "flickr30k_karpathy", "imagenet"}
+
+
+def test_every_entry_reads_the_published_layout_in_its_default_folder(entries, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, entry in entries.items():
+        found = LOADERS[entry.kind](entry)
+        assert isinstance(found, Missing) and f"{entry.path}/" in found.reason, name
+        assert ("terms must be accepted" in found.reason) == entry.gated
+    here = tmp_path / "data/benchmarks"
+    published.write_dci(here / "dci")
+    published.write_docci(here / "docci")
+    published.write_sharegpt4v(here / "sharegpt4v")
+    published.write_urban1k(here / "urban1k")
+    published.write_iiw(here / "iiw")
+    for folder, split_by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "google"), ("refcocog", "umd")):
+        published.write_refer(here / "refer", folder, split_by, images="../coco")
+    published.write_fg_ovd(here / "fg_ovd")
+    published.write_karpathy(here / "coco", "coco")
+    published.write_karpathy(here / "flickr30k", "flickr30k")
+    published.write_imagenet(here / "imagenet")
+    counted = {"pairs": None, "images": None, "references": None, "classes": None}
+    for name, entry in entries.items():
+        with pytest.raises(DataError, match=r"expected \d+ |images are not there"):
+            LOADERS[entry.kind](entry)
+        changes = {**counted, "boxes": dict.fromkeys(entry.boxes)}
+        found = LOADERS[entry.kind](entry.model_copy(update=changes | ({"first": 3} if entry.first else {})))
+        assert not isinstance(found, Missing), name
+    val, test_a = (
+        load_referring(entries[name].model_copy(update=counted)) for name in ("refcoco_plus_val", "refcoco_plus_testA")
+    )
+    assert [len(image.expressions) for image in val.images] == [1, 4]
+    assert [len(image.expressions) for image in test_a.images] == [1]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"dci": {"layout": "refer"}},
+            "dci.layout = refer: must be one of urban1k, docci, dci, sharegpt4v, iiw, karpathy",
+        ),
+        ({"urban1k": {"split": "test"}}, "urban1k.split = test: only where layout is one of docci, dci, iiw, karpathy"),
+        ({"sharegpt4v_1k": {"first": None}}, "sharegpt4v_1k.first = null: must be given where layout is sharegpt4v"),
+        ({"refcoco_val": {"split": None}}, "refcoco_val.split = null: must be given where layout is refer"),
+    ],
+)
+def test_keys_that_a_layout_does_not_read_are_refused(tmp_path, change, message):
+    (tmp_path / "overlay.yaml").write_text(json.dumps({"benchmarks": change}))
+    with pytest.raises(ParamsError) as error:
+        load_params("params.yaml", [tmp_path / "overlay.yaml"])
+    assert f"benchmarks.{message}" in str(error.value)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from caft.data import cluster
 from caft.data.cluster import ray_started, ray_tasks
 from caft.errors import LaunchError, SchemaError
 
@@ -72,6 +73,37 @@ def test_errors_name_the_task_and_keep_their_class() -> None:
 @pytest.mark.usefixtures("ray")
 def test_task_whose_worker_dies_is_run_again(tmp_path: Path) -> None:
     assert ray_tasks(die_once, [tmp_path / "marker"], "lives") == ["lived"]
+
+
+def test_a_single_task_is_done_here_with_the_errors_of_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray as ray_package
+
+    monkeypatch.setattr(ray_package, "is_initialized", lambda: False)
+    ((square, process),) = ray_tasks(square_late, [3], "squares")
+    assert (square, process) == (9, os.getpid())
+    with pytest.raises(SchemaError, match=r"^scenes shards, .*/schema: column url is missing$"):
+        ray_tasks(fail, [Path("/a/schema")], "scenes shards")
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_start_that_takes_too_long_is_tried_again(monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+    import ray as ray_package
+
+    calls = []
+
+    def slow_start(**_: object) -> None:
+        calls.append(len(calls))
+        if len(calls) <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray_package, "init", slow_start)
+    monkeypatch.setattr(ray_package, "shutdown", lambda: None)
+    if failures < cluster.STARTS:
+        cluster._start("unused", {})
+        assert len(calls) == failures + 1
+    else:
+        with pytest.raises(LaunchError, match="Ray did not start in 3 attempts .*overloaded"):
+            cluster._start("unused", {})
 
 
 def test_nothing_to_do_starts_nothing() -> None:

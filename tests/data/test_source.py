@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from caft.data import source
-from caft.data.source import convert_csv
+from caft.data.source import convert_table
 from caft.errors import DataError
 
 HEADER = (
@@ -45,7 +45,7 @@ FLAWED = (
 def convert(tmp_path: Path) -> Callable[..., Path]:
     def run(content: bytes, name: str = "cc3m") -> Path:
         (tmp_path / "list.csv").write_bytes(content)
-        convert_csv(tmp_path / "list.csv", name, tmp_path / "urls", tmp_path / "work")
+        convert_table(tmp_path / "list.csv", name, tmp_path / "urls", tmp_path / "work")
         return tmp_path / "urls"
 
     return run
@@ -119,7 +119,7 @@ def test_what_a_killed_run_left_in_the_work_folder_is_removed(convert: Callable[
         "from pathlib import Path\n"
         "from caft.data import source\n"
         "source._repeated = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "source.convert_csv(*map(Path, sys.argv[1:2]), 'cc3m', *map(Path, sys.argv[2:]))\n"
+        "source.convert_table(*map(Path, sys.argv[1:2]), 'cc3m', *map(Path, sys.argv[2:]))\n"
     )
     (tmp_path / "list.csv").write_bytes(FLAWED)
     paths = [str(tmp_path / name) for name in ("list.csv", "urls", "work")]
@@ -171,7 +171,7 @@ def test_a_quote_that_is_never_closed_costs_one_record_not_the_rest_of_the_file(
 def test_a_missing_file_says_where_it_comes_from_and_where_it_belongs(tmp_path: Path) -> None:
     path = tmp_path / "cc3m_3long_3short_1raw_captions_url.csv"
     with pytest.raises(DataError) as caught:
-        convert_csv(path, "cc3m", tmp_path / "urls", tmp_path / "work")
+        convert_table(path, "cc3m", tmp_path / "urls", tmp_path / "work")
     message = str(caught.value)
     assert message.startswith(f"{path}: the captions of corpus cc3m are not there.")
     assert "qidouxiong619/dreamlip_long_captions" in message and "corpus.cc3m.csv" in message
@@ -231,7 +231,7 @@ def test_any_table_comes_out_as_a_plain_loop_would_have_it(
         else:
             seen.add(url)
             expected_rows.append((row_id, url, text))
-    convert_csv(path, "any", tmp_path / "urls", tmp_path / "work")
+    convert_table(path, "any", tmp_path / "urls", tmp_path / "work")
     kept = pq.read_table(tmp_path / "urls/any.parquet").to_pylist()
     assert [(row["row_id"], row["url"], row["raw"]) for row in kept] == expected_rows
     rejects = pq.read_table(tmp_path / "urls/any.rejects.parquet").to_pylist()

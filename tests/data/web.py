@@ -18,7 +18,15 @@ from caft.data.schema import FIELDS, URLS
 from caft.params import FetchParams
 
 SETTINGS = FetchParams(
-    processes=1, threads=8, timeout=2, retries=0, images_per_shard=12, image_size=32, quality=95, minimum_yield=0.5
+    processes=1,
+    threads=8,
+    timeout=2,
+    retries=0,
+    images_per_shard=12,
+    image_size=32,
+    quality=95,
+    minimum_yield=0.5,
+    second_pass=False,
 )
 GOOD = 34
 # How many addresses of each kind of fault, and how the loss must be called.
@@ -45,6 +53,24 @@ def picture(number: int, version: int = 0) -> bytes:
     return buffer.getvalue()
 
 
+# Kinds of a larger crawl, of a hundred addresses, and how the server answers in the end: None is a picture.
+CRAWL = {
+    "good": (66, None),
+    "redirect": (6, None),
+    "missing": (6, "http_404"),
+    "forbidden": (4, "http_403"),
+    "busy": (3, "http_429"),
+    "error": (3, "http_500"),
+    "later": (3, None),  # 429 at first
+    "flaky": (2, None),  # 500 at first
+    "short": (2, "cut_short"),
+    "half": (1, "decode"),
+    "html": (2, "decode"),
+    "opt_out": (2, "opt_out"),
+}
+STATUS = {"missing": 404, "forbidden": 403, "busy": 429, "error": 500, "later": 429, "flaky": 500}
+
+
 @dataclass
 class Web:
     """What the server does and has done; tests change it between requests.
@@ -56,6 +82,7 @@ class Web:
         slow: Seconds before each answer to a ``/slow/`` address, which is else as a ``/good/`` one.
         hang: While set, the first answer to each ``/good/`` address never ends: a byte now and then.
         requests: How often each path was asked for.
+        answers: What the last answer to each path was, as the loss is called; None for a picture.
     """
 
     address: str = ""
@@ -64,20 +91,31 @@ class Web:
     slow: float = 0.0
     hang: bool = False
     requests: Counter[str] = field(default_factory=Counter)
+    answers: dict[str, str | None] = field(default_factory=dict)
     lock: Any = field(default_factory=Lock)
 
     def reset(self) -> None:
         self.version, self.delay, self.slow, self.hang = 0, 0.0, 0.0, False
         self.requests.clear()
+        self.answers.clear()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        kind, number = handler.path.strip("/").split("/")
         with self.lock:
             self.requests[handler.path] += 1
-            hanging = self.hang and self.requests[handler.path] == 1
-        kind, number = handler.path.strip("/").split("/")
+            is_first = self.requests[handler.path] == 1
+            hanging = self.hang and is_first
+            failing = kind in STATUS and (is_first or kind not in ("later", "flaky"))
+            fault = FAULTS.get(kind, CRAWL.get(kind, (0, None)))[1]
+            self.answers[handler.path] = f"http_{STATUS[kind]}" if failing else fault
         time.sleep(self.slow if kind == "slow" else self.delay)
-        if kind in ("missing", "error"):
-            handler.send_error(404 if kind == "missing" else 500)
+        if failing:
+            handler.send_error(STATUS[kind])
+            return
+        if kind == "redirect":
+            handler.send_response(302)
+            handler.send_header("Location", f"{self.address}/moved/{number}")
+            handler.end_headers()
             return
         content = b"<html>gone</html>" if kind == "html" else picture(int(number), self.version)
         length = len(content)
@@ -98,6 +136,17 @@ class Web:
         while hanging and self.hang:
             time.sleep(SETTINGS.timeout / 4)  # so no single read of the client times out
             handler.wfile.write(b"x")
+
+
+def crawl_table(web: Web, rows: int, without: tuple[str, ...] = ()) -> pa.Table:
+    """A table of many addresses in the shares of `CRAWL`, and two that stall."""
+    kinds = [kind for kind, (share, _) in CRAWL.items() if kind not in without for _ in range(share)]
+    paths = [f"/{kinds[number % len(kinds)]}/{number}" for number in range(rows - 2)] + ["/stall/0", "/stall/1"]
+    random.Random(4).shuffle(paths)
+    columns: dict[str, list[Any]] = {"row_id": list(range(rows)), "url": [web.address + path for path in paths]}
+    for name in FIELDS:
+        columns[name] = [f"{name} of {path}" for path in paths]
+    return pa.table(columns, schema=URLS)
 
 
 def url_table(web: Web, order: list[int] | None = None) -> pa.Table:

@@ -45,6 +45,8 @@ def test_cut_chunks_are_counted_and_reported(model, caplog):
         features = encode_captions(model, [f"{long}. Short", "Short"], batch=8)
     # Two sentences fill four chunks, so the long one is there twice.
     assert (features.cut_chunks, features.cut_tokens) == (2, 10)
+    # Each sentence counts once: 80 + 1 tokens of the first caption, of which five are lost, and one of the second.
+    assert (features.chunks, features.tokens, features.seen_tokens) == (8, 82, 77)
     assert "2 of 8 chunks are longer than 77 tokens and were cut, 10 tokens lost" in caplog.text
 
 

@@ -4,7 +4,7 @@ from skimage.filters import threshold_otsu
 
 from caft.data.benchmarks import Expression, ReferringImage, ReferringSet
 from caft.data.transforms import open_image, squash
-from caft.eval.referring import ReferringTally, iou, otsu_mask, pointing_hit, score_referring
+from caft.eval.referring import ReferringTally, iou, otsu_mask, otsu_threshold, pointing_hit, score_expressions
 from caft.inference import attention_maps
 from caft.text.tokenizer import tokenize
 
@@ -24,6 +24,7 @@ def test_otsu_equals_scikit_image(seed):
     else:  # far from zero
         values = rng.normal(-1e3, 5, (50, 20))
     assert np.array_equal(otsu_mask(values), values > threshold_otsu(values))
+    assert otsu_threshold(values) == pytest.approx(threshold_otsu(values), rel=1e-9)
 
 
 def test_otsu_is_strictly_above_and_keeps_the_shape():
@@ -41,6 +42,7 @@ def test_otsu_ignores_scale_and_shift(scale, shift):
 def test_a_constant_map_has_an_empty_mask(constant):
     mask = otsu_mask(np.full((4, 5), constant))
     assert mask.shape == (4, 5) and mask.dtype == bool and not mask.any()
+    assert otsu_threshold(np.full((4, 5), constant)) == threshold_otsu(np.full((4, 5), constant)) == constant
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -172,13 +174,15 @@ def test_attention_maps_equal_a_map_made_by_hand(model, pictures, membership):
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_scores_of_a_set_equal_one_expression_at_a_time(model, referring, batch):
-    scores = score_referring(model, referring, batch)
-    ious, wrong, hits = [], [], []
+    scores, rows = score_expressions(model, referring, batch)
+    rows = [row for row in rows if row.level == 32]  # the part level's
+    ious, wrong, hits, thresholds = [], [], [], []
     for image in referring.images:
         masks = image.masks
         for expression in image.expressions:
             values = by_hand(model, image.path, expression.text, 40, 60)
-            mask = values > threshold_otsu(values)
+            thresholds.append(threshold_otsu(values))
+            mask = values > thresholds[-1]
             ious.append((mask & masks[expression.annotation]).sum() / (mask | masks[expression.annotation]).sum())
             wrong.append(
                 np.mean([(mask & m).sum() / (mask | m).sum() for a, m in masks.items() if a != expression.annotation])
@@ -189,3 +193,6 @@ def test_scores_of_a_set_equal_one_expression_at_a_time(model, referring, batch)
     assert scores["miou"] == pytest.approx(100 * np.mean(ious), abs=0.05)
     assert scores["miou_wrong_expression"] == pytest.approx(100 * np.mean(wrong), abs=0.05)
     assert scores["pointing"] == pytest.approx(100 * np.mean(hits), abs=0.05)
+    np.testing.assert_allclose([row.score.threshold for row in rows], thresholds, rtol=1e-4)
+    assert [row.text for row in rows] == [e.text for image in referring.images for e in image.expressions]
+    assert 100 * np.mean([row.score.iou for row in rows]) == pytest.approx(scores["miou"])

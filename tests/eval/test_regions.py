@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from caft.data.benchmarks import Region, RegionSet
+from caft.data.transforms import open_image, squash
 from caft.eval.features import encode_pictures
-from caft.eval.regions import box_weights, score_regions
+from caft.eval.regions import average_cosines, box_weights, crop_of, score_regions
 from caft.model import ImageFeatures
+from caft.text.tokenizer import tokenize
 
 
 def features_of(labels, assignment):
@@ -67,6 +69,56 @@ def test_soft_membership_shares_pixels(model):
     np.testing.assert_allclose(found.numpy(), (inside / total) / (inside / total).max(), rtol=1e-5)
 
 
+def by_pixels(model, image, box, text):
+    """Cosine of a text with the mean over the pixels of a box in a 60 x 40 image, of what their segments' values map to."""
+    best = image.assignments[0][0].argmax(1)
+    values, amounts = [], []
+    for row in range(64):
+        for column in range(64):
+            across = min((column + 1) * 60 / 64, box[0] + box[2]) - max(column * 60 / 64, box[0])
+            down = min((row + 1) * 40 / 64, box[1] + box[3]) - max(row * 40 / 64, box[1])
+            if across > 0 and down > 0:
+                values.append(image.part[0, best[image.labels[0, row, column]]])
+                amounts.append(across * down)
+    with torch.no_grad():
+        mapped = model.pool.out(model.pool.value(model.pool.norm_value(torch.stack(values))))
+    mean = np.average(mapped.double().numpy(), axis=0, weights=amounts)
+    text = text.double().numpy()
+    return mean @ text / np.linalg.norm(mean) / np.linalg.norm(text)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 60, 40), (10, 5, 20, 20), (31.2, 7.7, 0.2, 0.1)])
+def test_the_mean_of_a_box_is_that_over_its_pixels(model, pictures, box):
+    image = next(encode_pictures(model, pictures[:1], [(40, 60)], batch=1))
+    texts = torch.randn(2, 64, generator=torch.Generator().manual_seed(1))
+    found = average_cosines(model, image, box, (40, 60), texts)
+    expected = [by_pixels(model, image, box, text) for text in texts]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "box, expected",
+    [
+        ((10, 5, 20, 20), (10, 5, 30, 25)),
+        ((10.4, 5.5, 0.2, 0.1), (10, 5, 11, 6)),  # smaller than a pixel
+        ((59.9, 39.9, 5, 5), (59, 39, 60, 40)),
+        ((-4, -3, 4.5, 3.5), (0, 0, 1, 1)),
+        ((70, 50, 5, 5), (59, 39, 60, 40)),  # outside
+    ],
+)
+def test_a_crop_has_whole_pixels_and_at_least_one(box, expected):
+    assert crop_of(box, (40, 60)) == expected
+
+
+@pytest.mark.parametrize("mode", ["crop", "avg_pool"])
+def test_the_mode_names_the_scores_without_prefix(model, pictures, mode):
+    row = Region(0, (31, 7, 0.5, 0.5), "a red box", ["a blue box", "grass"])  # smaller than a segment
+    benchmark = RegionSet(pictures[:1], [(40, 60)], {level: [row] for level in ("hard", "medium", "easy", "trivial")})
+    found = score_regions(model, benchmark, 4, mode=mode)
+    assert found["box_mode"] == mode
+    assert all(found[key] == value for key, value in found["by_box_mode"][mode].items())
+
+
 def test_scores_equal_asking_each_box_by_hand(model, pictures):
     texts = ["a red box", "a blue box", "a green ball", "grass", "two cats"]
     rows = [
@@ -80,9 +132,7 @@ def test_scores_equal_asking_each_box_by_hand(model, pictures):
     found = score_regions(model, benchmark, batch=4)
 
     encoded = list(encode_pictures(model, pictures, [(40, 60)] * 6, batch=1))
-    hits = []
-    from caft.text.tokenizer import tokenize
-
+    hits, crops, means = [], [], []
     for row in rows:
         weights = box_weights(model, encoded[row.image], row.box, (40, 60))
         scores = [
@@ -90,8 +140,18 @@ def test_scores_equal_asking_each_box_by_hand(model, pictures):
             for text in (row.positive, *row.negatives)
         ]
         hits.append(scores[0] > max(scores[1:]))
+        features = model.sub_caption_features(tokenize([row.positive, *row.negatives]))
+        left, top, width, height = (int(value) for value in row.box)
+        cut = open_image(pictures[row.image]).crop((left, top, left + width, top + height))
+        part = model.image_features(squash(cut, 64)[None]).part
+        of_crop = [model.part_logits(part, feature[None]).item() for feature in features]
+        crops.append(of_crop[0] > max(of_crop[1:]))
+        of_mean = [by_pixels(model, encoded[row.image], row.box, feature) for feature in features]
+        means.append(of_mean[0] > max(of_mean[1:]))
     for level, indices in (("hard", [0, 1, 2, 3]), ("medium", [0]), ("easy", [1, 2, 3]), ("trivial", [3])):
         assert found[level] == pytest.approx(100 * np.mean([hits[i] for i in indices]))
+        for mode, right in (("masked_pool", hits), ("crop", crops), ("avg_pool", means)):
+            assert found["by_box_mode"][mode][level] == pytest.approx(100 * np.mean([right[i] for i in indices]))
     assert found["rows"] == 9
     assert found["hard_chance"] == pytest.approx(100 * (1 / 5 + 1 / 3 + 1 / 2 + 1 / 3) / 4)
 
@@ -101,8 +161,9 @@ def test_a_tie_is_a_miss_and_a_hit_only_for_the_optimist(model, pictures):
     row = Region(0, (0, 0, 30, 20), "a red box", ["A RED BOX"])
     benchmark = RegionSet(pictures[:1], [(40, 60)], {level: [row] for level in ("hard", "medium", "easy", "trivial")})
     found = score_regions(model, benchmark, batch=4)
-    assert found["hard"] == 0
-    assert found["hard_optimistic"] == 100
+    for scores in (found, *found["by_box_mode"].values()):
+        assert scores["hard"] == 0
+        assert scores["hard_optimistic"] == 100
 
 
 def test_the_box_decides_which_segments_answer(model, pictures):

@@ -106,6 +106,7 @@ def test_curves_of_other_seeds_are_those_of_the_same_settings(tmp_path):
         "older": (card | {"seed": 2, "fingerprint": "d"}, [{"step": 10, "loss": 5.0}]),
         "batch": (card | {"seed": 3, "recipe": {"batch": 24}}, [{"step": 10, "loss": 1.0}]),
         "data": (card | {"seed": 4, "data": []}, [{"step": 10, "loss": 1.0}]),
+        "share": (card | {"seed": 5, "subset": {"fraction": 0.5}}, [{"step": 10, "loss": 1.0}]),
     }
     for name, (other, rows) in runs.items():
         write_json(tmp_path / name / "final.json", other)
@@ -159,8 +160,8 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     text = written.read_text(encoding="utf-8")
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == [
-        "results", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval", "training",
-        "data", "settings",
+        "results", "paper", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval",
+        "training", "data", "settings",
     ]  # fmt: skip
     for kind in ("best", "median", "worst"):
         assert text.count(f'<span class="kind">{kind}</span>') >= 4

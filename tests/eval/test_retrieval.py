@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from caft.data.benchmarks import RetrievalSet
 from caft.eval import retrieval
-from caft.eval.retrieval import ranks, recall_at_k, tied_rows
+from caft.eval.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
+from caft.inference import encode_captions, encode_images
+from caft.params import load_params
+from caft.similarity import part_scores, whole_scores
+from pipelines.evaluate_retrieval import score
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "retrieval.py")
 assert spec is not None and spec.loader is not None
@@ -90,3 +95,46 @@ def test_ranks_count_from_zero():
 def test_what_does_not_fit_is_refused(scores, truth, message):
     with pytest.raises(ValueError, match=message):
         recall_at_k(scores, truth)
+
+
+def test_the_stage_scores_five_captions_an_image_like_plain_loops(model, pictures):
+    captions = [f"A picture, number {number}. It has {number % 7} corners. It is flat." for number in range(12)]
+    truth = [0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 5]
+    benchmark = RetrievalSet([str(n) for n in range(12)], pictures, captions, truth, expected=30)
+    settings = load_params("params.yaml").evaluation
+    entry, curve = score(model, benchmark, settings)
+    assert (entry["pairs"], entry["expected_pairs"], entry["images"]) == (12, 30, 6)
+    images, texts = encode_images(model, pictures), encode_captions(model, captions)
+    matrices = {
+        "whole": whole_scores(model, images.whole, texts.whole),
+        "part": part_scores(model, images.part, texts.parts),
+    }
+    for name, matrix in matrices.items():
+        for k in (1, 5, 10):
+            expected = naive.recall(matrix.tolist(), truth, k)
+            assert (entry[name][f"i2t_r{k}"], entry[name][f"t2i_r{k}"]) == pytest.approx(expected)
+    last = [row for row in curve if row["space"] == "logit"][-1]
+    assert last["t2i_r1"] == pytest.approx(entry["part"]["t2i_r1"], abs=0.005)
+
+
+def test_rows_are_ranked_as_the_matrix_with_five_captions_an_image(monkeypatch):
+    monkeypatch.setattr(retrieval, "_ROWS", 4)
+    rng = np.random.default_rng(2)
+    scores, truth = rng.integers(0, 9, (10, 50)).astype(np.float32), np.repeat(np.arange(10), 5)
+    asked = []
+
+    def rows(place):
+        asked.append(place)
+        return scores[place]
+
+    found = rank_rows(rows, 10, 50, truth)
+    whole = rank(scores, truth)
+    assert found.images.tolist() == whole.images.tolist() and found.texts.tolist() == whole.texts.tolist()
+    assert (found.tied_images, found.tied_texts) == (whole.tied_images, whole.tied_texts)
+    assert max(place.stop - place.start for place in asked) == 4  # never the whole matrix
+    assert retrieval.recalls(found, (1, 5))["t2i_r5"] == naive.recall(scores.tolist(), truth.tolist(), 5)[1]
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_one_pair_is_found_whatever_it_scores(score):
+    assert recall_at_k([[score]], ks=(1,)) == {"i2t_r1": 100, "t2i_r1": 100}

@@ -1,9 +1,19 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
-from caft import similarity
-from caft.similarity import blend, part_scores
+from caft import part_cosines
+from caft.grounding import TextConditionedPool
+from caft.part_cosines import PartCosines
+from caft.similarity import blend, part_scores, some_part_scores
+
+spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "part_scores.py")
+assert spec is not None and spec.loader is not None
+naive = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(naive)
 
 
 @pytest.fixture
@@ -12,29 +22,56 @@ def features():
     return torch.randn(5, 32, 64, generator=generator), torch.randn(7, 4, 64, generator=generator)
 
 
-def naive_part(model, image, chunks):
-    """One image, one caption: each chunk asks the segments; the mean of the logits."""
-    logits = []
-    with torch.no_grad():
-        for chunk in chunks:
-            pooled, _ = model.pool(chunk[None, None], image[None])
-            cosine = F.cosine_similarity(pooled[0, 0], chunk, dim=0)
-            logits.append(model.part_scale * cosine + model.part_bias)
-    return torch.stack(logits).mean()
-
-
-@pytest.mark.parametrize("images_at_once, texts_at_once", [(64, 256), (2, 5), (1, 1)])
-def test_part_scores_equal_the_mean_over_chunks_pair_by_pair(
-    model, features, images_at_once, texts_at_once, monkeypatch
-):
-    monkeypatch.setattr(similarity, "_IMAGES_AT_ONCE", images_at_once)
-    monkeypatch.setattr(similarity, "_TEXTS_AT_ONCE", texts_at_once)  # tiles end inside a caption
+@pytest.mark.parametrize("numbers", [2**21, 2000, 1])  # the last two end tiles inside the set
+def test_part_scores_equal_the_mean_over_chunks_pair_by_pair(model, features, numbers, monkeypatch):
+    monkeypatch.setattr(part_cosines, "_NUMBERS_ON_CPU", numbers)
     part, texts = features
     scores = part_scores(model, part, texts)
+    expected = model.part_scale * naive.mean_cosines(model.pool, part, texts) + model.part_bias.item()
     assert scores.shape == (5, 7)
-    for i in range(5):
-        for t in range(7):
-            assert scores[i, t].item() == pytest.approx(naive_part(model, part[i], texts[t]).item(), abs=1e-4)
+    np.testing.assert_allclose(scores.numpy(), expected, atol=5e-5)
+
+
+# Heads and segments whose norms go by the attention and by the mixed values; several blocks of the quadratic form.
+@pytest.mark.parametrize("heads, segments, by_attention", [(1, 6, True), (2, 3, True), (4, 64, False), (8, 5, False)])
+@pytest.mark.parametrize("empty_slot", [True, False])
+def test_cosines_equal_the_pooled_features(heads, segments, by_attention, empty_slot, monkeypatch):
+    monkeypatch.setattr(part_cosines, "_BLOCK", 5)
+    monkeypatch.setattr(part_cosines, "_NUMBERS_ON_CPU", 700)
+    torch.manual_seed(heads)
+    pool = TextConditionedPool(16, heads, empty_slot=empty_slot)
+    with torch.no_grad():
+        for parameter in pool.parameters():  # norms and biases that do something
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    part, texts = torch.randn(3, segments, 16), torch.randn(40, 3, 16)
+    texts[1] = texts[0]
+    part[2, 1:] = part[2, 0]  # segments that are all the same
+    assert part_cosines.by_attention(pool, segments, 120) == by_attention
+    with torch.no_grad():
+        cosines = PartCosines(pool, texts)
+        found = torch.cat([scores for _, scores in cosines.of_all(part)])
+        some = cosines.of_some(part[1], torch.tensor([7, 0, 39, 7]))
+    expected = naive.mean_cosines(pool, part, texts[:8])
+    np.testing.assert_allclose(found[:, :8].numpy(), expected, atol=1e-5)
+    assert torch.equal(found[:, 0], found[:, 1])  # equal captions tie
+    torch.testing.assert_close(some, found[1, [7, 0, 39, 7]], atol=1e-6, rtol=0)
+
+
+def test_a_pooled_feature_of_no_length_scores_nothing():
+    pool = TextConditionedPool(16, 2)
+    with torch.no_grad():
+        for parameter in pool.out.parameters():
+            parameter.zero_()
+        ((_, found),) = PartCosines(pool, torch.randn(4, 2, 16)).of_all(torch.randn(3, 5, 16))
+    assert torch.equal(found, torch.zeros(3, 4))
+
+
+def test_some_pairs_score_as_among_all(model, features):
+    part, texts = features
+    wanted = [torch.tensor(numbers, dtype=torch.int64) for numbers in ([3], [], [0, 6, 2], [1], list(range(7)))]
+    scores = part_scores(model, part, texts)
+    for row, asked, found in zip(scores, wanted, some_part_scores(model, part, texts, wanted), strict=True):
+        torch.testing.assert_close(found, row[asked], atol=1e-4, rtol=0)
 
 
 def test_blend_mixes_logits_without_bias(model):

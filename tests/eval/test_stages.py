@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from caft.data.scenes.benchmarks import write_benchmarks
 from caft.params import load_params
 from caft.pretrained import save_model
+from tests.data.published import write_urban1k
 
 PROJECT = Path(__file__).parents[2]
 RECALLS = {f"{direction}_r{k}" for direction in ("i2t", "t2i") for k in (1, 5, 10)}
@@ -24,9 +26,7 @@ OVERLAY = {
     "benchmarks": {
         "random": {"pairs": 16},
         "look_alike": {"pairs": 16},
-        "urban1k": {"kind": "retrieval", "layout": "urban1k", "path": "data/benchmarks/Urban1k", "pairs": 1000},
-        "refcoco": {"kind": "referring", "layout": "refer", "path": "data/refer", "name": "refcoco", "split": "val"},
-        "fg_ovd": {"kind": "regions", "layout": "fg_ovd", "path": "data/benchmarks/fg_ovd"},
+        "urban1k": {"pairs": 4, "partial": True},
     },
 }
 
@@ -39,6 +39,7 @@ def checkout(tmp_path_factory, model):
     (folder / "small.yaml").write_text(yaml.safe_dump(OVERLAY))
     params = load_params(folder / "params.yaml", [folder / "small.yaml"])
     write_benchmarks(folder / "data/benchmarks/scenes", params.corpus["scenes"])
+    write_urban1k(folder / "data/benchmarks/urban1k")  # of the published sets this one alone, and that with three pairs
     card = {**model.card, "splitter": "spacy", "model": model.config.model_dump(mode="json"), "recipe": {}, "seed": 0}
     save_model(model, folder / "models/caft.safetensors", card)
     for name, content in {
@@ -89,21 +90,44 @@ def check_form(value):
 def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
     scores = metrics(checkout, "retrieval")
     check_form(scores)
-    assert set(scores) == {"random", "look_alike", "urban1k"}
+    absent = {
+        "dci",
+        "docci",
+        "sharegpt4v_1k",
+        "sharegpt4v_10k",
+        "iiw",
+        "coco_karpathy",
+        "flickr30k_karpathy",
+        "imagenet",
+    }
+    assert set(scores) == {"random", "look_alike", "urban1k"} | absent
     for name in ("random", "look_alike"):
-        assert set(scores[name]) == {"pairs", "tied_rows", "whole", "part", "blend_0.3", "blend_0.7"}
+        facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen"}
+        assert set(scores[name]) == facts | {"whole", "part", "blend_0.3", "blend_0.7"}
         assert scores[name]["pairs"] == 16
+        assert (scores[name]["chunks_cut"], scores[name]["tokens_seen"]) == (0, 100)
         for mode in ("whole", "part", "blend_0.3", "blend_0.7"):
             assert set(scores[name][mode]) == RECALLS
-    assert set(scores["urban1k"]) == {"not_run"}
-    assert "urban1k is not run: data/benchmarks/Urban1k/image not found" in evaluated["evaluate_retrieval"].stderr
+    for name in absent:
+        assert set(scores[name]) == {"not_run"}
+        assert re.match(
+            rf"data/benchmarks/{name.split('_')[0]}/\S+ not found; data/benchmarks/README", scores[name]["not_run"]
+        )
+        assert f"{name} is not run: {scores[name]['not_run']}" in evaluated["evaluate_retrieval"].stderr
+
+
+def test_a_partial_set_is_scored_and_says_of_how_many(checkout, evaluated):
+    entry = metrics(checkout, "retrieval")["urban1k"]
+    assert (entry["pairs"], entry["expected_pairs"]) == (3, 4) and set(entry["whole"]) == RECALLS
+    text = (checkout / "reports/index.html").read_text(encoding="utf-8")
+    assert "urban1k, 3 pairs of 4: partial data" in text
 
 
 def test_the_blend_curve_ends_in_the_scores_themselves(checkout, evaluated):
     scores = metrics(checkout, "retrieval")
     rows = list(csv.DictReader((checkout / "plots/blend.csv").read_text().splitlines()))
     assert list(rows[0]) == ["set", "space", "weight", "i2t_r1", "t2i_r1"]
-    assert len(rows) == 2 * 2 * 11
+    assert len(rows) == 3 * 2 * 11
     weights = [f"{n / 10}" for n in range(11)]
     for name in ("random", "look_alike"):
         for space in ("logit", "cosine"):
@@ -120,19 +144,43 @@ def test_the_blend_curve_ends_in_the_scores_themselves(checkout, evaluated):
 def test_grounding_writes_the_agreed_keys(checkout, evaluated):
     scores = metrics(checkout, "grounding")
     check_form(scores)
-    assert set(scores) == {"phrase", "phrase_place", "sentence", "refcoco"}
+    ours, absent = {"phrase", "phrase_place", "sentence"}, {name for name in scores if name.startswith("refcoco")}
+    assert set(scores) == ours | absent and len(absent) == 8
     controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
     for name in ("phrase", "phrase_place", "sentence"):
-        assert set(scores[name]) == {"miou", "overall_iou", "pointing", "expressions"} | controls
+        assert set(scores[name]) == {"miou", "miou_by_level", "overall_iou", "pointing", "expressions"} | controls
         assert scores[name]["expressions"] > 16
-    assert set(scores["refcoco"]) == {"not_run"}
+        assert set(scores[name]["miou_by_level"]) == {"64", "32", "16", "8"}
+        assert scores[name]["miou_by_level"]["32"] == scores[name]["miou"]
+    assert all(set(scores[name]) == {"not_run"} for name in absent)
+
+
+def test_every_expression_is_in_a_table_at_every_level(checkout, evaluated):
+    scores = metrics(checkout, "grounding")
+    files = sorted((checkout / "reports/expressions").iterdir())
+    assert [file.name for file in files] == ["phrase.parquet", "phrase_place.parquet", "sentence.parquet"]
+    for file in files:
+        rows = pq.read_table(file).to_pylist()
+        found = scores[file.stem]
+        assert len(rows) == 4 * found["expressions"] and {row["set"] for row in rows} == {file.stem}
+        for level, miou in found["miou_by_level"].items():
+            ious = [row["iou"] for row in rows if row["level"] == int(level)]
+            assert 100 * sum(ious) / len(ious) == pytest.approx(miou, abs=0.01)
+        wrong = [row["iou_wrong_expression"] for row in rows if row["level"] == 32]
+        wrong = [value for value in wrong if value is not None]
+        assert 100 * sum(wrong) / len(wrong) == pytest.approx(found["miou_wrong_expression"], abs=0.01)
+        assert all(row["text"] and row["image"] and row["threshold"] > 0 for row in rows)
 
 
 def test_regions_writes_the_first_set_flat_and_others_by_name(checkout, evaluated):
     scores = metrics(checkout, "regions")
     check_form(scores)
     levels = {"hard", "medium", "easy", "trivial"}
-    assert set(scores) == {"rows", "fg_ovd"} | {f"{a}{b}" for a in levels for b in ("", "_optimistic", "_chance")}
+    of_mode = {f"{a}{b}" for a in levels for b in ("", "_optimistic")}
+    assert set(scores) == {"rows", "fg_ovd", "box_mode", "by_box_mode", *of_mode, *(f"{a}_chance" for a in levels)}
+    assert scores["box_mode"] == "masked_pool" and set(scores["by_box_mode"]) == {"masked_pool", "crop", "avg_pool"}
+    assert all(set(found) == of_mode for found in scores["by_box_mode"].values())
+    assert scores["by_box_mode"]["masked_pool"] == {key: scores[key] for key in scores if key in of_mode}
     assert scores["rows"] == 32
     assert scores["hard_chance"] == pytest.approx(100 / 11, abs=0.01)
     assert "not found" in scores["fg_ovd"]["not_run"]
@@ -155,7 +203,7 @@ def test_scores_and_report_are_in_one_run_of_the_tracker(checkout, evaluated):
         for key in keys:
             value = value[key]
         assert run.data.metrics["/".join((file, *keys))] == value
-    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["index.html"]
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["index.html", "paper.json"]
 
 
 class References(HTMLParser):
@@ -201,7 +249,14 @@ def test_the_report_shows_scores_controls_and_losses(checkout, evaluated):
     scores = metrics(checkout, "grounding")["phrase"]
     for value in (scores["miou"], scores["miou_wrong_expression"], scores["miou_all_foreground"]):
         assert f"<td>{value:.1f}</td>" in text
-    for words in ("http 404", "chance", "urban1k was not run", "groups of four that differ in one thing", "32 boxes"):
+    for words in (
+        "http 404",
+        "chance",
+        "dci was not run",
+        "refcoco_plus_testA was not run",
+        "groups of four that differ in one thing",
+        "32 boxes",
+    ):
         assert words in text
 
 
@@ -212,6 +267,8 @@ def test_a_second_run_gives_the_same_bytes(checkout, evaluated):
         return [re.sub(rb"[0-9.]+ ms", b"ms", (checkout / file).read_bytes()) for file in files]
 
     before = content()
-    stage(checkout, "evaluate_retrieval")
+    (checkout / "metrics/retrieval.json").unlink()
+    again = stage(checkout, "evaluate_retrieval")  # with the features that the first has kept
+    assert again.stderr.count("features are taken from") == 3
     stage(checkout, "report")
     assert content() == before

@@ -27,7 +27,7 @@ def make_checkout(folder: Path, settings: dict[str, Any]) -> Path:
         check=True,
     ).stdout.split("\0")
     for name in filter(None, listed):
-        results = name.split("/")[0] in ("metrics", "plots") or name == "dvc.lock"
+        results = name.split("/")[0] in ("metrics", "plots") or name.split("/")[-1] == "dvc.lock"
         if (PROJECT / name).is_file() and not results:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)

@@ -20,7 +20,7 @@ from tests.faults import stages
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key in settings:
             merge(settings[key], value)
         else:
             settings[key] = value

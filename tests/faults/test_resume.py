@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -160,6 +162,37 @@ def test_steps_without_a_finite_loss_are_skipped_and_counted(quiet: Run, tmp_pat
     assert all(f"row {index.row_ids[bad]} of scenes" in images for _, _, images in skipped)
     assert run.rows()[-2]["skipped_steps"] == len(expected)
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(job.run_folder / "final.safetensors").values())
+
+
+def test_a_picture_that_cannot_be_read_is_replaced_and_counted_or_stops_the_run(quiet: Run, tmp_path: Path) -> None:
+    from caft.data.batch import BatchOrder, split_validation
+    from caft.data.reader import TrainingIndex
+
+    job = quiet.job
+    index = TrainingIndex(job.index_folder, job.images_root)
+    training, _ = split_validation(index.row_ids, job.params.selected_recipe.validation_images)
+    bad = int(training[0])
+    expected = sum(
+        row == bad
+        for rank in range(SIZE)
+        for step in BatchOrder(training, 8, rank, SIZE, job.params.seed, 0, stages.STEPS)
+        for _, row in step
+    )
+    shutil.copytree(job.images_root, tmp_path / "images")
+    image = np.load(job.index_folder / "images.npy")[bad]
+    corpus, shard = json.loads((job.index_folder / "index.json").read_text())["shards"][image["shard"]]
+    with (tmp_path / "images" / corpus / f"{shard}.tar").open("r+b") as file:
+        file.seek(image["offset"])
+        file.write(b"no picture")
+    damaged = replace(job, images_root=tmp_path / "images")
+    stopped = Run(replace(damaged, run_folder=tmp_path / "stopped"))
+    assert 0 not in stopped.live() and f"row {index.row_ids[bad]}" in stopped.log() + stopped.log(1)
+    data = job.params.data.model_copy(update={"damaged": "replace", "shards_at_once": 1})
+    going_on = replace(damaged, run_folder=tmp_path / "run", params=job.params.model_copy(update={"data": data}))
+    run = Run(going_on)
+    assert run.live() == [0, 0], run.log()
+    assert expected and run.rows()[-2]["replaced_images"] == expected
+    assert "stands in" in run.log() + run.log(1)
 
 
 def test_a_loss_that_stays_no_number_ends_the_run_and_names_the_images(quiet: Run, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """open_clip's conventions and CLIP_benchmark's loop, against the evaluation stage's own recall."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +52,39 @@ def test_recall_is_the_evaluation_stages(adapted, model, small, monkeypatch, nam
     for k in (1, 5):
         theirs = recall_as_clip_benchmark(adapted, benchmark.images, benchmark.captions, k)
         assert theirs == pytest.approx({key: entry["whole"][key] for key in theirs})
+
+
+@pytest.fixture(scope="module")
+def clip_benchmark():
+    """CLIP_benchmark's metric by its file: the package imports more than this project has (torchvision, open_clip)."""
+    found = importlib.util.find_spec("clip_benchmark")  # imports nothing of it
+    if found is None:
+        pytest.skip(
+            "CLIP_benchmark is not installed; pip install --no-deps clip-benchmark, which needs nothing more here"
+        )
+    path = Path(found.submodule_search_locations[0]) / "metrics/zeroshot_retrieval.py"
+    specification = importlib.util.spec_from_file_location("zeroshot_retrieval", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["random", "look_alike"])
+def test_clip_benchmarks_own_metric_gives_the_same_recall(clip_benchmark, adapted, model, small, monkeypatch, name):
+    params, folder = small
+    monkeypatch.chdir(folder)
+    benchmark = load_retrieval(params.benchmarks[name])
+    entry, _ = score(model, benchmark, params.evaluation)
+    adapter, transform, tokenizer = adapted
+    pairs = list(zip(benchmark.images, benchmark.captions, strict=True))
+    batches = [
+        (torch.stack([transform(Image.open(image)) for image, _ in batch]), [[caption] for _, caption in batch])
+        for batch in (pairs[first : first + 5] for first in range(0, len(pairs), 5))
+    ]
+    theirs = clip_benchmark.evaluate(adapter, batches, tokenizer, "cpu", amp=False, recall_k_list=[1, 5])
+    for k in (1, 5):
+        assert 100 * theirs[f"image_retrieval_recall@{k}"] == pytest.approx(entry["whole"][f"t2i_r{k}"], abs=1e-4)
+        assert 100 * theirs[f"text_retrieval_recall@{k}"] == pytest.approx(entry["whole"][f"i2t_r{k}"], abs=1e-4)
 
 
 def test_features_are_the_librarys(adapted, model, pictures):

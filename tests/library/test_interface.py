@@ -121,7 +121,9 @@ def test_maps_are_those_that_the_evaluation_scores(model, scenes):
         for expression in image.expressions:
             (values,) = model.ground(image.path, [expression.text])
             tally.add(values, masks, numbers.index(expression.annotation))
-    assert tally.scores() == pytest.approx(score_referring(model, benchmark, batch=3))
+    published = score_referring(model, benchmark, batch=3)
+    del published["miou_by_level"]
+    assert tally.scores() == pytest.approx(published)
 
 
 def test_each_sentence_of_a_text_asks_alone(model, pictures):

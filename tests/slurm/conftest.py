@@ -27,3 +27,11 @@ def cluster(require_system: Callable[[str], str]) -> Iterator[Cluster]:
     finally:
         running.stop()
         shutil.rmtree(root)
+
+
+@pytest.fixture
+def here(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, for what this process itself asks of Slurm."""
+    for key, value in cluster.environment.items():
+        monkeypatch.setenv(key, value)
+    return cluster

@@ -1,78 +1,21 @@
 """The stage train as a job of a real Slurm: preempted, at its time limit, cancelled, killed, abandoned, refused."""
 
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-import yaml
 
-from tests.faults import stages
 from tests.faults.checks import is_whole, refused
-from tests.faults.conftest import Finished, merge, wait_until
+from tests.faults.conftest import Finished, wait_until
 from tests.slurm.cluster import Cluster
+from tests.slurm.project import SLURM, Project
 
 pytestmark = pytest.mark.slow
 ONE_NODE, TWO_NODES = {"nodes": 1, "tasks_per_node": 2}, {"nodes": 2, "tasks_per_node": 1}
-SLURM = {"partition": "gpu", "memory_gb": 8, "notice_seconds": 30, "time_limits": 2, "deadline_hours": 1}
 LONG = {"train": {"samples": 8 * 10000, "warmup_steps": 5}}
-
-
-@dataclass
-class Project:
-    """A checkout whose stage train is submitted to the cluster.
-
-    Attributes:
-        checkout: Also the storage root.
-        cluster: Runs its jobs.
-        started: All launchers.
-    """
-
-    checkout: Path
-    cluster: Cluster
-    started: list[stages.Stage] = field(default_factory=list)
-
-    def set(self, launcher: dict[str, Any], **settings: Any) -> None:
-        path = self.checkout / "params.yaml"
-        content = yaml.safe_load(path.read_text())
-        local = content["launchers"]["local"]
-        content["launchers"]["test"] = {**local, "executor": "slurm", "time_minutes": 30, "slurm": SLURM, **launcher}
-        content["launch"] = "test"
-        merge(content, settings)
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-
-    def start(self) -> stages.Stage:
-        self.started.append(stages.Stage("train", self.checkout, environment=self.cluster.environment))
-        return self.started[-1]
-
-    def jobs(self) -> list[str]:
-        """Ids of all jobs of this checkout that Slurm still knows."""
-        lines = self.cluster.call("scontrol", "--oneliner", "show", "job").splitlines()
-        return [line.split()[0].split("=")[1] for line in lines if f"{self.checkout}/" in line]
-
-    def job(self) -> str:
-        [job] = self.jobs()
-        return job
-
-    def has(self, pattern: str) -> bool:
-        return any(self.checkout.glob(f"runs/*/{pattern}"))
-
-    def log_of(self, job: str, rank: int = 0) -> str:
-        [path] = self.checkout.glob(f"runs/*/jobs/{job}_{rank}_log.err")
-        return path.read_text()
-
-    def tracked_runs(self) -> list[str]:
-        """State of each run in MLflow's database."""
-        database = sqlite3.connect(self.checkout / "mlflow.db")
-        try:
-            return [status for (status,) in database.execute("SELECT status FROM runs")]
-        finally:
-            database.close()
 
 
 @pytest.fixture
@@ -80,12 +23,7 @@ def project(cluster: Cluster, finished: Finished, disk: Path) -> Iterator[Projec
     made = Project(finished.before("train", disk), cluster)
     (made.checkout / "mlflow.db").unlink(missing_ok=True)
     yield made
-    for stage in made.started:
-        if stage.process.is_alive():
-            stage.kill()
-    for job in made.jobs():
-        cluster.call("scancel", job)
-    wait_until(lambda: not cluster.call("squeue", "--noheader").strip(), 30)
+    made.end()
 
 
 def ranks(checkout: Path) -> list[psutil.Process]:

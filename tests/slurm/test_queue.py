@@ -14,13 +14,6 @@ from tests.slurm.cluster import Cluster
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def here(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    for key, value in cluster.environment.items():
-        monkeypatch.setenv(key, value)
-    return cluster
-
-
 def submit(cluster: Cluster, command: str, *options: str) -> str:
     return cluster.call("sbatch", "--parsable", "--output=/dev/null", *options, f"--wrap={command}").strip()
 

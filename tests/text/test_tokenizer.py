@@ -1,5 +1,6 @@
 """The tokenizer against rows that open_clip's own produced (tests/golden/tokenizer.json)."""
 
+import gzip
 import html
 import json
 import sys
@@ -13,13 +14,22 @@ from hypothesis import strategies as st
 
 from caft.text import tokenizer
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "tokenizer.json").read_text())
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = json.loads((FOLDER / "tokenizer.json").read_text())
 PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="&"))
 
 
 @pytest.mark.parametrize(("text", "ids"), list(zip(GOLDEN["texts"], GOLDEN["ids"], strict=True)))
 def test_ids_are_those_of_open_clip(text: str, ids: list[int]) -> None:
     assert tokenizer.encode(text) == ids
+
+
+def test_ids_of_a_large_mixed_text_are_those_of_open_clip() -> None:
+    """Captions, odd pieces of them, seventeen blocks of Unicode, entities and contractions."""
+    mixed = json.loads(gzip.decompress((FOLDER / "tokenizer_mixed.json.gz").read_bytes()))
+    assert len(mixed["texts"]) == 1752 and sum(map(len, mixed["ids"])) == 87_359
+    wrong = [text for text, ids in zip(mixed["texts"], mixed["ids"], strict=True) if tokenizer.encode(text) != ids]
+    assert not wrong
 
 
 def test_rows_are_those_of_open_clip() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caft.eval.page import page, safe, table
-from caft.eval.report import analysis, pictures, scores, training
+from caft.eval.report import analysis, paper, pictures, scores, training
 from caft.eval.report.content import Report
 
 
@@ -12,6 +12,7 @@ def render(report: Report) -> str:
     """Returns the report as one HTML document without external requests."""
     sections = [
         ("Results", scores.results(report)),
+        ("Paper", paper.paper(report)),
         ("Analysis", analysis.analysis(report)),
         ("Referring", pictures.referring(report)),
         ("Granularity", pictures.granularity(report)),
@@ -32,12 +33,14 @@ def render(report: Report) -> str:
 
 
 def _opening(report: Report) -> str:
-    corpora = ", ".join(report.metrics.get("data", {})) or "given weights"
+    corpora = ", ".join(report.metrics.get("data", {})) or "data that this project did not train on"
     train = report.metrics.get("train", {})
     trained = f", {train['steps']:,} steps, {train['samples']:,} samples" if "steps" in train else ""
+    fingerprint, given = safe(str(report.card.get("fingerprint", ""))), report.card.get("name")
+    what = f"{safe(str(given))}, sha256 {fingerprint}" if given else f"Run {fingerprint}"
     return (
         "<h1>CAFT: forest and trees, aligned</h1>\n"
-        f'<p class="soft">Run {safe(str(report.card.get("fingerprint", "")))} on {safe(corpora)}{trained}. '
+        f'<p class="soft">{what} on {safe(corpora)}{trained}. '
         "All scores are in percent. Grey rows are levels that need no skill: chance, or a control that ignores the "
         "words.</p>\n"
     )
@@ -48,12 +51,13 @@ def _tiles(report: Report) -> str:
     tiles = []
     for name, entry in report.metrics.get("retrieval", {}).items():
         if "whole" in entry:
-            blends = {key: entry[key]["t2i_r1"] for key in entry if key.startswith("blend_")}
-            best = max(blends, key=lambda key: blends[key])
-            tiles.append(
-                (entry["whole"]["t2i_r1"], f"T2I R@1, whole score, {name}", f"chance {100 / entry['pairs']:.1f}")
-            )
-            tiles.append((blends[best], f"T2I R@1, CAFT++ {best[6:]}, {name}", f"chance {100 / entry['pairs']:.1f}"))
+            level = f"chance {100 / entry.get('images', entry['pairs']):.1f}"
+            tiles.append((entry["whole"]["t2i_r1"], f"T2I R@1, whole score, {name}", level))
+            # A model without a part level has null for its blends.
+            blends = {key: entry[key]["t2i_r1"] for key in entry if key.startswith("blend_") and entry[key]}
+            if blends:
+                best = max(blends, key=lambda key: blends[key])
+                tiles.append((blends[best], f"T2I R@1, CAFT++ {best[6:]}, {name}", level))
             break
     for name, entry in report.metrics.get("grounding", {}).items():
         if "miou" in entry:

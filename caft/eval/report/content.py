@@ -10,6 +10,8 @@ from caft.eval.corpus import Corpus
 from caft.eval.examples import Look, Nested, Retrieved, Segmented
 from caft.eval.granularity import Asked, Granularity
 from caft.eval.levels import Level
+from caft.eval.paper.compare import Cell
+from caft.eval.paper.scored import Scored
 from caft.eval.superpixel_methods import MethodCase, MethodScores
 
 SIDE = 192  # pixels of a picture's longer side in the file; shown at 140, so still sharp on a fine screen
@@ -35,6 +37,8 @@ class Report:
         curves: Rows of plots/train.csv, numbers; absent values left out.
         blend: Rows of plots/blend.csv.
         notes: What to know about a benchmark, by its name.
+        paper: Every cell of the paper with its verdict.
+        scored: The models behind them.
         other_seeds: Rows like `curves` of runs that differ in the seed alone, by seed.
         corpus: What training reads.
         retrieval: Examples of each set.
@@ -56,6 +60,8 @@ class Report:
     curves: Sequence[Mapping[str, float]]
     blend: Sequence[Mapping[str, Any]]
     notes: Mapping[str, str]
+    paper: Sequence[Cell] = ()
+    scored: Sequence[Scored] = ()
     other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     corpus: Corpus | None = None
     retrieval: Sequence[RetrievalCases] = ()

@@ -47,30 +47,49 @@ def _retrieval(report: Report) -> str:
     rows: list[list[object]] = []
     kinds: list[str] = []
     for name, entry in entries.items():
-        if "not_run" in entry:
+        if "whole" not in entry:
             continue
         note = f": {report.notes[name]}" if name in report.notes else ""
-        rows.append([f"{name}, {entry['pairs']:,} pairs{note}", *[""] * 6])
+        pairs, images = entry["pairs"], entry.get("images", entry["pairs"])
+        of = f" of {entry['expected_pairs']:,}: partial data" if "expected_pairs" in entry else ""
+        rows.append([f"{name}, {pairs:,} pairs{of}{note}", *[""] * 6])
         kinds.append("head")
         blends = sorted(key for key in entry if key.startswith("blend_"))
-        for mode in ("whole", "part", *blends):
-            label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode} score"
+        approximate = sorted(key for key in entry if key.startswith("approximate_"))
+        for mode in ("whole", "part", *blends, *approximate):
+            if entry[mode] is None:  # the model has no part level, or the set was scored approximately
+                continue
+            label = f"CAFT++, part weight {mode[6:]}" if mode in blends else f"{mode.replace('_', ' ')} score"
             rows.append([label, *(entry[mode][key] for key in keys)])
             kinds.append("")
-        rows.append(["chance", *(min(100.0, 100 * k / entry["pairs"]) for _ in range(2) for k in ks)])
+        rows.append(["chance", *(min(100.0, 100 * k / images) for _ in range(2) for k in ks)])
         kinds.append("control")
+        if "tokens_seen" in entry:
+            read = f"{entry['tokens_seen']:.1f} % of the captions' tokens were read, {entry['chunks_cut']:.1f} % of the"
+            rows.append([f"{read} chunks cut", *[""] * 6])
+            kinds.append("control")
         if entry["tied_rows"]:
             rows.append([f"{entry['tied_rows']} tied rows, counted as misses", *[""] * 6])
             kinds.append("control")
     header = ["score", *(f"{direction} R@{k}" for direction in ("I2T", "T2I") for k in ks)]
-    charts = "".join(_blend_chart(name, report.blend) for name in entries)
+    charts = "".join(_blend_chart(name, report.blend) for name, entry in entries.items() if "whole" in entry)
     return (
         "<h3>Long-text retrieval</h3>\n<p>I2T: an image looks for its text; T2I: a text looks for its image. R@k: the right "
         "one is among the first k. CAFT++ mixes the whole score and the mean of the parts.</p>\n"
         + (table(header, rows, kinds) if rows else "")
+        + _zero_shot(entries)
         + _not_run(entries)
         + (f'<div class="charts">{charts}</div>\n' if charts else "")
     )
+
+
+def _zero_shot(entries: Mapping[str, Any]) -> str:
+    rows = [
+        [f"{name}, {entry['images']:,} images of {entry['classes']:,} classes", entry["top1"], entry["top5"]]
+        for name, entry in entries.items()
+        if "top1" in entry
+    ]
+    return table(["zero-shot classes", "top-1", "top-5"], rows) if rows else ""
 
 
 def _blend_chart(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -109,21 +128,33 @@ def _grounding(report: Report) -> str:
 
 def _regions(report: Report) -> str:
     scores = report.metrics.get("regions", {})
-    if not scores:
+    # The first set of the settings is flat in the file, others are there by name.
+    of_set = {"": scores, **{name: entry for name, entry in scores.items() if isinstance(entry, Mapping)}}
+    tables = "".join(_boxes(name, entry) for name, entry in of_set.items())
+    if not tables:
         return ""
+    return (
+        "<h3>Which description fits the box?</h3>\n<p>Wrong descriptions differ in one attribute (hard), two, three "
+        "(easy), or altogether (trivial). On hard, a model that knows the colour alone is <em>below</em> chance, since "
+        f"most wrong descriptions have the right colour.</p>\n{tables}"
+    )
+
+
+def _boxes(name: str, scores: Mapping[str, Any]) -> str:
     if "not_run" in scores:
-        return f'<h3>Regions</h3>\n<p class="soft">Not run: {safe(scores["not_run"])}</p>\n'
+        return f'<p class="soft">{safe(name or "The first set")} was not run: {safe(scores["not_run"])}</p>\n'
+    if "rows" not in scores:
+        return ""
     rows: list[list[object]] = [
         ["right description above all wrong ones", *(scores[level] for level in REGION_FILES)],
         ["the same, ties as hits", *(scores[f"{level}_optimistic"] for level in REGION_FILES)],
         ["chance", *(scores[f"{level}_chance"] for level in REGION_FILES)],
     ]
-    return (
-        "<h3>Which description fits the box?</h3>\n<p>Wrong descriptions differ in one attribute (hard), two, three "
-        "(easy), or altogether (trivial). On hard, a model that knows the colour alone is <em>below</em> chance, since "
-        "most wrong descriptions have the right colour.</p>\n"
-        + table([f"{scores['rows']:,} boxes", *REGION_FILES], rows, ["", "control", "control"])
-    )
+    others = {mode: found for mode, found in scores.get("by_box_mode", {}).items() if mode != scores["box_mode"]}
+    for mode, found in others.items():
+        rows.append([f"box read by {mode}", *(found[level] for level in REGION_FILES)])
+    header = f"{name + ', ' if name else ''}{scores['rows']:,} boxes"
+    return table([header, *REGION_FILES], rows, ["", "control", "control", *[""] * len(others)])
 
 
 def _superpixels(report: Report) -> str:

@@ -1,0 +1,108 @@
+"""Measures images a second, not decoded, of the reader against webdataset on the same tars, in one process.
+
+The tars hold a picture of some 30 kB (random bytes, since nothing is decoded), a JSON and a text for each sample.
+webdataset reads them from beginning to end through a buffer that shuffles, as training does; the reader reads any image
+of any tar, in an order over all of them. Both read from the page cache: the files were just written.
+"""
+
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import webdataset
+
+from benchmarks.measuring import machine, times
+from caft.data.batch import Sampling, sample_sub_captions
+from caft.data.index import build_index
+from caft.data.reader import TrainingIndex
+from caft.data.schema import CAPTIONS, FIELDS
+from caft.data.sentence_table import write_shard
+
+SHARDS, IMAGES_PER_SHARD, PICTURE_BYTES = 8, 500, 30_000
+BUFFER = 1000
+REPETITIONS = 3
+LEAST = 3.0  # times webdataset's images a second
+CAPTION = "A man walks. A dog runs beside him. The street is wet. Two cars wait at a light."
+
+
+def write_corpus(folder: Path) -> None:
+    """Writes tars, caption tables, sentence tables and the index."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "captions", "sentences"):
+        (folder / name / "made").mkdir(parents=True)
+    for shard in range(SHARDS):
+        rows = []
+        with tarfile.open(folder / "images/made" / f"{shard:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number in range(IMAGES_PER_SHARD):
+                row_id = shard * IMAGES_PER_SHARD + number
+                size = int(rng.integers(PICTURE_BYTES // 2, PICTURE_BYTES * 3 // 2))
+                note = json.dumps({"url": f"https://host/{row_id}.jpg", "key": f"{row_id:09d}"}).encode()
+                for ending, content in (("jpg", rng.bytes(size)), ("json", note), ("txt", CAPTION.encode())):
+                    info = tarfile.TarInfo(f"{row_id:09d}.{ending}")
+                    info.size = len(content)
+                    if ending == "jpg":
+                        offset = tar.offset + tarfile.BLOCKSIZE
+                    tar.addfile(info, io.BytesIO(content))
+                rows.append([f"{row_id:09d}", row_id, offset, size, 256, 256, "", *[CAPTION] * len(FIELDS)])
+        columns = [
+            pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), CAPTIONS, strict=True)
+        ]
+        table = folder / "captions/made" / f"{shard:05d}.parquet"
+        pq.write_table(pa.table(columns, schema=CAPTIONS), table)
+        write_shard(table, folder / "sentences/made" / table.name)
+    build_index(folder / "index", [{"name": "made"}], "spacy", folder / "captions", folder / "sentences")
+
+
+def by_webdataset(paths: list[str]) -> int:
+    """Reads all samples; returns the bytes of their pictures."""
+    samples = webdataset.WebDataset(paths, shardshuffle=False).shuffle(BUFFER)
+    return sum(len(sample["jpg"]) for sample in samples)
+
+
+def by_index(index: TrainingIndex, order: list[int]) -> int:
+    """The same by offset, in an order over all images."""
+    return sum(len(index.image_bytes(row)) for row in order)
+
+
+def with_captions(index: TrainingIndex, order: list[int]) -> int:
+    """The same, and the token ids of eight sub-captions of each image."""
+    rng, total = np.random.default_rng(0), 0
+    for row in order:
+        total += len(index.image_bytes(row))
+        for pairs in sample_sub_captions(index.num_sentences(row), rng, Sampling()):
+            index.sub_caption_ids(row, pairs)
+    return total
+
+
+def main() -> None:
+    """Prints images a second of each."""
+    print(machine())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_corpus(folder)
+        index = TrainingIndex(folder / "index", folder / "images")
+        order = np.random.default_rng(1).permutation(len(index)).tolist()
+        paths = [str(path) for path in sorted((folder / "images/made").glob("*.tar"))]
+        forms: dict[str, Callable[[], object]] = {
+            "webdataset": partial(by_webdataset, paths),
+            "by offset": partial(by_index, index, order),
+            "by offset, with token ids of eight sub-captions": partial(with_captions, index, order),
+        }
+        sizes = {form: run() for form, run in forms.items()}
+        assert len(set(sizes.values())) == 1, sizes
+        taken = times(forms, REPETITIONS)
+        for form, seconds in taken.items():
+            print(f"{form}: {len(index) / seconds.least:,.0f} images/s, {len(index) / seconds.median:,.0f} by median")
+        ratio = taken["webdataset"].least / taken["by offset"].least
+        print(f"by offset / webdataset: {ratio:.1f} times the images a second; at least {LEAST} wanted")
+
+
+if __name__ == "__main__":
+    main()

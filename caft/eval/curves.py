@@ -1,0 +1,106 @@
+"""What repeated runs and runs of several sizes say: intervals over seeds, orders, and slopes over the logarithm."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
+
+_LEVEL = 0.95
+Order = Literal["higher", "lower", "not separated"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end; minus infinity is None.
+        high: Upper end; infinity is None.
+        sd: Standard deviation (n - 1) of what the estimate is the mean of; None if it is none, or of one alone.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    sd: float | None = None
+
+    def rounded(self) -> dict[str, float | None]:
+        """As a dict with two decimals."""
+        return {key: None if number is None else round(number, 2) for key, number in asdict(self).items()}
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean of runs that differ in the seed alone, with Student's interval; one run has no interval.
+
+    It says what other seeds would have given on the same queries, not what other queries would have.
+
+    Args:
+        values: A score of each run.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not len(values):
+        raise ValueError("no run to take the mean of")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean, None, None)
+    sd = float(np.std(values, ddof=1))
+    reach = float(student.ppf((1 + _LEVEL) / 2, len(values) - 1)) * sd / len(values) ** 0.5
+    return Interval(mean, mean - reach, mean + reach, sd)
+
+
+def order(first: Interval, second: Interval) -> Order:
+    """How the first compares with the second: an order only if the two intervals have no point in common."""
+    if first.low is not None and second.high is not None and first.low > second.high:
+        return "higher"
+    if first.high is not None and second.low is not None and first.high < second.low:
+        return "lower"
+    return "not separated"
+
+
+def slope(images: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Least-squares line of scores over log10(images).
+
+    Args:
+        images: Images trained on, (sizes,), two different ones at the least.
+        scores: In percent, (..., sizes).
+
+    Returns:
+        Points for ten times the images, and the score at a single image, (..., 2).
+    """
+    x = np.log10(np.asarray(images, np.float64))
+    y = np.asarray(scores, np.float64)
+    if len(np.unique(x)) < 2:
+        raise ValueError(f"a slope needs two sizes at the least, found {np.asarray(images).tolist()}")
+    centred = x - x.mean()
+    rise = (y * centred).sum(-1) / (centred**2).sum()
+    return np.stack([rise, y.mean(-1) - rise * x.mean()], -1)
+
+
+def bootstrap(hits: ArrayLike, draws: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+    """R@1 of sets of queries drawn with repeats; the same draws whatever is passed, so that results are paired.
+
+    Args:
+        hits: 1 where a query found its match, else 0, (..., queries).
+        draws: How many sets.
+        seed: Of the draws.
+
+    Returns:
+        In percent, (draws, ...).
+    """
+    found = np.asarray(hits, np.float64)
+    queries = found.shape[-1]
+    # How often each query is in each set: a product with these counts is the mean over the set.
+    counts = np.random.default_rng(seed).multinomial(queries, np.full(queries, 1 / queries), size=draws)
+    return np.asarray(100 * np.moveaxis(found @ counts.T.astype(np.float64), -1, 0) / queries)
+
+
+def over_queries(value: float, drawn: NDArray[np.float64]) -> Interval:
+    """A value with the interval between the 2.5th and the 97.5th percentile of what bootstrap samples gave."""
+    low, high = np.percentile(drawn, [50 * (1 - _LEVEL), 50 * (1 + _LEVEL)])
+    return Interval(value, float(low), float(high))

@@ -1,0 +1,188 @@
+"""Given weights: which file a setting names, what it is, and the model in it. Nothing here was trained by this project's run.
+
+A setting is a path, or `open_clip:<architecture>/<path or tag>`. In front may stand the size of the training data as
+the paper's Figure 5 has it, `30M:/path/x.pt`, where neither the file's name nor its card says it.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caft.errors import CheckpointError, ParamsError
+from caft.eval.open_clip import PREFIX, OpenClip, load_open_clip
+from caft.model import CAFT
+from caft.params import Params
+from caft.pretrained import from_flair, from_release, load, read_card, read_checkpoint
+from caft.release_flair import FLAIR, is_flair
+from caft.train.fingerprint import file_digest
+
+# Of Figure 5, by the corpora of a card.
+SIZES = {("cc3m",): "3M", ("cc12m",): "12M", ("yfcc15m",): "15M", ("cc12m", "cc3m", "yfcc15m"): "30M"}
+_SIZE = re.compile(rf"({'|'.join(SIZES.values())}):(.+)")
+_IN_NAME = re.compile(r"(?<!\d)(3|12|15|30)m(?![a-z0-9])")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the stage `weights` writes of a file.
+
+    Attributes:
+        name: Of the file, without its folder; or what followed `open_clip:`.
+        sha256: Of the file; for weights that a library fetches, of its tensors.
+        kind: caft_release, flair_release, caft (this project's) or open_clip.
+        size: Of the training data: 3M, 12M, 15M or 30M; None where nothing says it.
+    """
+
+    name: str
+    sha256: str
+    kind: str
+    size: str | None
+
+
+def settings_of(params: Params) -> list[str]:
+    """The weights that are to be scored, at least one.
+
+    Raises:
+        ParamsError: There is none, or one is named twice.
+    """
+    given = params.weights
+    found = [given] if isinstance(given, str) else list(given or ())
+    if not found:
+        raise ParamsError(
+            "weights = null: no weights are given; set weights in params.yaml to the path of a file, or run "
+            "`dvc exp run -S weights=/path/x.pt -S model=base -S recipe=release pipelines/score/dvc.yaml`"
+        )
+    if twice := [setting for setting in found if found.count(setting) > 1]:
+        raise ParamsError(f"weights: {twice[0]} is named twice")
+    return found
+
+
+def describe(setting: str) -> Given:
+    """Name, digest and kind of given weights.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or none of the known kinds.
+    """
+    size, place = _split(setting)
+    if place.startswith(PREFIX):
+        model = load_open_clip(place)
+        return Given(place.removeprefix(PREFIX).rsplit("/", 1)[-1], _digest(place, model), "open_clip", size)
+    path = _present(place)
+    if path.suffix == ".safetensors":
+        corpora = tuple(sorted(corpus["name"] for corpus in read_card(path).get("data", [])))
+        return Given(path.name, file_digest(path), "caft", size or SIZES.get(corpora) or _size_in(path.name))
+    return Given(path.name, file_digest(path), _kind(read_checkpoint(path), path), size or _size_in(path.name))
+
+
+def load_given(setting: str, params: Params, expected: dict[str, Any]) -> CAFT:
+    """The model of given weights, on the CPU.
+
+    A published file has the sizes of the selected model, and how captions are read is the selected recipe's; a model of
+    this project brings both.
+
+    Args:
+        setting: Names the file.
+        params: The settings.
+        expected: What the stage `weights` wrote of it.
+
+    Returns:
+        The model; its card has name, digest, kind and size of the data, and as fingerprint the digest's beginning.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, has changed since, or is of other sizes.
+    """
+    _, place = _split(setting)
+    recipe = params.selected_recipe
+    model: CAFT
+    if place.startswith(PREFIX):
+        model = theirs = load_open_clip(place)
+        digest = _digest(place, theirs)
+    else:
+        path = _present(place)
+        digest = file_digest(path)
+        model = load(path) if path.suffix == ".safetensors" else _published(read_checkpoint(path), path, params)
+    if digest != expected["sha256"]:
+        raise CheckpointError(
+            f"{place}: has changed since the stage weights read it; run `dvc repro pipelines/score/dvc.yaml` again"
+        )
+    if expected["kind"] != "caft":
+        model.card["splitter"] = recipe.splitter
+        if expected["kind"] == "caft_release":
+            model.card["balanced_rule"] = recipe.balanced_rule
+    model.card |= _facts(expected)
+    return model
+
+
+def card_of(setting: str, described: dict[str, Any], params: Params) -> dict[str, Any]:
+    """The card that `load_given` gives the model, as far as it can be told without loading the weights."""
+    card: dict[str, Any] = {"model": params.selected_model.model_dump(mode="json")}
+    if described["kind"] == "caft":
+        card = read_card(Path(_split(setting)[1]).expanduser())
+    elif described["kind"] == "flair_release":
+        card = {"model": FLAIR.model_dump(mode="json")}
+    return card | _facts(described)
+
+
+def _facts(described: dict[str, Any]) -> dict[str, Any]:
+    facts = {key: described[key] for key in ("name", "kind", "size")}
+    digest = described["sha256"]
+    return {**facts, "external": digest, "fingerprint": digest[:16], "source": described["name"]}
+
+
+def _published(state: dict[str, Tensor], path: Path, params: Params) -> CAFT:
+    if _kind(state, path) == "flair_release":
+        return from_flair(state, str(path), FLAIR)
+    sizes, found = params.selected_model, state.get("visual.cls_token")
+    if found is not None and (found.shape[-1] != sizes.width or sizes.stem is None):
+        raise CheckpointError(
+            f"{path}: is a release of CAFT of width {found.shape[-1]}, the selected model {params.model} is another "
+            f"(width {sizes.width}); add `-S model=base` for the authors' files"
+        )
+    return from_release(state, str(path), sizes)
+
+
+def _kind(state: dict[str, Tensor], path: Path) -> str:
+    if is_flair(state):
+        return "flair_release"
+    if "paragraph_encoder.cls_embed" in state:
+        return "caft_release"
+    first = ", ".join(list(state)[:3]) or "nothing"
+    raise CheckpointError(
+        f"{path}: holds neither a release of CAFT nor FLAIR (it begins with {first}); a model of this project is its "
+        ".safetensors file, one of open_clip is given as open_clip:<architecture>/<path or tag>"
+    )
+
+
+def _split(setting: str) -> tuple[str | None, str]:
+    match = _SIZE.fullmatch(setting)
+    return (match[1], match[2]) if match else (None, setting)
+
+
+def _size_in(name: str) -> str | None:
+    sizes = {f"{found}M" for found in _IN_NAME.findall(name.lower())}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _present(place: str) -> Path:
+    path = Path(place).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "not found"
+        raise CheckpointError(f"weights = {place}: {what}; give the path of a file of weights")
+    return path
+
+
+def _digest(place: str, model: OpenClip) -> str:
+    """Of the file, or of the tensors where a library knows the file."""
+    path = Path(place.removeprefix(PREFIX).partition("/")[2]).expanduser()
+    if path.is_file():
+        return file_digest(path)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.inner.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""How fast a run goes, and what of it is waste: the figures of a window of steps."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from caft.params import ModelParams, RecipeParams
+from caft.text.encoder import encoded_lengths
+from caft.train.distributed import World
+from caft.train.throughput import step_flops
+
+# Dense products in half precision, in operations a second, by what stands in a card's name [NVIDIA's data sheets].
+_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "V100": 125e12}
+
+
+class Speed:
+    """Counts images, texts' positions, operations and waiting since the last reading.
+
+    Args:
+        model: Sizes.
+        recipe: The batch and its texts.
+        world: This process among the ranks.
+        is_half: Whether products are in half precision, to which the peaks apply.
+    """
+
+    def __init__(self, model: ModelParams, recipe: RecipeParams, world: World, is_half: bool) -> None:
+        self.model, self.recipe, self.world, self.is_half = model, recipe, world, is_half
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins a new window, after something that is no training."""
+        self._start, self._waited = time.perf_counter(), 0.0
+        self._steps = self._flops = self._filled = self._encoded = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What is done inside is waiting for data."""
+        before = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - before
+
+    def add(self, tokens: Tensor) -> None:
+        """Counts a step on texts of this rank, ids (B, K, L), on the CPU."""
+        images = len(tokens)
+        if self.model.grounding is None:
+            tokens = tokens[:, : self.recipe.chunks]
+        texts = tokens.flatten(0, 1)
+        lengths = encoded_lengths(texts)
+        self._steps += 1
+        self._filled += int((texts.argmax(1) + 1).sum())
+        self._encoded += int(lengths.sum())
+        self._flops += step_flops(self.model, self.recipe, images, self.world.size, lengths.tolist())
+
+    def read(self) -> dict[str, float]:
+        """The figures, and a new window.
+
+        Returns:
+            `images_per_s` of all ranks; `data_wait_share`, this rank's; `tflops` of all ranks, operations that the model
+            needs, not those of texts computed again; `mfu`, their share of the card's peak, where that is known;
+            `padded_token_share` of the positions that are encoded; `peak_memory_mib`, this rank's so far, of a GPU what
+            torch allocated.
+        """
+        elapsed = time.perf_counter() - self._start
+        rate = self._flops / elapsed
+        found = {
+            "images_per_s": self._steps * self.recipe.batch / elapsed,
+            "data_wait_share": self._waited / elapsed,
+            "tflops": rate * self.world.size / 1e12,
+            "padded_token_share": 1 - self._filled / max(1, self._encoded),
+            "peak_memory_mib": _peak_memory(self.world.device),
+        }
+        peak = _peak_rate(self.world.device) if self.is_half else None
+        if peak is not None:
+            found["mfu"] = rate / peak
+        self.restart()
+        return found
+
+
+def _peak_rate(device: torch.device) -> float | None:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for card, peak in _PEAKS.items() if card in name), None)
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 2**10)

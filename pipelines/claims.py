@@ -1,0 +1,33 @@
+"""Writes docs/claims.md: what the paper says in prose, and what was seen of it; from docs/claims.yaml and metrics/."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.text_length import ratios
+from caft import storage
+from caft.errors import CaftError
+from caft.eval.claims import read_claims, render
+
+LEDGER, PAGE = Path("docs/claims.yaml"), Path("docs/claims.md")
+METRICS = ("retrieval", "grounding", "superpixels")
+
+
+def page() -> str:
+    """The page as it should be now."""
+    numbers: dict[str, Any] = {name: storage.read_json(f"metrics/{name}.json", f"evaluate_{name}") for name in METRICS}
+    return render(read_claims(LEDGER), {**numbers, "text": ratios()})
+
+
+def main() -> None:
+    """Runs the command."""
+    try:
+        storage.write_text(PAGE, page())
+    except CaftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Packed tars give what a crawl gives for the same pictures, whatever their names, order and endings."""
+
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from webdataset import TarWriter
+
+from caft.data.fetch import ensure_images, fetch
+from caft.data.index import build_index
+from caft.data.packed import link_packed
+from caft.data.reader import TrainingIndex
+from caft.data.recaption import join_captions
+from caft.data.schema import FIELDS
+from caft.data.sentence_table import write_shard
+from caft.errors import DataError
+from caft.params import Params
+from tests.data.web import GOOD, Fetched, colour, picture
+
+pytestmark = pytest.mark.usefixtures("ray")
+
+
+def indexed(folder: Path, urls: Path, images: Path, manifest: dict[str, object]) -> dict[str, bytes]:
+    """Captions, and all of the index but its summary, which has fingerprints of the manifest."""
+    join_captions(manifest, images, urls, folder / "captions" / "web")
+    for path in sorted((folder / "captions" / "web").glob("0*.parquet")):
+        (folder / "sentences" / "web").mkdir(parents=True, exist_ok=True)
+        write_shard(path, folder / "sentences" / "web" / path.name)
+    corpora = [{"name": "web", "fingerprint": "", "manifest": ""}]
+    build_index(folder / "index", corpora, "spacy", folder / "captions", folder / "sentences")
+    tables = [path for path in (folder / "captions" / "web").glob("0*.parquet") if pq.read_metadata(path).num_rows]
+    return {path.name: path.read_bytes() for path in [*tables, *(folder / "index").glob("*.npy")]}
+
+
+def test_crawled_tars_taken_as_packed_ones_give_the_same_captions_and_index(fetched: Fetched, tmp_path: Path) -> None:
+    packed = tmp_path / "mirror"
+    packed.mkdir()
+    for tar in fetched.folder.glob("*.tar"):
+        shutil.copy(tar, packed / f"web-train-{tar.name}")
+    before = {path.name: path.read_bytes() for path in packed.iterdir()}
+    manifest = link_packed("web", fetched.urls, packed, tmp_path / "images", 1)
+    assert (manifest.successes, manifest.rows) == (GOOD, fetched.manifest.rows)
+    assert manifest.lost == {"not_packed": manifest.rows - GOOD}
+    assert [shard.fingerprint for shard in manifest.shards[:-1]] == [s.fingerprint for s in fetched.manifest.shards]
+    first = indexed(tmp_path / "crawl", fetched.urls, fetched.folder, fetched.manifest.as_json())
+    second = indexed(tmp_path / "packed", fetched.urls, tmp_path / "images", manifest.as_json())
+    assert first.keys() == second.keys() and len(first) == 4 + 6
+    assert first == second
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == before
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> tuple[Path, Path]:
+    """Two tars as other tools write them, keys in no order, and a table in another order; folder and table.
+
+    Of thirty pictures with JSON, in PNG or JPEG, one is broken, two have a URL that came before, three one that is in
+    no list; another has no JSON. Five rows of the table have no picture.
+    """
+    packed, rng = tmp_path / "mirror", random.Random(5)
+    packed.mkdir()
+    numbers = list(range(28))
+    rng.shuffle(numbers)
+    numbers += [28, 29]
+    for part in range(2):
+        with TarWriter(str(packed / f"part-{part}.tar")) as tar:
+            for number in numbers[15 * part : 15 * part + 15]:
+                content, url = picture(number), f"http://host/{number}.jpg?size=large"
+                if number == 7:
+                    content = content[:10]
+                if number in (28, 29):
+                    url = f"http://host/{number - 20}.jpg?size=large"
+                ending = "png" if number % 2 else "jpg"
+                note = {"url": url, "caption": "never read", "status": "success"}
+                tar.write({"__key__": f"{number * 37 % 101}x{number}", ending: content, "json": note, "txt": "words"})
+            tar.write({"__key__": f"bare{part}", "jpg": picture(1)})
+    rows = [number for number in range(33) if number not in (25, 26, 27, 28, 29)]
+    rows += [100, 101]
+    rng.shuffle(rows)
+    columns: dict[str, list[object]] = {
+        "row_id": [3 * place for place in range(len(rows))],
+        "url": [f"http://host/{number}.jpg?size=large" for number in rows],
+        **{name: [f"{name} of {number}. It is so." for number in rows] for name in FIELDS},
+    }
+    pq.write_table(pa.table(columns), tmp_path / "urls.parquet")
+    return packed, tmp_path / "urls.parquet"
+
+
+def test_each_picture_of_a_mirror_has_the_captions_of_its_url(mirror: tuple[Path, Path], tmp_path: Path) -> None:
+    packed, urls = mirror
+    manifest = link_packed("web", urls, packed, tmp_path / "images", 1)
+    assert (manifest.rows, manifest.successes) == (30, 24)
+    assert manifest.lost == {"decode": 1, "not_packed": 5}
+    assert json.loads((tmp_path / "images/about/fetched.json").read_text())["images_not_used"] == 2 + 3 + 2
+    indexed(tmp_path / "out", urls, tmp_path / "images", manifest.as_json())
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/web").symlink_to(tmp_path / "images")
+    index = TrainingIndex(tmp_path / "out/index", tmp_path / "root")
+    seen = set()
+    for i in range(len(index)):
+        number = int(index.sub_caption_text(i, [(0, 0)]).removeprefix("raw of ").rstrip("."))
+        corner = np.asarray(index.picture(i))[0, 0]
+        assert np.abs(corner - np.array(colour(number))).max() < 12
+        seen.add(number)
+    assert seen == set(range(25)) - {7}
+    shas = {
+        row["sha256"] for path in (tmp_path / "out/captions/web").glob("0*") for row in pq.read_table(path).to_pylist()
+    }
+    assert shas == {hashlib.sha256(picture(number)).hexdigest() for number in seen}
+
+
+def test_rows_in_another_order_give_the_same_pairs(mirror: tuple[Path, Path], tmp_path: Path) -> None:
+    packed, urls = mirror
+    table = pq.read_table(urls)
+    pq.write_table(table.take(list(range(table.num_rows))[::-1]), tmp_path / "other.parquet")
+    pairs = []
+    for name, path in (("a", urls), ("b", tmp_path / "other.parquet")):
+        manifest = link_packed("web", path, packed, tmp_path / name / "images", 1)
+        join_captions(manifest.as_json(), tmp_path / name / "images", path, tmp_path / name / "captions")
+        rows = [
+            r for file in (tmp_path / name / "captions").glob("0*.parquet") for r in pq.read_table(file).to_pylist()
+        ]
+        pairs.append({(row["sha256"], *(row[field] for field in FIELDS)) for row in rows})
+        assert len(pairs[-1]) == 24
+    assert pairs[0] == pairs[1]
+
+
+def test_a_shifted_join_is_caught(mirror: tuple[Path, Path], tmp_path: Path) -> None:
+    packed, urls = mirror
+    manifest = link_packed("web", urls, packed, tmp_path / "images", 1)
+    path = tmp_path / "images" / "00001.parquet"
+    table = pq.read_table(path)
+    ids = table["row_id"].to_pylist()
+    pq.write_table(table.set_column(0, "row_id", pa.array(ids[1:] + ids[:1], pa.int64())), path)
+    with pytest.raises(DataError, match=r"\d+ images do not have the URL of their caption row; first is row"):
+        join_captions(manifest.as_json(), tmp_path / "images", urls, tmp_path / "captions")
+
+
+def test_a_packed_corpus_by_its_setting_is_looked_at_heals_and_refuses_to_be_mixed(
+    project: Params, fetched: Fetched, tmp_path: Path
+) -> None:
+    packed = tmp_path / "mirror"
+    packed.mkdir()
+    for tar in fetched.folder.glob("*.tar"):
+        shutil.copy(tar, packed)
+    entry = project.corpus["cc3m"].model_copy(update={"packed": str(packed)})
+    project = project.model_copy(update={"corpus": {**project.corpus, "cc3m": entry}})
+    urls = Path("data/urls/cc3m.parquet")
+    with pytest.raises(DataError, match=r"packed was None, is .*must not be mixed"):  # the folder holds a crawl
+        fetch(project, "cc3m", urls)
+    shutil.rmtree("images/cc3m")
+    manifest = fetch(project, "cc3m", urls)
+    assert fetch(project, "cc3m", urls) == manifest
+    Path("images/cc3m/00001.tar").unlink()
+    Path("images/cc3m/00002.parquet").unlink()
+    os.utime(packed / "00003.tar", ns=(5, 5))
+    ensure_images(project, "cc3m", manifest)
+    assert fetch(project, "cc3m", urls) == manifest
+    os.truncate(packed / "00000.tar", 4000)
+    with pytest.raises(DataError, match="packed was .*, is .*must not be mixed"):
+        ensure_images(project, "cc3m", manifest)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({}, r"mirror: holds no .tar; set corpus.web.packed"),
+        ({"a.tar": b"no tar"}, r"a\.tar: is no whole tar"),
+    ],
+)
+def test_unusable_mirrors_are_one_clear_error(
+    fetched: Fetched, tmp_path: Path, content: dict[str, bytes], words: str
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    for name, data in content.items():
+        (tmp_path / "mirror" / name).write_bytes(data)
+    with pytest.raises(DataError, match=words):
+        link_packed("web", fetched.urls, tmp_path / "mirror", tmp_path / "images", 1)
+
+
+def test_pictures_without_urls_are_one_clear_error(fetched: Fetched, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "JPEG")
+    with TarWriter(str(tmp_path / "mirror" / "a.tar")) as tar:
+        tar.write({"__key__": "1", "jpg": buffer.getvalue(), "txt": "words"})
+    with pytest.raises(DataError, match="1 pictures, none with a JSON that holds its `url`"):
+        link_packed("web", fetched.urls, tmp_path / "mirror", tmp_path / "images", 1)

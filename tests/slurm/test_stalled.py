@@ -1,0 +1,68 @@
+"""Images that do not come, as from a file system that hangs, end the run; a pipe that nobody writes into is the shard."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from caft.errors import DataError
+from caft.params import load_params
+from slurm import job
+from slurm.stalled import each_within
+from tests.faults.conftest import Finished
+
+
+class Pictures(Dataset[bytes]):
+    """Reads its second item from a pipe."""
+
+    def __init__(self, pipe: Path) -> None:
+        self.pipe = pipe
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, i: int) -> bytes:
+        return self.pipe.read_bytes() if i else b"picture"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_hangs_ends_in_one_error(workers: int, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "shard")
+    loader = DataLoader(Pictures(tmp_path / "shard"), batch_size=1, num_workers=workers)
+    batches = each_within(10 if workers else 0.5, loader, Path("images/cc3m"))
+    assert next(batches) == [b"picture"]
+    begun = time.monotonic()
+    limit = r"images/cc3m: no images came for (10|0\.5) seconds. Look whether its file system answers"
+    with pytest.raises(DataError, match=limit):
+        next(batches)
+    assert time.monotonic() - begun < 30
+    assert list(each_within(5, [1, 2], tmp_path)) == [1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels_are_there", [False, True])
+def test_a_training_whose_shard_hangs_ends_in_that_error(
+    labels_are_there: bool, finished: Finished, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images are first read for the superpixels, and then, where these are known, for the batches."""
+    checkout = finished.before("train", disk)
+    monkeypatch.setenv("CAFT_STORAGE", str(checkout))
+    monkeypatch.setattr(job, "_STALLED_SECONDS", 3.0)
+    params = load_params(checkout / "params.yaml")
+    folder = checkout / "runs/stalled"
+    folder.mkdir(parents=True)
+    index = checkout / "data/index"
+    if labels_are_there:
+        count = len(job.TrainingIndex(index, checkout / "images"))
+        size = params.selected_model.image_size
+        np.save(folder / "superpixels-0-of-1.npy", np.zeros((count, size, size), np.uint8))
+    for tar in (checkout / "images/scenes").glob("*.tar"):
+        tar.unlink()
+        os.mkfifo(tar)
+    made = job.TrainJob(params, "stalled", folder, index, checkout / "images", checkout / "models/sfcn.safetensors", {})
+    with pytest.raises(DataError, match=f"{checkout}/images: no images came for 3 seconds"):
+        made()
+    assert not (folder / "final.safetensors").exists()
