@@ -25,6 +25,7 @@ import psutil
 import yaml
 from mlflow import MlflowClient
 
+from caft.train.tracking_names import curve_name
 from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout
 from tests.faults.conftest import free_port, merge, port_is_free, wait_until
 from tests.faults.stages import STAGES, content, leftovers, outs
@@ -158,7 +159,7 @@ def tracked(folder: Path) -> None:
     assert run.info.status == "FINISHED"
     (curves,) = folder.glob("runs/*/metrics.jsonl")
     expected = [row["step"] for row in map(json.loads, curves.read_text().splitlines()) if "loss" in row]
-    assert sorted(point.step for point in client.get_metric_history(run.info.run_id, "loss")) == expected
+    assert sorted(point.step for point in client.get_metric_history(run.info.run_id, curve_name("loss"))) == expected
 
 
 def report(line: str) -> None:
