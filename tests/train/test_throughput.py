@@ -79,12 +79,13 @@ def test_operations_are_those_that_torch_counts_on_a_forward_pass() -> None:
     sizes, model = MODELS["tiny"], CAFT(MODELS["tiny"]).eval()
     chunks, sub_captions = 4, 5
     tokens = torch.zeros(1, sub_captions, 77, dtype=torch.long)
-    tokens[..., -1] = 49407  # every text has the full length
+    tokens[..., -1] = 49407  # every text has the full length,
+    tokens[..., 1] = torch.arange(sub_captions)  # and none is there twice, since those are encoded once
     pixels = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
     # The CPU's fused attention is unknown to the counter; the plain products are what it would count.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         labels = model.superpixel_labels(pixels)
-        hierarchy = model.encode_hierarchy(pixels, labels)
+        hierarchy = model.vision(pixels.float(), labels)
         part = model.project_part(hierarchy.stages[sizes.part_stage - 1])
         model.project_whole(hierarchy.cls)
         texts = model.sub_caption(tokens[0])
