@@ -31,11 +31,12 @@ def results(report: Report) -> str:
 
 
 def _not_run(entries: Mapping[str, Any]) -> str:
-    return "".join(
-        f'<p class="soft">{safe(name)} was not run: {safe(entry["not_run"])}</p>\n'
-        for name, entry in entries.items()
-        if isinstance(entry, Mapping) and "not_run" in entry
-    )
+    absent = {n: entry["not_run"] for n, entry in entries.items() if isinstance(entry, Mapping) and "not_run" in entry}
+    if not absent:
+        return ""
+    lines = "".join(f'<p class="soft">{safe(name)} was not run: {safe(why)}</p>\n' for name, why in absent.items())
+    told = f"{len(absent)} sets were not run" if len(absent) > 1 else "One set was not run"
+    return f"<details><summary>{told}</summary>\n{lines}</details>\n"
 
 
 def _retrieval(report: Report) -> str:
