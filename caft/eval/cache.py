@@ -24,7 +24,7 @@ from caft.model import CAFT
 logger = logging.getLogger(__name__)
 
 # Code that features depend on.
-_CODE = ("layers.py", "model.py", "inference.py", "vision", "text", "data/transforms.py")
+_CODE = ("layers.py", "model.py", "encoding.py", "vision", "text", "data/transforms.py")
 _COUNTS = ("cut_chunks", "cut_tokens", "chunks", "tokens", "seen_tokens")
 
 
