@@ -115,11 +115,7 @@ def entries(model: ModelParams) -> Iterator[Entry]:
             yield from leaves(f"{theirs}.{part}", f"{ours}.{own}")
     yield from leaves("visual.norm", "whole_norm")
     yield from leaves("visual.norm_fine", "part_norm")
-    yield from pooling("visual_proj", "pool")
-    yield Entry("token_embedding.weight", ("sub_caption.embedding.weight",))
-    yield Entry("positional_embedding", ("sub_caption.positions",))
-    yield from text_blocks("transformer", "sub_caption", model.text.sub_layers)
-    yield from leaves("ln_final", "sub_caption.norm")
+    yield from flair_parts(model)
     yield Entry("paragraph_encoder.cls_embed", ("whole_caption.cls",))
     yield Entry("paragraph_encoder.positional_embedding", ("whole_caption.positions",), "batched")
     yield Entry("paragraph_encoder.adapter.ls.gamma", ("whole_caption.gamma",))
@@ -209,6 +205,15 @@ def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[str
         elif not torch.allclose(tensor.float(), expected, atol=1e-3 if tensor.dtype == torch.float16 else 1e-5):
             distance = float((tensor.float() - expected).abs().max())
             yield f"{name}: is fixed, but differs by up to {distance:.3g} from the value that it must have"
+
+
+def flair_parts(model: ModelParams) -> Iterator[Entry]:
+    """What the release has from FLAIR: the pooling and the encoder of sub-captions."""
+    yield from pooling("visual_proj", "pool")
+    yield Entry("token_embedding.weight", ("sub_caption.embedding.weight",))
+    yield Entry("positional_embedding", ("sub_caption.positions",))
+    yield from text_blocks("transformer", "sub_caption", model.text.sub_layers)
+    yield from leaves("ln_final", "sub_caption.norm")
 
 
 def pooling(theirs: str, ours: str) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from caft.params import ModelParams
-from caft.release import RELEASED, Entry, leaves, pooling, take, text_blocks
+from caft.release import RELEASED, Entry, flair_parts, leaves, take, text_blocks
 
 # ViT-B/16 and CLIP's text tower; pipelines/ablation/flair.yaml over models.base gives the same.
 FLAIR = ModelParams.model_validate(
@@ -40,11 +40,7 @@ def entries(model: ModelParams) -> Iterator[Entry]:
     yield from leaves("visual.ln_pre", "vision.norm")
     yield from text_blocks("visual.transformer", "vision", model.blocks[0])
     yield from leaves("visual.ln_post", "part_norm")
-    yield from pooling("visual_proj", "pool")
-    yield Entry("token_embedding.weight", ("sub_caption.embedding.weight",))
-    yield Entry("positional_embedding", ("sub_caption.positions",))
-    yield from text_blocks("transformer", "sub_caption", model.text.sub_layers)
-    yield from leaves("ln_final", "sub_caption.norm")
+    yield from flair_parts(model)
     yield Entry("image_post.proj", ("part_projection.weight",), "transposed")
     yield Entry("text_post.proj", ("sub_caption_projection.weight",), "transposed")
     yield Entry("logit_scale", ("part_log_scale",))

@@ -71,6 +71,21 @@ def sfcn_shapes(prefix: str, widths: tuple[int, ...], unused_heads: bool) -> Sha
     return shapes
 
 
+def flair_parts(sizes: ModelParams) -> Shapes:
+    """What the release has from FLAIR: the pooling, the text encoder and the projections."""
+    width, embed, text = sizes.width, sizes.embed_dim, sizes.text
+    shapes: Shapes = {}
+    shapes |= {"visual_proj.attn.in_proj_weight": (3 * embed, embed), "visual_proj.attn.in_proj_bias": (3 * embed,)}
+    shapes |= linear("visual_proj.attn.out_proj", embed, embed)
+    for letter in "qkv":
+        shapes |= norm(f"visual_proj.ln_{letter}", embed)
+    shapes["token_embedding.weight"] = (text.vocabulary, text.width)
+    shapes["positional_embedding"] = (text.context, text.width)
+    shapes |= resblocks("transformer", text.width, text.sub_layers) | norm("ln_final", text.width)
+    shapes |= {"image_post.proj": (width, embed), "text_post.proj": (text.width, embed)}
+    return shapes
+
+
 def released_shapes(sizes: ModelParams) -> Shapes:
     width, embed, text = sizes.width, sizes.embed_dim, sizes.text
     stride, previous = 1, 3
@@ -96,14 +111,7 @@ def released_shapes(sizes: ModelParams) -> Shapes:
         shapes |= norm(f"{pool}.fc2.0", 4 * width) | linear(f"{pool}.fc2.1", 4 * width, width)
     shapes |= norm("visual.norm", width) | norm("visual.norm_fine", width)
     shapes |= sfcn_shapes("visual.superpixel_generator.model.", sizes.superpixels.widths, unused_heads=True)
-    shapes |= {"visual_proj.attn.in_proj_weight": (3 * embed, embed), "visual_proj.attn.in_proj_bias": (3 * embed,)}
-    shapes |= linear("visual_proj.attn.out_proj", embed, embed)
-    for letter in "qkv":
-        shapes |= norm(f"visual_proj.ln_{letter}", embed)
-    shapes["token_embedding.weight"] = (text.vocabulary, text.width)
-    shapes["positional_embedding"] = (text.context, text.width)
-    shapes |= resblocks("transformer", text.width, text.sub_layers) | norm("ln_final", text.width)
-    shapes |= {"image_post.proj": (width, embed), "text_post.proj": (text.width, embed)}
+    shapes |= flair_parts(sizes)
     shapes["paragraph_encoder.cls_embed"] = (1, 1, text.width)
     shapes["paragraph_encoder.positional_embedding"] = (1, 5, text.width)
     shapes |= resblocks("paragraph_encoder.transformer", text.width, text.whole_layers)

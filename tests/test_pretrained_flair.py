@@ -12,7 +12,7 @@ from caft.errors import CheckpointError
 from caft.params import ModelParams, load_params
 from caft.pretrained import from_flair
 from caft.release_flair import FLAIR
-from tests.test_pretrained import Shapes, linear, norm, part_of, random_state, resblocks, their_norm
+from tests.test_pretrained import Shapes, flair_parts, norm, part_of, random_state, resblocks, their_norm
 
 PROJECT = Path(__file__).parents[1]
 ROW = PROJECT / "pipelines/ablation/flair.yaml"
@@ -20,7 +20,7 @@ TINY = load_params(PROJECT / "params.yaml", [ROW]).selected_model
 
 
 def flair_shapes(sizes: ModelParams) -> Shapes:
-    width, embed, text = sizes.width, sizes.embed_dim, sizes.text
+    width = sizes.width
     assert sizes.patch is not None
     shapes: Shapes = {
         "visual.conv1.weight": (width, 3, sizes.patch, sizes.patch),
@@ -32,14 +32,7 @@ def flair_shapes(sizes: ModelParams) -> Shapes:
         # The MLP of `tiny` is twice as wide as the tokens, the published one four times.
         four = 4 * width
         shapes[name] = tuple(sizes.mlp_ratio * width if size == four and "mlp" in name else size for size in value)
-    shapes |= {"visual_proj.attn.in_proj_weight": (3 * embed, embed), "visual_proj.attn.in_proj_bias": (3 * embed,)}
-    shapes |= linear("visual_proj.attn.out_proj", embed, embed)
-    for letter in "qkv":
-        shapes |= norm(f"visual_proj.ln_{letter}", embed)
-    shapes["token_embedding.weight"] = (text.vocabulary, text.width)
-    shapes["positional_embedding"] = (text.context, text.width)
-    shapes |= resblocks("transformer", text.width, text.sub_layers) | norm("ln_final", text.width)
-    shapes |= {"image_post.proj": (width, embed), "text_post.proj": (text.width, embed)}
+    shapes |= flair_parts(sizes)
     return shapes | {"logit_scale": (), "logit_bias": ()}
 
 
