@@ -4,6 +4,7 @@ import argparse
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,18 @@ from typing import Any
 from caft import storage
 from caft.errors import DataError
 from caft.eval.curves import Interval, order, over_seeds
-from caft.eval.report.curves import ablation_page
+from caft.eval.metrics import run_of
+from caft.eval.paper.compare import Cell, compare
+from caft.eval.paper.scored import Scored, of_model
+from caft.eval.paper.targets import load_targets
+from caft.eval.report.ablation import ablation_page
 from caft.params import Params
+from caft.train.tracking import commit
 from pipelines.stage import run
 
-FOLDER = Path("metrics/ablation")
+FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")
+# The paper's part score is the mean over the chunks of the conditioned one.
+_PAPER = {"whole": "whole", "conditioned": "part"}
 COLUMNS = ("row", "set", "score", "compared", "direction", "value", "low", "high", "sd", "seeds")
 
 
@@ -29,7 +37,8 @@ def arguments_of_a_summary(parser: argparse.ArgumentParser) -> None:
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     compared = dict(row.split("=") for row in arguments.rows)
-    summary = summarize({row: runs_of(row) for row in compared}, compared)
+    runs = {row: runs_of(row) for row in compared}
+    summary = summarize(runs, compared)
     for row, entry in summary["rows"].items():
         entry["held_out"] = storage.read_json(FOLDER / f"rates/{row}.json", "tune")["validation"]
     storage.write_json("metrics/ablation.json", summary)
@@ -40,7 +49,14 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table(summary))
-    storage.write_text("reports/ablation/index.html", ablation_page(summary))
+    rows = []
+    for row, points in runs.items():
+        seeds = [MODELS / f"{row}-{point['seed']}/caft.json" for point in points]
+        cards = [storage.read_json(path, "pipelines/ablation/dvc.yaml") for path in seeds]
+        rows.append(scored(params, cards[0], points, summary["rows"][row]["scores"], origin(params, cards)))
+    cells = table_3(rows)
+    storage.write_json("reports/ablation/paper.json", [cell.record() for cell in cells])
+    storage.write_text("reports/ablation/index.html", ablation_page(summary, cells))
     for claim in summary["order"]:
         print("{first} is {claim} against {second}: {set}, {direction} R@1".format(**claim))
 
@@ -111,6 +127,57 @@ def _orders(rows: Mapping[str, Any]) -> list[dict[str, str]]:
                     }
                 )
     return claims
+
+
+def origin(params: Params, cards: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Tags of the cells that a row fills; fingerprints and MLflow runs of its seeds stand side by side."""
+    runs_of_seeds = [run_of(params, card) for card in cards]
+    for tracked in runs_of_seeds:
+        tracked.finish()
+    return {
+        "commit": commit(),
+        "mlflow_run": " ".join(tracked.run_id for tracked in runs_of_seeds),
+        "recipe": params.recipe,
+        "fingerprint": " ".join(card["fingerprint"] for card in cards),
+    }
+
+
+def scored(
+    params: Params,
+    card: Mapping[str, Any],
+    points: Sequence[Mapping[str, Any]],
+    over: Mapping[str, Mapping[str, Any]],
+    tags: Mapping[str, str | None],
+) -> Scored:
+    """A row as one that may fill cells of the paper, by its means over seeds and their deviations.
+
+    Args:
+        params: The settings.
+        card: Of the model of any seed.
+        points: The row's runs.
+        over: Its scores over seeds, by set and kind.
+        tags: Of the cells.
+    """
+    retrieval: dict[str, dict[str, Any]] = {}
+    deviations: dict[str, float] = {}
+    for name, entry in points[0]["scores"].items():
+        if "not_run" in entry:
+            retrieval[name] = {"not_run": entry["not_run"]}
+            continue
+        retrieval[name] = {"pairs": entry["pairs"]}
+        for kind, ways in over[name].items():
+            if kind in _PAPER:
+                retrieval[name][_PAPER[kind]] = {way: found["value"] for way, found in ways.items()}
+                deviations |= {
+                    f"retrieval/{name}/{_PAPER[kind]}/{way}": found["sd"] or 0.0 for way, found in ways.items()
+                }
+    return of_model(card, params, {"retrieval": retrieval}, tags, deviations)
+
+
+def table_3(rows: Sequence[Scored]) -> list[Cell]:
+    """Verdicts on the cells of Table 3."""
+    targets = load_targets()
+    return compare(replace(targets, tables=[table for table in targets.tables if table.id == "Table 3"]), rows, {})
 
 
 def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,14 +1,12 @@
 """The section that puts every cell of the paper beside ours."""
 
 from collections import Counter
-from collections.abc import Sequence
 from itertools import groupby
 
 from caft.eval.charts import Series, line_chart
-from caft.eval.page import cell as text_of
-from caft.eval.page import safe, terms
-from caft.eval.paper.compare import Cell
+from caft.eval.page import terms
 from caft.eval.paper.targets import load_targets
+from caft.eval.report.cells import folded
 from caft.eval.report.content import Report
 
 _MEANINGS = {
@@ -27,33 +25,12 @@ def paper(report: Report) -> str:
         return ""
     counts = Counter[str](cell.status for cell in report.paper)
     told = ", ".join(f"{counts[status]} {status}" for status in _MEANINGS)
-    tables = "".join(_table(list(cells)) for _, cells in groupby(report.paper, key=lambda cell: cell.table))
+    tables = "".join(folded(list(cells)) for _, cells in groupby(report.paper, key=lambda cell: cell.table))
     return (
         f"<h2>The paper against ours</h2>\n<p>{len(report.paper)} cells of the paper: {told}. The same rows are in "
         "paper.json. Nothing that was trained or scored on rendered scenes is compared with the paper.</p>\n"
         f"{tables}{_curve(report)}{terms(_MEANINGS)}"
     )
-
-
-def _table(cells: Sequence[Cell]) -> str:
-    counts = Counter(cell.status for cell in cells)
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    header = ("row", "column", "paper", "ours", "status", "rule or reason", "weights", "images", "scored", "run")
-    rows = "".join(f"<tr>{''.join(f'<td>{value}</td>' for value in _row(cell))}</tr>\n" for cell in cells)
-    head = "".join(f"<th>{name}</th>" for name in header)
-    return (
-        f"<details><summary>{safe(cells[0].table)}: {told}</summary>\n"
-        f'<div class="scroll"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n</details>\n'
-    )
-
-
-def _row(cell: Cell) -> list[str]:
-    tags = [cell.tags.get(key) for key in ("fingerprint", "recipe", "commit", "mlflow_run")]
-    why = "; ".join(filter(None, (cell.rule, cell.reason)))
-    ours = f"{cell.ours:.2f}" if isinstance(cell.ours, float) else text_of(cell.ours)
-    known = " ".join(tag[:12] for tag in tags if tag)
-    values = (cell.row, cell.column, str(cell.paper), ours, cell.status, why, cell.tags.get("weights") or "")
-    return [*map(safe, values), text_of(cell.images), text_of(cell.evaluated), safe(known)]
 
 
 def _curve(report: Report) -> str:
