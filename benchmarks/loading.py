@@ -32,7 +32,12 @@ LEAST = 3.0  # times webdataset's images a second
 CAPTION = "A man walks. A dog runs beside him. The street is wet. Two cars wait at a light."
 
 
-def write_corpus(folder: Path) -> None:
+def no_picture(rng: np.random.Generator) -> bytes:
+    """Random bytes, as many as an encoded picture has."""
+    return rng.bytes(int(rng.integers(PICTURE_BYTES // 2, PICTURE_BYTES * 3 // 2)))
+
+
+def write_corpus(folder: Path, picture: Callable[[np.random.Generator], bytes] = no_picture) -> None:
     """Writes tars, caption tables, sentence tables and the index."""
     rng = np.random.default_rng(0)
     for name in ("images", "captions", "sentences"):
@@ -42,15 +47,15 @@ def write_corpus(folder: Path) -> None:
         with tarfile.open(folder / "images/made" / f"{shard:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for number in range(IMAGES_PER_SHARD):
                 row_id = shard * IMAGES_PER_SHARD + number
-                size = int(rng.integers(PICTURE_BYTES // 2, PICTURE_BYTES * 3 // 2))
+                encoded = picture(rng)
                 note = json.dumps({"url": f"https://host/{row_id}.jpg", "key": f"{row_id:09d}"}).encode()
-                for ending, content in (("jpg", rng.bytes(size)), ("json", note), ("txt", CAPTION.encode())):
+                for ending, content in (("jpg", encoded), ("json", note), ("txt", CAPTION.encode())):
                     info = tarfile.TarInfo(f"{row_id:09d}.{ending}")
                     info.size = len(content)
                     if ending == "jpg":
                         offset = tar.offset + tarfile.BLOCKSIZE
                     tar.addfile(info, io.BytesIO(content))
-                rows.append([f"{row_id:09d}", row_id, offset, size, 256, 256, "", *[CAPTION] * len(FIELDS)])
+                rows.append([f"{row_id:09d}", row_id, offset, len(encoded), 256, 256, "", *[CAPTION] * len(FIELDS)])
         columns = [
             pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), CAPTIONS, strict=True)
         ]
