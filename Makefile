@@ -51,7 +51,11 @@ test: setup ## style, types and all tests
 	@$(ACTIVATE); ruff check .
 	@$(ACTIVATE); ruff format --check .
 	@$(ACTIVATE); mypy
-	@$(ACTIVATE); pytest
+	@# Tests of jobs mostly wait for Slurm, so they run beside all others; what they print comes after.
+	@$(ACTIVATE); log=$$(mktemp); \
+	CAFT_TEST_PORT=8766 pytest --durations 10 tests/slurm > "$$log" 2>&1 & jobs=$$!; \
+	code=0; pytest --durations 30 --ignore tests/slurm || code=$$?; \
+	wait $$jobs || code=$$?; cat "$$log"; rm "$$log"; exit $$code
 
 test-fast: setup ## the tests that take seconds
 	@$(ACTIVATE); pytest -m "not slow"

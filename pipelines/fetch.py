@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from caft.data.fetch import fetch
+from caft.data.fetch import fetch, fetch_part
 from caft.params import Params, ScenesCorpus
 from caft.storage import write_json
 from pipelines.stage import run
@@ -27,6 +27,11 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             100 * came / expected,
             expected,
         )
+
+
+def part(params: Params, arguments: argparse.Namespace, number: int, parts: int) -> None:
+    """One of the parts that several machines share; the stage itself comes after them."""
+    fetch_part(params, arguments.corpus, Path(f"data/urls/{arguments.corpus}.parquet"), number, parts)
 
 
 if __name__ == "__main__":

@@ -100,22 +100,29 @@ def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class StageJob:
-    """A picklable callable that runs a stage.
+    """A picklable callable that runs a stage, or a part of it.
 
     Attributes:
         module: Of this package.
         params: Settings.
         arguments: Of the command line.
+        part: Number of the part and of all parts, for the module's function `part`; None for the stage itself.
     """
 
     module: str
     params: Params
     arguments: argparse.Namespace
+    part: tuple[int, int] | None = None
 
     def __call__(self) -> None:
-        """Runs the stage in the job's only rank."""
+        """Runs it in the job's only rank."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-        _call(importlib.import_module(f"{__package__}.{self.module}").main, self.params, self.arguments)
+        module = importlib.import_module(f"{__package__}.{self.module}")
+        if self.part is None:
+            _call(module.main, self.params, self.arguments)
+        else:
+            number, parts = self.part
+            _call(lambda params, arguments: module.part(params, arguments, number, parts), self.params, self.arguments)
 
     def checkpoint(self, *arguments: Any, **named: Any) -> Any:
         """Called by submitit before a pre-emption or a time limit: the same job again."""
@@ -131,12 +138,22 @@ def _module() -> str:
 
 
 def _submit(module: str, params: Params, arguments: argparse.Namespace) -> None:
-    """Runs a stage as a job of the launcher that `jobs` names, or attaches to the one that is under way."""
+    """Runs a stage as a job of the launcher that `jobs` names, or attaches to the one that is under way.
+
+    A launcher of several nodes has a job of one node for each part of the stage, and one after them for the rest.
+    """
     from slurm import submit
 
     # Another checkout's, or one of other settings, is another job.
     identity = f"{os.getcwd()} {vars(arguments)} {params.model_dump_json()}"
     folder = runs_folder(params) / f"{module}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    job = StageJob(module, params, arguments)
     launcher = params.launchers[params.jobs[module]]
+    parts, launcher = launcher.nodes, launcher.model_copy(update={"nodes": 1})
+    if parts > 1:
+        jobs = {
+            folder.with_name(f"{folder.name}-{number}-of-{parts}"): StageJob(module, params, arguments, (number, parts))
+            for number in range(parts)
+        }
+        submit.run_side_by_side(jobs, launcher, f"{module}'s job", "takes up what is left of each part")
+    job = StageJob(module, params, arguments)
     submit.run(job, launcher, folder, lambda rows: None, f"{module}'s job", "runs the stage again")

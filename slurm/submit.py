@@ -7,7 +7,7 @@ import re
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def run(
     Raises:
         LaunchError: The job was not accepted, or failed; holds the end of its log.
     """
-    folder, metrics = run_folder / "jobs", Tail(run_folder / "metrics.jsonl")
+    metrics = Tail(run_folder / "metrics.jsonl")
     if launcher.slurm is None:
         handle = _submit(Attended(job, os.getpid()), launcher, run_folder)
         while not handle.done():
@@ -63,11 +63,44 @@ def run(
             time.sleep(_POLL_SECONDS)
         identity, ended = handle.job_id, None
     else:
-        name = f"caft-{run_folder.name}"
-        identity = _under_way(name) or _submit(job, launcher, run_folder, name).job_id
-        logger.info("to end it for good: scancel %s; to leave it running, end this process", identity)
+        identity = _on_cluster(job, launcher, run_folder)
         ended = _wait(identity, launcher.slurm, lambda: progress(metrics.new()))
     progress(metrics.new())
+    _check(identity, ended, launcher, run_folder, what, again)
+
+
+def run_side_by_side(jobs: Mapping[Path, Callable[[], None]], launcher: LauncherParams, what: str, again: str) -> None:
+    """Runs several jobs of a cluster to their ends, each as `run` does.
+
+    Args:
+        jobs: By the run folder of each.
+        launcher: Where each of them runs.
+        what: Of a job, for messages.
+        again: What the next `dvc repro` does if one fails.
+
+    Raises:
+        LaunchError: As `run`, of the first that failed; the others go on.
+    """
+    assert launcher.slurm is not None
+    under_way = {folder: _on_cluster(job, launcher, folder) for folder, job in jobs.items()}
+    for folder, identity in under_way.items():
+        ended = _wait(identity, launcher.slurm, lambda: None)
+        _check(identity, ended, launcher, folder, what, again)
+
+
+def _on_cluster(job: Callable[[], None], launcher: LauncherParams, run_folder: Path) -> str:
+    """Id of the run's job, which Slurm already has or is given."""
+    name = f"caft-{run_folder.name}"
+    identity = _under_way(name) or _submit(job, launcher, run_folder, name).job_id
+    logger.info("to end it for good: scancel %s; to leave it running, end this process", identity)
+    return str(identity)
+
+
+def _check(
+    identity: str, ended: queue.State | None, launcher: LauncherParams, run_folder: Path, what: str, again: str
+) -> None:
+    """Raises the error of a job that did not end well."""
+    folder = run_folder / "jobs"
     failures = _failures(folder, identity, launcher.world_size)
     # Of a job that Slurm has forgotten its ranks' results tell.
     if ended.is_good if ended and ended.is_known else not failures:

@@ -195,7 +195,12 @@ def test_a_problem_names_the_overlay_that_set_the_value(overlay: typing.Callable
     ("text", "line"),
     [
         # stages as jobs
-        ("jobs: {fetch: a100x8}", "jobs.fetch = a100x8: must have one rank, found 8: a stage would run in each"),
+        (
+            "jobs: {fetch: a100x8}",
+            "jobs.fetch = a100x8: must have one rank a node, found 8: the stage would run in eac",
+        ),
+        ("jobs: {index: a100x32}", "jobs.index = a100x32: must have one rank in all, found 32: the stage would run in"),
+        ("jobs: {fetch: local}", "jobs.fetch = local: must have one rank in all, found 2: the stage would run in each"),
         ("jobs: {fetch: gpu}", "jobs.fetch = gpu: no such key in launchers; known are local, a100x8, a100x32"),
         (
             "jobs: {fetsh: local}\nlaunchers: {local: {tasks_per_node: 1}}",

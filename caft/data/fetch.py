@@ -6,12 +6,13 @@ begun with. What is whole is never fetched again, what is not whole is.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from caft.data import again
 from caft.data.crawl import STALL_SECONDS, asked_rows, crawl
 from caft.data.listing import begin, belongs, describe, fingerprint, write_list
 from caft.data.locking import locked
-from caft.data.manifest import Manifest, Shard, known_shard, notes_folder, shard_files, verify
+from caft.data.manifest import Manifest, Shard, known_shard, note_shard, notes_folder, shard_files, verify
 from caft.data.origin import in_checkout, origin, pictures_home
 from caft.data.packed import link_packed
 from caft.data.shards import settle, stats_are_written
@@ -29,7 +30,7 @@ from caft.data.tars import digest
 from caft.errors import DataError, ManifestError
 from caft.params import FetchParams, Params, ScenesCorpus
 from caft.progress import track
-from caft.storage import images_folder, read_json, write_json
+from caft.storage import images_folder, read_json, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,64 @@ def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
             f"`dvc repro fetch@{corpus}`; to accept them, lower fetch.minimum_yield"
         )
     return manifest.as_json()
+
+
+def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -> None:
+    """Fetches every `parts`-th shard of a corpus that is missing, so that several machines share the work.
+
+    `fetch` then finds these shards whole, tries once more what failed for now, and gives the manifest.
+
+    Args:
+        params: Settings.
+        corpus: Name of the corpus.
+        urls: Table of the source stage.
+        part: Which, from 0.
+        parts: How many there are.
+
+    Raises:
+        DataError: As `fetch`.
+    """
+    entry = params.corpus[corpus]
+    if not isinstance(entry, ScenesCorpus) and entry.packed is not None:
+        return  # nothing is fetched
+    folder, settings = images_folder(params, corpus).resolve(), params.fetch_for(corpus)
+    with locked(folder, "fetching into it"):
+        listed, _ = _begin(corpus, urls, folder, settings)
+    home = folder / f"parts/{part}-of-{parts}"
+    with locked(home, "fetching this part"), ExitStack() as stack:
+        own = home / "shards"
+        positions = _positions_of_part(folder, own, listed, part, parts)
+        done = _Crawling(corpus, stack, origin(entry), STALL_SECONDS, pictures_home(entry)).complete(
+            own, notes_folder(own) / "urls.parquet", settings
+        )
+        for position, name in zip(positions, sorted(done), strict=True):
+            target = f"{position:05d}"
+            if known_shard(folder, target) is None:
+                again.adopt(own, name, folder, target)
+                note_shard(folder, replace(done[name], name=target))
+
+
+def _positions_of_part(folder: Path, own: Path, listed: Path, part: int, parts: int) -> list[int]:
+    """Positions in the list of the shards that a part has to fetch, whose addresses are written as a list of their own.
+
+    What was begun is kept, unless shards have been lost since.
+    """
+    record, table = notes_folder(own) / "positions.json", pq.ParquetFile(listed)
+    mine = range(part, table.num_row_groups, parts)
+    missing = [position for position in mine if known_shard(folder, f"{position:05d}") is None]
+    if record.exists():
+        begun: list[int] = json.loads(record.read_text())
+        if set(missing) <= set(begun):
+            return begun
+        shutil.rmtree(own)
+    with (
+        replacing(notes_folder(own) / "urls.parquet") as temporary,
+        pq.ParquetWriter(temporary, table.schema_arrow, compression="zstd") as writer,
+    ):
+        for position in missing:
+            writer.write_table(table.read_row_group(position))
+    write_json(record, missing)
+    return missing
 
 
 def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> None:
@@ -153,13 +212,7 @@ def fetch_images(
     folder = folder.resolve()
     with locked(folder, "fetching into it"), ExitStack() as stack:
         crawling = _Crawling(corpus, stack, serve, stall_seconds, home)
-        source = describe(urls) | settings.model_dump(include={"images_per_shard", "image_size", "quality"})
-        listed = notes_folder(folder) / "urls.parquet"
-        if not (belongs(folder, corpus, source) and listed.exists()):
-            if not source["rows"]:
-                raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
-            write_list(listed, urls, settings.images_per_shard)
-            begin(folder, source)
+        listed, source = _begin(corpus, urls, folder, settings)
         done = crawling.complete(folder, listed, settings)
         if settings.second_pass:
             done = _again(crawling, folder, done, settings)
@@ -167,6 +220,18 @@ def fetch_images(
     if manifest.rows != source["rows"]:
         raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
     return manifest
+
+
+def _begin(corpus: str, urls: Path, folder: Path, settings: FetchParams) -> tuple[Path, dict[str, Any]]:
+    """The list that a folder of shards belongs to, written if it is new, and what describes it."""
+    source = describe(urls) | settings.model_dump(include={"images_per_shard", "image_size", "quality"})
+    listed = notes_folder(folder) / "urls.parquet"
+    if not (belongs(folder, corpus, source) and listed.exists()):
+        if not source["rows"]:
+            raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
+        write_list(listed, urls, settings.images_per_shard)
+        begin(folder, source)
+    return listed, source
 
 
 def _again(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settings: FetchParams) -> dict[str, Shard]:

@@ -158,8 +158,13 @@ def _jobs(params: Params, content: dict[str, Any]) -> Iterator[tuple[str, Any, s
             yield key, name, "no such stage" + nearest(stage, dict.fromkeys(_STAGES))
         if name not in content.get("launchers", {}):
             yield key, name, "no such key in launchers" + nearest(name, content.get("launchers", {}))
-        elif name in params.launchers and (ranks := params.launchers[name].world_size) != 1:
-            yield key, name, f"must have one rank, found {ranks}: a stage would run in each"
+        elif name in params.launchers:
+            launcher = params.launchers[name]
+            # A part of fetch runs on each node, as a job of its own, which takes a cluster.
+            divided = stage == "fetch" and launcher.slurm is not None
+            if (ranks := launcher.tasks_per_node if divided else launcher.world_size) != 1:
+                each = "a node" if divided else "in all"
+                yield key, name, f"must have one rank {each}, found {ranks}: the stage would run in each"
 
 
 def _resolves(params: Params, key: str) -> bool:
