@@ -13,6 +13,7 @@ import torch
 
 from caft import storage
 from caft.data.benchmarks import Missing, ReferringSet, load_referring, load_retrieval
+from caft.data.locking import locked
 from caft.eval.attributes import most_telling, score_attributes
 from caft.eval.corpus import Corpus, describe_corpus
 from caft.eval.examples import looks, nested, retrieved, scored, segmented
@@ -63,6 +64,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
         other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card) if trained else {},
         corpus=corpus(params) if trained else None,
+        expected=params.expected_images,
         paper=cells,
         scored=scored,
         **retrieval(params, model),
@@ -116,8 +118,11 @@ def corpus(params: Params) -> Corpus | None:
     """What was trained on; None without a training index."""
     if not INDEX.exists():
         return None
-    images = storage.root(params) / "images"
-    return describe_corpus(INDEX, Path("data/captions"), Path("data/sentences"), images, count=24)
+    root = storage.root(params)
+    tables = [Path("data") / name for name in ("captions", "sentences", "urls")]
+    work = root / "work/report"
+    with locked(work, "looking for repeated captions"):
+        return describe_corpus(INDEX, *tables, root / "images", work, 24, params.storage.memory_gb)
 
 
 def retrieval(params: Params, model: CAFT) -> dict[str, Any]:

@@ -319,6 +319,7 @@ KEYS = {
     "corpora": ["corpora"],
     "data": ["data"],
     "corpus": ["corpus.${item}"],
+    "expected_images": ["corpus"],
     "fetch_for": ["fetch", "corpus.${item}"],
     "fetch": ["fetch"],
     "model": ["models.${model}"],

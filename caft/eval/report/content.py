@@ -41,6 +41,7 @@ class Report:
         scored: The models behind them.
         other_seeds: Rows like `curves` of runs that differ in the seed alone, by seed.
         corpus: What training reads.
+        expected: Images that the paper had, or that the user expects, by corpus.
         retrieval: Examples of each set.
         looks: Where sentences look.
         referring: Name of the set of the referring examples, the levels and the superpixels.
@@ -64,6 +65,7 @@ class Report:
     scored: Sequence[Scored] = ()
     other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     corpus: Corpus | None = None
+    expected: Mapping[str, int] = field(default_factory=dict)
     retrieval: Sequence[RetrievalCases] = ()
     looks: Sequence[Look] = ()
     referring: str = ""
