@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft import storage
-from caft.data.benchmarks import Missing
+from caft.data.benchmarks import Missing, folder_of
 from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
 from caft.data.leakage import MOST_BITS, hash_files, hash_index, images_of, near_duplicates, tells
@@ -47,9 +48,11 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             continue
         hashes[name] = hash_files(images)
         pairs, bits = near_duplicates(trained, hashes[name])
+        folder = folder_of(benchmark)
         for (position, image), differing in zip(pairs.tolist(), bits.tolist(), strict=True):
             place = {"position": position, "corpus": names[of_corpus[position]], "row_id": int(row_ids[position])}
-            rows.append({"benchmark": name, "image": str(images[image]), **place, "bits": differing})
+            path = os.path.relpath(images[image], folder)  # as this machine may have it elsewhere
+            rows.append({"benchmark": name, "image": path, **place, "bits": differing})
         sets[name] = {
             "images": len(images),
             "without_detail": int((~tells(hashes[name])).sum()),
