@@ -121,10 +121,11 @@ def corpus(params: Params) -> Corpus | None:
     if not INDEX.exists():
         return None
     root = storage.root(params)
-    tables = [Path("data") / name for name in ("captions", "sentences", "urls")]
+    captions, sentences, urls = (Path("data") / name for name in ("captions", "sentences", "urls"))
     work = root / "work/report"
     with locked(work, "looking for repeated captions"):
-        return describe_corpus(INDEX, *tables, root / "images", work, 24, params.storage.memory_gb)
+        memory_gb = params.storage.memory_gb
+        return describe_corpus(INDEX, captions, sentences, urls, root / "images", work, 24, memory_gb)
 
 
 def leaks(params: Params) -> Sequence[Leak]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -143,7 +142,9 @@ def _repeats(
             FROM (SELECT rows_{place} AS n, {total} AS total FROM repeated)
             """
         ).fetchall()
-        found.append(Repeats(*map(int, counted), top=_top(database, column, place, table) if texts else ()))
+        values, value_rows, shared, shared_rows, many = map(int, counted)
+        top = _top(database, column, place, table) if texts else ()
+        found.append(Repeats(values, value_rows, shared, shared_rows, many, top))
     return found
 
 
@@ -190,10 +191,8 @@ def _flaws(database: duckdb.DuckDBPyConnection, field: str, table: Path) -> dict
 
 
 def _count(database: duckdb.DuckDBPyConnection, table: Path) -> int:
-    found: list[tuple[Any, ...]] = database.execute(
-        "SELECT count(*) FROM read_parquet($tables)", {"tables": str(table)}
-    ).fetchall()
-    return int(found[0][0])
+    ((count,),) = database.execute("SELECT count(*) FROM read_parquet($tables)", {"tables": str(table)}).fetchall()
+    return int(count)
 
 
 def _cut(text: str) -> str:
