@@ -4,18 +4,33 @@ import argparse
 import hashlib
 import logging
 import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from caft import storage
 from caft.data.benchmarks import Missing, folder_of
 from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
-from caft.data.leakage import MOST_BITS, hash_files, hash_index, images_of, near_duplicates, tells
+from caft.data.leakage import (
+    MOST_BITS,
+    MOST_STEPS,
+    Hashes,
+    confirmed,
+    hash_files,
+    hash_index,
+    images_of,
+    near_duplicates,
+    tells,
+)
+from caft.data.reader import TrainingIndex
+from caft.data.transforms import open_image
 from caft.params import Params
 from pipelines.stage import run
 
@@ -35,27 +50,34 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     # Hashing millions of images takes hours of a processor, and another evaluation set must not repeat it.
     kept = root / "work/hashes" / hashlib.sha256((INDEX / "index.json").read_bytes()).hexdigest()[:16]
     trained = hash_index(INDEX, root / "images", kept)
-    row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
+    reader = TrainingIndex(INDEX, root / "images")
     names = [corpus["name"] for corpus in summary["corpora"]]
     of_corpus = np.repeat(np.arange(len(names)), [corpus["count"] for corpus in summary["corpora"]])
     sets: dict[str, Any] = {}
-    hashes = {}
+    there: dict[str, tuple[list[Path], Hashes]] = {}
     rows: list[dict[str, Any]] = []
     for name, benchmark in params.benchmarks.items():
         images = images_of(benchmark)
         if isinstance(images, Missing):
             sets[name] = {"not_run": images.reason}
             continue
-        hashes[name] = hash_files(images)
-        pairs, bits = near_duplicates(trained, hashes[name])
+        hashes = hash_files(images)
+        there[name] = images, hashes
+        pairs, bits = near_duplicates(trained, hashes)
+        same = confirmed(pairs, reader.picture, opening(images))
+        pairs, bits = pairs[same], bits[same]
         folder = folder_of(benchmark)
         for (position, image), differing in zip(pairs.tolist(), bits.tolist(), strict=True):
-            place = {"position": position, "corpus": names[of_corpus[position]], "row_id": int(row_ids[position])}
+            place = {
+                "position": position,
+                "corpus": names[of_corpus[position]],
+                "row_id": int(reader.row_ids[position]),
+            }
             path = os.path.relpath(images[image], folder)  # as this machine may have it elsewhere
             rows.append({"benchmark": name, "image": path, **place, "bits": differing})
         sets[name] = {
             "images": len(images),
-            "without_detail": int((~tells(hashes[name])).sum()),
+            "without_detail": int((~tells(hashes)).sum()),
             "seen_in_training": len(np.unique(pairs[:, 1])),
             "training_images": {
                 corpus: len(np.unique(pairs[of_corpus[pairs[:, 0]] == number, 0]))
@@ -71,25 +93,30 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         np.save(file, excluded)
     found = {
         "most_bits": MOST_BITS,
+        "most_steps": MOST_STEPS,
         "images": len(trained),
         "without_detail": int((~tells(trained)).sum()),
         "near_duplicates": len(leaked),
         "excluded": len(excluded),
         "sets": sets,
-        "shared": shared(hashes),
+        "shared": shared(there),
     }
     storage.write_json("metrics/leakage.json", found)
 
 
-def shared(hashes: dict[str, Any]) -> list[dict[str, Any]]:
+def opening(paths: Sequence[Path]) -> Callable[[int], Image.Image]:
+    """Gives the picture at a place among the paths."""
+    return lambda place: open_image(paths[place])
+
+
+def shared(there: Mapping[str, tuple[list[Path], Hashes]]) -> list[dict[str, Any]]:
     """Images of one evaluation set that are in another too, for each pair of sets with some."""
-    names = list(hashes)
     found = []
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            pairs, _ = near_duplicates(hashes[first], hashes[second])
-            if len(pairs):
-                found.append({"first": first, "second": second, "images": len(np.unique(pairs[:, 0]))})
+    for (first, (paths, hashes)), (second, (others, theirs)) in combinations(there.items(), 2):
+        pairs, _ = near_duplicates(hashes, theirs)
+        same = confirmed(pairs, opening(paths), opening(others))
+        if same.any():
+            found.append({"first": first, "second": second, "images": len(np.unique(pairs[same, 0]))})
     return found
 
 

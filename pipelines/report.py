@@ -129,7 +129,9 @@ def corpus(params: Params) -> Corpus | None:
 
 
 def leaks(params: Params) -> Sequence[Leak]:
-    """Evaluation images that look like training images."""
+    """Evaluation images that look like training images; none without the stage's table."""
+    if not LEAKS.exists():
+        return []
     folders = {name: folder_of(benchmark) for name, benchmark in params.benchmarks.items()}
     return read_leaks(LEAKS, folders, INDEX, storage.root(params) / "images", count=4)
 

@@ -1,12 +1,14 @@
-"""Images that are trained on and look like one of an evaluation set, found by perceptual hashes.
+"""Images that are trained on and are one of an evaluation set's: found by perceptual hashes, and then compared in colour.
 
 The hash is pHash: signs of the lowest frequencies of the grey picture at 32 x 32 against their median [Zauner 2010].
-Another size or another encoding of a picture changes a few of its 64 bits; those of unrelated pictures differ in about half.
+Another size or another encoding of a picture changes a few of its 64 bits; those of unrelated photographs differ in about
+half. Drawings with little on them can have one hash and yet be others, so a pair counts once its thumbnails agree too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,8 +34,10 @@ from caft.storage import replacing
 
 Hashes = NDArray[np.uint64]
 
-# Of 64; as strict as finds copies, so that what is called a near-duplicate is one.
+# Of 64; as strict as finds copies.
 MOST_BITS = 4
+# Mean difference of two thumbnails in steps of 255: a copy's are 1 to 4, unrelated pictures' are 30 and more.
+MOST_STEPS = 8.0
 # A hash with fewer bits that are set, or that are not, is of a picture of almost one colour, and like all of these.
 _FEWEST_BITS = 8
 _SIDE, _FREQUENCIES = 32, 8
@@ -102,6 +106,29 @@ def _blocks(counts: NDArray[np.int64]) -> Iterator[slice]:
         stop = max(start + 1, int(np.searchsorted(ends, before + _CANDIDATES_AT_ONCE, "right")))
         yield slice(start, stop)
         start = stop
+
+
+def thumbnail(image: Image.Image) -> NDArray[np.float32]:
+    """An RGB picture at 32 x 32, (32, 32, 3), 0 to 255."""
+    return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
+
+
+def confirmed(
+    pairs: NDArray[np.int64],
+    first: Callable[[int], Image.Image],
+    second: Callable[[int], Image.Image],
+    most: float = MOST_STEPS,
+) -> NDArray[np.bool_]:
+    """Which pairs of `near_duplicates` are one picture in colour too, (pairs,).
+
+    Args:
+        pairs: Places, (pairs, 2).
+        first: Gives the picture of the first place.
+        second: Of the second.
+        most: Mean difference of the thumbnails.
+    """
+    ours, theirs = (functools.lru_cache(1024)(lambda place, get=get: thumbnail(get(place))) for get in (first, second))
+    return np.array([np.abs(ours(i) - theirs(j)).mean() <= most for i, j in pairs.tolist()], bool)
 
 
 class _Part(NamedTuple):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from caft.data import excluded
 from caft.data.benchmarks import Missing
-from caft.data.leakage import MOST_BITS, hash_index, images_of, near_duplicates, perceptual_hash, tells
+from caft.data.leakage import MOST_BITS, confirmed, hash_index, images_of, near_duplicates, perceptual_hash, tells
 from caft.data.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import load_params
@@ -41,6 +41,15 @@ def test_a_copy_of_another_size_and_encoding_is_near_and_no_other_picture_is(nam
     others = [bits(whole, photograph(other)) for other in PHOTOGRAPHS if other != name]
     assert min(others) >= 16
     assert bits(whole, whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) > MOST_BITS
+
+
+def test_pictures_of_one_hash_but_other_colours_are_not_confirmed() -> None:
+    whole = photograph("coffee")
+    turned = Image.merge("RGB", [whole.split()[i] for i in (2, 0, 1)])
+    pictures = [whole, whole.resize((300, 200), Image.Resampling.BICUBIC), turned, photograph("chelsea")]
+    pairs = np.array([[0, place] for place in range(4)])
+    assert confirmed(pairs, pictures.__getitem__, pictures.__getitem__).tolist() == [True, True, False, False]
+    assert confirmed(np.zeros((0, 2), np.int64), pictures.__getitem__, pictures.__getitem__).tolist() == []
 
 
 def test_a_picture_of_one_colour_tells_nothing() -> None:

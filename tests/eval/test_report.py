@@ -25,10 +25,12 @@ from caft.data.schema import CAPTIONS, FIELDS, URLS
 from caft.data.sentence_table import write_shard
 from caft.eval.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
 from caft.eval.corpus import Corpus, describe_corpus
+from caft.eval.leaks import Leak
 from caft.eval.referring import score_referring
 from caft.eval.regions import score_regions
 from caft.eval.report.content import Report
 from caft.eval.report.data import data as section_on_data
+from caft.eval.report.leakage import leakage as section_on_leakage
 from caft.eval.seeds import curves_of_other_seeds
 from caft.params import load_params
 from caft.pretrained import save_model
@@ -132,6 +134,31 @@ def test_the_section_on_data_shows_counts_repeats_and_flaws():
     assert "<td>in 1,200 rows</td><td>&lt;script&gt;</td>" in shown
     assert "<script>" not in shown and "<b>www" not in shown
     assert "<details><summary>3 examples</summary>" in shown
+
+
+def test_the_section_on_leakage_shows_counts_and_pairs():
+    picture = Image.new("RGB", (30, 20), "red")
+    sets = {
+        "dci": {"not_run": "not there"},
+        "urban1k": {
+            "images": 1000,
+            "seen_in_training": 7,
+            "training_images": {"cc3m": 9, "cc12m": 0},
+            "without_detail": 3,
+        },
+    }
+    facts = {
+        "most_bits": 4, "most_steps": 8.0, "images": 2800000, "near_duplicates": 9, "excluded": 0, "without_detail": 1234,
+        "sets": sets, "shared": [{"first": "dci", "second": "iiw", "images": 112}],
+    }  # fmt: skip
+    leak = Leak("urban1k", 2, "cc3m, row 17", picture, picture)
+    page = section_on_leakage(Report(card={}, metrics={"leakage": facts}, curves=[], blend=[], notes={}, leaks=[leak]))
+    rows = [" ".join(re.sub(r"<[^>]*>", " ", line).split()) for line in page.replace("</td>", "| ").splitlines()]
+    assert "urban1k| 1,000| 7| 9| 0| 3|" in rows
+    assert "9 of 2,800,000 training images" in page and "1 sets are not there" in page
+    assert "dci and iiw 112" in page and "None of them was left out" in page
+    assert page.count("<img") == 2 and "cc3m, row 17, 2 bits apart" in page
+    assert section_on_leakage(Report(card={}, metrics={}, curves=[], blend=[], notes={})) == ""
 
 
 def test_curves_of_other_seeds_are_those_of_the_same_settings(tmp_path):

@@ -23,8 +23,9 @@ def leakage(report: Report) -> str:
     )  # fmt: skip
     text = (
         "<h2>Evaluation images seen in training</h2>\n<p>Near-duplicates by perceptual hash (pHash, at most "
-        f"{facts['most_bits']} of 64 bits apart): copies in another size or encoding, and what looks like one in grey at "
-        f"32 x 32. {facts['near_duplicates']:,} of {facts['images']:,} training images look like an evaluation image. "
+        f"{facts['most_bits']} of 64 bits apart) whose thumbnails agree too (on average {facts['most_steps']:g} of 255 steps "
+        "apart at most): copies in another size or encoding, not crops or mirror images. "
+        f"{facts['near_duplicates']:,} of {facts['images']:,} training images look like an evaluation image. "
         f"{excluded} Pictures of almost one colour look like each other and are not compared; {facts['without_detail']:,} "
         f"training images are such. {absent} sets are not there.</p>\n" + table(header, rows)
     )
