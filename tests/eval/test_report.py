@@ -73,6 +73,12 @@ def trained(tmp_path_factory):
     return root, drawn
 
 
+NO_LEAKAGE = {
+    "most_bits": 4, "most_steps": 8.0, "images": 6, "near_duplicates": 0, "excluded": 0, "without_detail": 0, "shared": [],
+    "sets": {"random": {"images": 16, "seen_in_training": 0, "training_images": {"scenes": 0}, "without_detail": 0}},
+}  # fmt: skip
+
+
 def described(root, **changes):
     tables = [root / "data" / name for name in ("index", "captions", "sentences", "urls")]
     folders = {"images": root / "images", "work": root / "work", **changes}
@@ -207,6 +213,7 @@ def written(trained, small, scenes, model, tmp_path_factory):
     curve = "set,space,weight,i2t_r1,t2i_r1\n" + "".join(f"random,logit,{w},{40 + w},{50 - w}\n" for w in (0, 0.5, 1))
     for name, content in {
         "data": {"scenes": {"rows_in": 9, "rows_out": 6, "dropped": {"http_404": 3}, "fingerprint": "f" * 64}},
+        "leakage": NO_LEAKAGE,
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
         "retrieval": {"look_alike": pairs, "random": pairs},
