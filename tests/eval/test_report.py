@@ -238,7 +238,7 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == [
         "results", "paper", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval",
-        "training", "data", "settings",
+        "training", "data", "leakage", "settings",
     ]  # fmt: skip
     for kind in ("best", "median", "worst"):
         assert text.count(f'<span class="kind">{kind}</span>') >= 4
