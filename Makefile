@@ -53,7 +53,7 @@ test: setup ## style, types and all tests
 	@$(ACTIVATE); mypy
 	@# Tests of jobs mostly wait for Slurm, so they run beside all others; what they print comes after.
 	@$(ACTIVATE); log=$$(mktemp); \
-	CAFT_TEST_PORT=8766 pytest --durations 10 tests/slurm > "$$log" 2>&1 & jobs=$$!; \
+	pytest --durations 10 tests/slurm > "$$log" 2>&1 & jobs=$$!; \
 	code=0; pytest --durations 30 --ignore tests/slurm || code=$$?; \
 	wait $$jobs || code=$$?; cat "$$log"; rm "$$log"; exit $$code
 

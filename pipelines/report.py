@@ -5,20 +5,22 @@ import csv
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from caft import storage
-from caft.data.benchmarks import Missing, ReferringSet, load_referring, load_retrieval
+from caft.data.benchmarks import Missing, ReferringSet, folder_of, load_referring, load_retrieval
+from caft.data.locking import locked
 from caft.eval.attributes import most_telling, score_attributes
 from caft.eval.corpus import Corpus, describe_corpus
 from caft.eval.examples import looks, nested, retrieved, scored, segmented
 from caft.eval.features import load_model
 from caft.eval.given import card_of, settings_of
 from caft.eval.granularity import score_granularity
+from caft.eval.leaks import Leak, read_leaks
 from caft.eval.levels import score_levels
 from caft.eval.metrics import run_of
 from caft.eval.paper.compare import compare
@@ -36,9 +38,9 @@ from pipelines.place import place_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
-METRICS = ("data", "superpixels", "train", "retrieval", "grounding", "regions")
-SCORES = METRICS[3:]  # all that given weights have
-INDEX, SIZES = Path("data/index"), Path("metrics/external/sizes.json")
+METRICS = ("data", "leakage", "superpixels", "train", "retrieval", "grounding", "regions")
+SCORES = METRICS[4:]  # all that given weights have
+INDEX, LEAKS, SIZES = Path("data/index"), Path("data/leakage.parquet"), Path("metrics/external/sizes.json")
 IMAGES = 128  # of a referring set are analysed, so that a set of thousands stays a matter of seconds
 
 
@@ -63,6 +65,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
         other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card) if trained else {},
         corpus=corpus(params) if trained else None,
+        leaks=leaks(params) if trained else (),
+        expected=params.expected_images,
         paper=cells,
         scored=scored,
         **retrieval(params, model),
@@ -116,8 +120,20 @@ def corpus(params: Params) -> Corpus | None:
     """What was trained on; None without a training index."""
     if not INDEX.exists():
         return None
-    images = storage.root(params) / "images"
-    return describe_corpus(INDEX, Path("data/captions"), Path("data/sentences"), images, count=24)
+    root = storage.root(params)
+    captions, sentences, urls = (Path("data") / name for name in ("captions", "sentences", "urls"))
+    work = root / "work/report"
+    with locked(work, "looking for repeated captions"):
+        memory_gb = params.storage.memory_gb
+        return describe_corpus(INDEX, captions, sentences, urls, root / "images", work, 24, memory_gb)
+
+
+def leaks(params: Params) -> Sequence[Leak]:
+    """Evaluation images that look like training images; none without the stage's table."""
+    if not LEAKS.exists():
+        return []
+    folders = {name: folder_of(benchmark) for name, benchmark in params.benchmarks.items()}
+    return read_leaks(LEAKS, folders, INDEX, storage.root(params) / "images", count=4)
 
 
 def retrieval(params: Params, model: CAFT) -> dict[str, Any]:

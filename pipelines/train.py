@@ -14,6 +14,7 @@ import numpy as np
 
 from caft import storage
 from caft.card import render
+from caft.data import excluded
 from caft.data.fetch import ensure_indexed
 from caft.data.index import read_summary
 from caft.data.locking import locked
@@ -28,7 +29,8 @@ from slurm.job import TrainJob
 from slurm.plan import plan
 
 logger = logging.getLogger(__name__)
-INDEX, SUPERPIXELS = Path("data/index"), Path("models/sfcn.safetensors")
+INDEX, EXCLUDED = Path("data/index"), Path("data/excluded.npy")
+SUPERPIXELS = Path("models/sfcn.safetensors")
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
@@ -69,6 +71,9 @@ def trained(params: Params, overlays: Sequence[str]) -> Path:
         settings["shards_at_once"] = params.data.shards_at_once
     if params.data.damaged != "stop":
         settings["damaged"] = params.data.damaged
+    left_out = excluded.read_excluded(EXCLUDED)
+    if len(left_out):
+        settings["excluded"] = {"images": len(left_out), "digest": excluded.digest(left_out)}
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
     name = fingerprint(settings, INDEX, superpixels)
     alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
@@ -103,6 +108,7 @@ def _train(
                 name,
                 folder,
                 INDEX.resolve(),
+                EXCLUDED.resolve(),
                 storage.root(params) / "images",
                 superpixels.resolve() if superpixels is not None else None,
                 card,

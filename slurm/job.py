@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from caft.data.batch import Batch, BatchOrder, Blocks, Sampling, TrainingSet, collate, split_validation
+from caft.data.excluded import read_excluded, without
 from caft.data.locking import locked
 from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS
@@ -55,6 +56,7 @@ class TrainJob:
         fingerprint: Of the run.
         run_folder: Shared by all ranks.
         index_folder: The training index.
+        excluded: Positions in it that are left out.
         images_root: Holds a folder of shards for each corpus.
         superpixels: Weights of SFCN; None for a model without.
         card: Written beside the final weights.
@@ -64,6 +66,7 @@ class TrainJob:
     fingerprint: str
     run_folder: Path
     index_folder: Path
+    excluded: Path
     images_root: Path
     superpixels: Path | None
     card: dict[str, Any]
@@ -97,7 +100,7 @@ class TrainJob:
         recipe, seed = self.params.selected_recipe, self.params.seed
         index = TrainingIndex(self.index_folder, self.images_root)
         training, validation = split_validation(index.row_ids, recipe.validation_images)
-        training = nested(index.row_ids, training, self.params.data.fraction)
+        training = without(nested(index.row_ids, training, self.params.data.fraction), read_excluded(self.excluded))
         steps = recipe.steps(len(training))
         seed_step(seed, -1, 0)  # all ranks start alike
         model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)

@@ -555,7 +555,9 @@ def test_the_training_job_takes_a_row_as_it_is(
     if row not in FLAT:  # a flat tower never opens the file
         save_model(SFCN(params.selected_model.superpixels.widths), superpixels, {})
     card = {"model": params.selected_model.model_dump(mode="json"), "chunks": params.selected_recipe.chunks}
-    TrainJob(params, "f" * 16, tmp_path, corpus / "index", corpus / "images", superpixels, card)()
+    np.save(tmp_path / "excluded.npy", np.zeros(0, np.int64))
+    excluded = tmp_path / "excluded.npy"
+    TrainJob(params, "f" * 16, tmp_path, corpus / "index", excluded, corpus / "images", superpixels, card)()
     assert load(tmp_path / "final.safetensors").config == params.selected_model
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     trained, validated = lines[-2:]

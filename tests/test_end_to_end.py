@@ -134,7 +134,10 @@ def test_git_sees_metrics_and_the_lock_and_nothing_else(finished: Path) -> None:
     changed = {line[3:] for line in status.splitlines()}
     assert changed == {
         "dvc.lock",
-        *(f"metrics/{name}.json" for name in ("data", "superpixels", "train", "retrieval", "grounding", "regions")),
+        *(
+            f"metrics/{name}.json"
+            for name in ("data", "leakage", "superpixels", "train", "retrieval", "grounding", "regions")
+        ),
         "plots/train.csv",
         "plots/blend.csv",
     }

@@ -9,19 +9,20 @@ import duckdb
 
 from caft.data.schema import FIELDS
 from caft.errors import DataError
+from caft.text.sentences import SPLITTERS
 
 
-def caption_statistics(captions: Path, sentences: Path, splitter: str) -> dict[str, dict[str, Any]]:
+def caption_statistics(captions: Path, sentences: Path) -> dict[str, dict[str, Any]]:
     """Counts the captions of a corpus and measures them, for each field.
 
     Args:
         captions: Folder of caption tables.
         sentences: Folder of sentence tables, of the same names.
-        splitter: Whose sentences are counted.
 
     Returns:
-        For each field: ``captions`` that are not empty, and the means over those of ``characters``, ``sentences`` and
-        ``tokens`` (CLIP's, of all sentences, without start and end); means of no caption are None.
+        For each field: ``captions`` that are not empty, the mean over those of ``characters``, and, for each splitter,
+        those of ``sentences_<splitter>`` and ``tokens_<splitter>`` (CLIP's, of all its sentences, without start and
+        end); means of no caption are None.
 
     Raises:
         DataError: A folder holds no table.
@@ -35,6 +36,7 @@ def caption_statistics(captions: Path, sentences: Path, splitter: str) -> dict[s
     lengths = ", ".join(
         f"sum(len({splitter}_spans[{place}])), sum(len(flatten({splitter}_ids[{place}])))"
         for place, _ in enumerate(FIELDS, start=1)
+        for splitter in SPLITTERS
     )
     with duckdb.connect() as database:
         counted = _only_row(database, f"SELECT {texts} FROM read_parquet($tables)", captions)
@@ -42,13 +44,13 @@ def caption_statistics(captions: Path, sentences: Path, splitter: str) -> dict[s
     statistics = {}
     for place, field in enumerate(FIELDS):
         count, characters = counted[2 * place : 2 * place + 2]
-        of_sentences, of_tokens = measured[2 * place : 2 * place + 2]
-        statistics[field] = {
-            "captions": count,
-            "characters": characters,
-            "sentences": of_sentences / count if count else None,
-            "tokens": of_tokens / count if count else None,
-        }
+        statistics[field] = {"captions": count, "characters": characters}
+        for number, splitter in enumerate(SPLITTERS, start=place * len(SPLITTERS)):
+            of_sentences, of_tokens = measured[2 * number : 2 * number + 2]
+            statistics[field] |= {
+                f"sentences_{splitter}": of_sentences / count if count else None,
+                f"tokens_{splitter}": of_tokens / count if count else None,
+            }
     return statistics
 
 

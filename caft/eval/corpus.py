@@ -1,4 +1,4 @@
-"""What training reads, for a person to look at: statistics of captions and sampled pairs of image and captions."""
+"""What training reads, for a person to look at: statistics of captions, what is odd in them, and sampled pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from caft.data.reader import TrainingIndex
 from caft.data.schema import FIELDS, LONG_FIELDS
 from caft.data.transforms import open_image
 from caft.errors import DataError
+from caft.eval.audit import Audit, audit
 from caft.eval.examples import spread
 
 
@@ -30,36 +31,53 @@ class Corpus:
 
     Attributes:
         statistics: Of captions, by corpus and field, as `caption_statistics` gives them.
+        splitter: Whose sentences training reads.
+        audits: What is repeated or suspicious, by corpus.
         samples: At even distances through the index.
         missing: Why there are no samples, if there are none.
     """
 
     statistics: dict[str, dict[str, dict[str, Any]]]
+    splitter: str
+    audits: dict[str, Audit]
     samples: list[Sample]
     missing: str = ""
 
 
-def describe_corpus(index_folder: Path, captions: Path, sentences: Path, images: Path, count: int) -> Corpus:
+def describe_corpus(
+    index_folder: Path,
+    captions: Path,
+    sentences: Path,
+    urls: Path,
+    images: Path,
+    work: Path,
+    count: int,
+    memory_gb: int = 2,
+) -> Corpus:
     """Reads the training index as training does, so that a wrong join of images and captions is seen.
 
     Args:
         index_folder: The training index.
         captions: Holds a folder of caption tables for each corpus.
         sentences: Holds a folder of sentence tables for each corpus.
+        urls: Holds the list of each corpus, ``<name>.parquet``.
         images: Holds a folder of shards for each corpus.
+        work: For what does not fit in memory; used by one process at a time.
         count: Samples.
+        memory_gb: What a query over all captions may hold before it uses `work`, in gigabytes.
 
     Raises:
         DataError: There is no index, or tables of a corpus in it are missing.
     """
     index = TrainingIndex(index_folder, images)
     names = [corpus["name"] for corpus in index.corpora]
-    statistics = {name: caption_statistics(captions / name, sentences / name, index.splitter) for name in names}
+    statistics = {name: caption_statistics(captions / name, sentences / name) for name in names}
+    found = audit(names, urls, captions, work, memory_gb)
     try:
         samples = [_sample(index, i, place) for place, i in enumerate(spread(len(index), count))]
     except DataError as error:  # scores and curves can be shown where the images are not
-        return Corpus(statistics, [], str(error))
-    return Corpus(statistics, samples)
+        return Corpus(statistics, index.splitter, found, [], str(error))
+    return Corpus(statistics, index.splitter, found, samples)
 
 
 def _sample(index: TrainingIndex, i: int, place: int) -> Sample:

@@ -115,6 +115,12 @@ class Params(Section):
         """The selected launcher."""
         return self.launchers[self.launch]
 
+    @property
+    def expected_images(self) -> dict[str, int]:
+        """Images that the paper had, or that the user expects, of each corpus that is not rendered here."""
+        entries = self.corpus.items()
+        return {name: entry.paper_images for name, entry in entries if not isinstance(entry, ScenesCorpus)}
+
     def fetch_for(self, corpus: str) -> FetchParams:
         """Fetch settings of one corpus."""
         return self.fetch.model_copy(update=self.corpus[corpus].fetch.model_dump(exclude_none=True))

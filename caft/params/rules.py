@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Those that do their work where they run; train is where `launch` says.
 _STAGES = (
-    *("source", "fetch", "captions", "sentences", "select", "index", "superpixels"),
+    *("source", "fetch", "captions", "sentences", "select", "index", "leakage", "superpixels"),
     *("evaluate_retrieval", "evaluate_grounding", "evaluate_regions", "report"),
 )
 _TABLES = {"model": "models", "recipe": "recipes", "launch": "launchers"}

@@ -57,6 +57,7 @@ class DataParams(Section):
     fraction: Annotated[float, Field(gt=0, le=1)]
     shards_at_once: Positive | None
     damaged: Literal["stop", "replace"]
+    exclude_eval_duplicates: bool
 
 
 class TrainOverrides(Section):

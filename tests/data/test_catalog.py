@@ -25,8 +25,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         sentences |= {
             "spacy_spans": [as_structs],
             "spacy_ids": [ids],
-            "dreamlip_spans": [[[]] * 7],
-            "dreamlip_ids": [[[]] * 7],
+            # The whole caption is one sentence, of one token more.
+            "dreamlip_spans": [[found[:1] for found in as_structs]],
+            "dreamlip_ids": [[[[0, *sum(tokens, [])]] if tokens else [] for tokens in ids]],
         }
         for name, columns, schema in (("captions", image | texts, CAPTIONS), ("sentences", sentences, SENTENCES)):
             (tmp_path / name).mkdir(exist_ok=True)
@@ -35,13 +36,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_statistics_are_those_counted_by_hand(folders: tuple[Path, Path]) -> None:
-    found = caption_statistics(*folders, "spacy")
+    found = caption_statistics(*folders)
     assert list(found) == list(FIELDS)
-    assert found["raw"] == {"captions": 1, "characters": 8, "sentences": 1, "tokens": 3}
-    assert found["long_ib"] == {"captions": 2, "characters": 6.5, "sentences": 1.5, "tokens": 4.5}
-    assert found["short_sv"] == {"captions": 0, "characters": None, "sentences": None, "tokens": None}
+    keys = ("captions", "characters", "sentences_spacy", "tokens_spacy", "sentences_dreamlip", "tokens_dreamlip")
+    assert found["raw"] == dict(zip(keys, (1, 8, 1, 3, 1, 4), strict=True))
+    assert found["long_ib"] == dict(zip(keys, (2, 6.5, 1.5, 4.5, 1, 5.5), strict=True))
+    assert found["short_sv"] == dict(zip(keys, (0, None, None, None, None, None), strict=True))
 
 
 def test_missing_tables_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="elsewhere: holds no table"):
-        caption_statistics(folders[0], tmp_path / "elsewhere", "spacy")
+        caption_statistics(folders[0], tmp_path / "elsewhere")

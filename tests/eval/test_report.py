@@ -21,11 +21,16 @@ from caft.data.index import build_index
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import random_scene
 from caft.data.scenes.render import jpeg, render
-from caft.data.schema import CAPTIONS
+from caft.data.schema import CAPTIONS, FIELDS, URLS
 from caft.data.sentence_table import write_shard
-from caft.eval.corpus import describe_corpus
+from caft.eval.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
+from caft.eval.corpus import Corpus, describe_corpus
+from caft.eval.leaks import Leak
 from caft.eval.referring import score_referring
 from caft.eval.regions import score_regions
+from caft.eval.report.content import Report
+from caft.eval.report.data import data as section_on_data
+from caft.eval.report.leakage import leakage as section_on_leakage
 from caft.eval.seeds import curves_of_other_seeds
 from caft.params import load_params
 from caft.pretrained import save_model
@@ -40,7 +45,7 @@ PAIRS = 6
 def trained(tmp_path_factory):
     """A corpus of six scenes as the stages before training leave it: shard, tables, index; and the scenes."""
     root = tmp_path_factory.mktemp("trained")
-    for folder in ("images/scenes", "data/captions/scenes", "data/sentences/scenes"):
+    for folder in ("images/scenes", "data/captions/scenes", "data/sentences/scenes", "data/urls"):
         (root / folder).mkdir(parents=True)
     drawn, rows = [], []
     with tarfile.open(root / "images/scenes/00000.tar", "w") as tar:
@@ -60,15 +65,24 @@ def trained(tmp_path_factory):
     arrays = [pa.array(list(column), field.type) for column, field in zip(columns, CAPTIONS, strict=True)]
     table = root / "data/captions/scenes/00000.parquet"
     pq.write_table(pa.table(arrays, schema=CAPTIONS), table)
+    urls = [{"row_id": 10 + number, "url": f"http://127.0.0.1/{number}.jpg"} for number in range(PAIRS + 1)]  # one lost
+    pq.write_table(pa.Table.from_pylist(urls, URLS), root / "data/urls/scenes.parquet")
     write_shard(table, root / "data/sentences/scenes/00000.parquet")
     corpora = [{"name": "scenes", "fingerprint": "f" * 64}]
     build_index(root / "data/index", corpora, "spacy", root / "data/captions", root / "data/sentences")
     return root, drawn
 
 
+NO_LEAKAGE = {
+    "most_bits": 4, "most_steps": 8.0, "images": 6, "near_duplicates": 0, "excluded": 0, "without_detail": 0, "shared": [],
+    "sets": {"random": {"images": 16, "seen_in_training": 0, "training_images": {"scenes": 0}, "without_detail": 0}},
+}  # fmt: skip
+
+
 def described(root, **changes):
-    folders = {"images": root / "images", **changes}
-    return describe_corpus(root / "data/index", root / "data/captions", root / "data/sentences", count=4, **folders)
+    tables = [root / "data" / name for name in ("index", "captions", "sentences", "urls")]
+    folders = {"images": root / "images", "work": root / "work", **changes}
+    return describe_corpus(*tables, count=4, **folders)
 
 
 def test_samples_are_the_pairs_that_training_reads(trained):
@@ -84,11 +98,73 @@ def test_samples_are_the_pairs_that_training_reads(trained):
         for item in scene.objects:  # every long caption names colour and shape of every object
             assert f"{item.colour} {item.shape}" in next(v for k, v in sample.captions.items() if k != "raw")
     assert corpus.statistics["scenes"]["long_sv"]["captions"] == PAIRS
+    assert (corpus.audits["scenes"].addresses, corpus.audits["scenes"].images) == (PAIRS + 1, PAIRS)
 
 
 def test_without_images_the_page_says_why_there_are_no_samples(trained, tmp_path):
     corpus = described(trained[0], images=tmp_path)
     assert corpus.samples == [] and "dvc repro --force fetch@scenes" in corpus.missing
+
+
+def test_the_section_on_data_shows_counts_repeats_and_flaws():
+    flaws = {field: {EMPTY: Flaw(0), **dict.fromkeys(FLAWS, Flaw(0))} for field in FIELDS}
+    flaws["raw"] = {EMPTY: Flaw(5), **dict.fromkeys(FLAWS, Flaw(0)), "holds a URL": Flaw(1, [(7, "<b>www.x.org</b>")])}
+    repeats = dict.fromkeys(("url", "sha256", *FIELDS), Repeats(0, 0, 0, 0, 0))
+    repeats["raw"] = Repeats(17, 1234, 19, 1250, 1200, [(1200, "<script>")])
+    audits = {
+        "cc3m": Audit(2500, 2000, repeats, flaws),
+        "mine": Audit(9, 8, dict.fromkeys(repeats, repeats["url"]), flaws),
+    }
+    corpus = Corpus({}, "spacy", audits, [], "none came")
+    facts = {
+        "rows_in": 2600,
+        "rows_out": 1990,
+        "dropped": {"http_404": 500, "no_sentence": 10},
+        "fingerprint": "f" * 64,
+    }
+    shown = section_on_data(
+        Report(
+            card={}, metrics={"data": {"cc3m": facts, "mine": facts | {"dropped": {}}}}, curves=[], blend=[], notes={},
+            corpus=corpus, expected={"cc3m": 2823019},
+        )
+    )  # fmt: skip
+    rows = [re.sub(r"<[^>]*>", " ", line).split() for line in shown.replace("</td>", "| ").splitlines()]
+    lines = [" ".join(row) for row in rows]
+    assert "cc3m| 2,600| 2,500| 2,000| 1,990| 2,823,019| 0.1|" in lines
+    assert "mine| 2,600| 9| 8| 1,990| –| –|" in lines
+    assert "cc3m| 500| 10|" in lines and "mine| 0| 0|" in lines
+    assert "address| 2,500| 0| 0| 0| 0|" in lines and "image| 2,000| 0| 0| 0| 0|" in lines
+    assert "raw| 1,995| 17| 1,234| 19| 1,250|" in lines
+    assert "raw| 5 (0.25 %)| 0| 0| 1 (0.05 %)| 1,200 (60.15 %)|" in lines
+    assert "<td>holds a URL, row 7</td><td>&lt;b&gt;www.x.org&lt;/b&gt;</td>" in shown
+    assert "<td>in 1,200 rows</td><td>&lt;script&gt;</td>" in shown
+    assert "<script>" not in shown and "<b>www" not in shown
+    assert "<details><summary>3 examples</summary>" in shown
+
+
+def test_the_section_on_leakage_shows_counts_and_pairs():
+    picture = Image.new("RGB", (30, 20), "red")
+    sets = {
+        "dci": {"not_run": "not there"},
+        "urban1k": {
+            "images": 1000,
+            "seen_in_training": 7,
+            "training_images": {"cc3m": 9, "cc12m": 0},
+            "without_detail": 3,
+        },
+    }
+    facts = {
+        "most_bits": 4, "most_steps": 8.0, "images": 2800000, "near_duplicates": 9, "excluded": 0, "without_detail": 1234,
+        "sets": sets, "shared": [{"first": "dci", "second": "iiw", "images": 112}],
+    }  # fmt: skip
+    leak = Leak("urban1k", 2, "cc3m, row 17", picture, picture)
+    page = section_on_leakage(Report(card={}, metrics={"leakage": facts}, curves=[], blend=[], notes={}, leaks=[leak]))
+    rows = [" ".join(re.sub(r"<[^>]*>", " ", line).split()) for line in page.replace("</td>", "| ").splitlines()]
+    assert "urban1k| 1,000| 7| 9| 0| 3|" in rows
+    assert "9 of 2,800,000 training images" in page and "1 sets are not there" in page
+    assert "dci and iiw 112" in page and "None of them was left out" in page
+    assert page.count("<img") == 2 and "cc3m, row 17, 2 bits apart" in page
+    assert section_on_leakage(Report(card={}, metrics={}, curves=[], blend=[], notes={})) == ""
 
 
 def test_curves_of_other_seeds_are_those_of_the_same_settings(tmp_path):
@@ -137,6 +213,7 @@ def written(trained, small, scenes, model, tmp_path_factory):
     curve = "set,space,weight,i2t_r1,t2i_r1\n" + "".join(f"random,logit,{w},{40 + w},{50 - w}\n" for w in (0, 0.5, 1))
     for name, content in {
         "data": {"scenes": {"rows_in": 9, "rows_out": 6, "dropped": {"http_404": 3}, "fingerprint": "f" * 64}},
+        "leakage": NO_LEAKAGE,
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
         "retrieval": {"look_alike": pairs, "random": pairs},
@@ -161,13 +238,14 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     sections = re.findall(r'<section id="(\w+)">', text)
     assert sections == [
         "results", "paper", "analysis", "referring", "granularity", "attention", "segments", "superpixels", "retrieval",
-        "training", "data", "settings",
+        "training", "data", "leakage", "settings",
     ]  # fmt: skip
     for kind in ("best", "median", "worst"):
         assert text.count(f'<span class="kind">{kind}</span>') >= 4
     for words in (
         "What the controls say", "32, the part level", "category name", "right above one wrong", "SLIC (scikit-image)",
         "Whole score alone", "means over the seeds 0, 5", "scenes, row 10", "http 404", "long_lla",
+        "Suspicious captions", "sentences, dreamlip",
     ):  # fmt: skip
         assert words in text, words
     assert text.count('class="band c0"') == 1  # of the one curve that both seeds have

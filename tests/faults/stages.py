@@ -43,8 +43,6 @@ SETTINGS = {
             "evaluation_images": 8,
             "regions": 4,
             "faults": {"missing": 3, "server_error": 1, "stalled": 1, "corrupt": 1, "opt_out": 1, "duplicate": 2},
-            # Of its own where another process runs tests at the same time.
-            "port": int(os.environ.get("CAFT_TEST_PORT", 8765)),
             "fetch": {"timeout": 1, "retries": 0, "images_per_shard": 40, "image_size": 64},
         }
     },

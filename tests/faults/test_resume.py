@@ -105,7 +105,18 @@ def quiet(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("quiet") / "run"
     sfcn = checkout / "models/sfcn.safetensors"
     card = {"fingerprint": "f", "model": params.selected_model.model_dump(mode="json"), "chunks": 4}
-    run = Run(TrainJob(params, "f", folder, checkout / "data/index", checkout / "images", sfcn, card))
+    run = Run(
+        TrainJob(
+            params,
+            "f",
+            folder,
+            checkout / "data/index",
+            checkout / "data/excluded.npy",
+            checkout / "images",
+            sfcn,
+            card,
+        )
+    )
     assert run.live() == [0, 0], run.log()
     return run
 

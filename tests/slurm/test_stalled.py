@@ -62,7 +62,8 @@ def test_a_training_whose_shard_hangs_ends_in_that_error(
     for tar in (checkout / "images/scenes").glob("*.tar"):
         tar.unlink()
         os.mkfifo(tar)
-    made = job.TrainJob(params, "stalled", folder, index, checkout / "images", checkout / "models/sfcn.safetensors", {})
+    excluded, sfcn = checkout / "data/excluded.npy", checkout / "models/sfcn.safetensors"
+    made = job.TrainJob(params, "stalled", folder, index, excluded, checkout / "images", sfcn, {})
     with pytest.raises(DataError, match=f"{checkout}/images: no images came for 3 seconds"):
         made()
     assert not (folder / "final.safetensors").exists()

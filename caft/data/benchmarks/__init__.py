@@ -3,7 +3,7 @@
 A kind has a class and a loader; a layout has a reader, which the loader calls. A set that is not there is `Missing`.
 """
 
-from caft.data.benchmarks.files import Missing
+from caft.data.benchmarks.files import Missing, folder_of
 from caft.data.benchmarks.referring import Expression, ReferringImage, ReferringSet, load_referring
 from caft.data.benchmarks.regions import ATTRIBUTE_FILES, REGION_FILES, Region, RegionSet, load_regions
 from caft.data.benchmarks.retrieval import RetrievalSet, load_retrieval
@@ -20,6 +20,7 @@ __all__ = [
     "RegionSet",
     "RetrievalSet",
     "ZeroShotSet",
+    "folder_of",
     "load_referring",
     "load_regions",
     "load_retrieval",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caft.eval.page import page, safe, table
-from caft.eval.report import analysis, paper, pictures, scores, training
+from caft.eval.report import analysis, data, leakage, paper, pictures, scores, training
 from caft.eval.report.content import Report
 
 
@@ -21,7 +21,8 @@ def render(report: Report) -> str:
         ("Superpixels", pictures.superpixels(report)),
         ("Retrieval", pictures.retrieval(report)),
         ("Training", training.curves(report)),
-        ("Data", training.data(report)),
+        ("Data", data.data(report)),
+        ("Leakage", leakage.leakage(report)),
         ("Settings", _settings(report)),
     ]
     shown = [(name, content) for name, content in sections if content]

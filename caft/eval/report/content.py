@@ -9,6 +9,7 @@ from caft.eval.attributes import Binding
 from caft.eval.corpus import Corpus
 from caft.eval.examples import Look, Nested, Retrieved, Segmented
 from caft.eval.granularity import Asked, Granularity
+from caft.eval.leaks import Leak
 from caft.eval.levels import Level
 from caft.eval.paper.compare import Cell
 from caft.eval.paper.scored import Scored
@@ -41,6 +42,8 @@ class Report:
         scored: The models behind them.
         other_seeds: Rows like `curves` of runs that differ in the seed alone, by seed.
         corpus: What training reads.
+        leaks: Evaluation images beside training images that look like them.
+        expected: Images that the paper had, or that the user expects, by corpus.
         retrieval: Examples of each set.
         looks: Where sentences look.
         referring: Name of the set of the referring examples, the levels and the superpixels.
@@ -64,6 +67,8 @@ class Report:
     scored: Sequence[Scored] = ()
     other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     corpus: Corpus | None = None
+    leaks: Sequence[Leak] = ()
+    expected: Mapping[str, int] = field(default_factory=dict)
     retrieval: Sequence[RetrievalCases] = ()
     looks: Sequence[Look] = ()
     referring: str = ""

@@ -1,0 +1,84 @@
+"""What `dvc push` carries makes the report in another checkout, without images and without training."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.faults import stages
+from tests.faults.checkout import dvc, make_checkout
+from tests.faults.conftest import Finished
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def first(finished: Finished, tmp_path: Path) -> Path:
+    """A git and DVC checkout in which every stage is up to date; its remote is a folder beside it."""
+    finished.run_up_to("report")
+    settings = copy.deepcopy(stages.SETTINGS)
+    settings["corpus"]["scenes"]["port"] = finished.port  # addresses name it
+    here = make_checkout(tmp_path / "first", settings)
+    for name in ("data", "images", "metrics", "models", "plots", "reports"):
+        shutil.copytree(finished.checkout / name, here / name, dirs_exist_ok=True)
+    call_dvc(here, "commit", "--force", "--quiet", "dvc.yaml")
+    call_dvc(here, "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    call_git(here, "add", ".dvc/config", "dvc.lock", "metrics", "plots")
+    call_git(here, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "A run")
+    return here
+
+
+def call_dvc(folder: Path, *arguments: str) -> str:
+    done = dvc(folder, *arguments)
+    assert done.returncode == 0, (arguments, done.stdout[-3000:], done.stderr[-3000:])
+    return done.stdout
+
+
+def call_git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True)
+
+
+def cells(checkout: Path) -> list[dict[str, Any]]:
+    """The paper's numbers with ours, without what names the commit and the tracked run of a checkout."""
+    found = json.loads((checkout / "reports/paper.json").read_text())
+    return [{key: value for key, value in cell.items() if key not in ("commit", "mlflow_run")} for cell in found]
+
+
+def pictures(checkout: Path) -> list[bytes]:
+    """The encoded images of the corpus, cut out of its tars."""
+    found = []
+    for table in sorted((checkout / "data/captions/scenes").glob("*.parquet")):
+        tar = (checkout / "images/scenes" / table.with_suffix(".tar").name).read_bytes()
+        places = pq.read_table(table, columns=["offset", "size"]).to_pylist()
+        found += [tar[place["offset"] : place["offset"] + place["size"]] for place in places]
+    return found
+
+
+def test_a_pull_makes_the_report_without_images_and_without_training(first: Path, tmp_path: Path) -> None:
+    call_dvc(first, "push")
+    pushed = b"".join(file.read_bytes() for file in (tmp_path / "remote").rglob("*") if file.is_file())
+    images = pictures(first)
+    assert len(images) == stages.IMAGES and not any(image in pushed for image in images)
+    for kept in ("data/images/scenes.json", "data/corpora.json", "models/caft.safetensors", "reports/index.html"):
+        assert (first / kept).read_bytes() in pushed, kept
+
+    second = tmp_path / "second"
+    call_git(tmp_path, "clone", "--quiet", str(first), str(second))
+    # All but the page, which comes after this stage: else there would be nothing to make.
+    call_dvc(second, "pull", "--with-deps", "evaluate_grounding")
+    assert not (second / "reports/index.html").exists()
+    ran = re.findall(r"Running stage '([^']+)'", call_dvc(second, "repro", "dvc.yaml"))
+
+    assert ran == ["report"]
+    assert not (second / "images").exists()
+    assert cells(second) == cells(first)
+    assert "None are shown" not in (first / "reports/index.html").read_text()
+    assert "None are shown" in (second / "reports/index.html").read_text()
+    for name in ("data", "metrics", "models", "plots", "reports/expressions"):
+        assert stages.content(second / name) == stages.content(first / name), name
