@@ -117,7 +117,14 @@ def test_the_budget_is_of_the_default_recipe_alone(name: str) -> None:
     plain, over = load_params(PROJECT / "params.yaml"), load_params(PROJECT / "params.yaml", [overlay])
     assert {key for key in plain.recipes if plain.recipes[key] != over.recipes[key]} == {"smoke"}
     changed = {key for key, value in plain.recipes["smoke"] if value != getattr(over.recipes["smoke"], key)}
-    assert changed <= {"samples", "warmup_steps", "validation_images", "validate_every", "checkpoint_every"}
+    assert changed <= {
+        "samples",
+        "learning_rate",
+        "warmup_steps",
+        "validation_images",
+        "validate_every",
+        "checkpoint_every",
+    }
 
 
 # ---- subsets
