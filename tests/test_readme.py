@@ -47,3 +47,37 @@ def test_results_are_those_of_the_committed_run() -> None:
 def test_training_budget_is_that_of_the_committed_run() -> None:
     training = metrics("train")
     assert f"{training['steps']:,} steps" in (PROJECT / "README.md").read_text()
+
+
+def interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
+
+
+def rows_of_curves() -> list[str]:
+    columns = [(name, way) for name in ("random", "look_alike") for way in ("i2t", "t2i")]
+    rows = []
+    for name, entry in metrics("ablation")["rows"].items():
+        for kind in entry["scores"]["random"].keys() - {"global"}:
+            star = " *" if kind == entry["compared"] else ""
+            cells = (interval(entry["scores"][place][kind][f"{way}_r1"]) for place, way in columns)
+            rows.append(row(f"`{name}`, {kind}{star}", *cells, f"{entry['learning_rate']:g}"))
+    fits = metrics("scaling")["fits"]
+    for curve, method, kind in dict.fromkeys((fit["curve"], fit["method"], fit["score"]) for fit in fits):
+        found = {(f["set"], f["direction"]): f for f in fits if (f["curve"], f["method"]) == (curve, method)}
+        cells = (interval({**found[column], "value": found[column]["slope"]}) for column in columns)
+        rows.append(row(f"{curve}, `{method}`, {kind}", *cells))
+    return rows
+
+
+def test_ablation_and_scaling_are_those_of_the_committed_runs() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    rows = rows_of_curves()
+    assert len(rows) == 11
+    missing = [line for line in rows if line not in readme]
+    assert not missing, "README.md lacks these rows:\n" + "\n".join(missing)
+
+
+def test_an_order_is_claimed_only_if_there_is_one() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    is_separated = any(claim["claim"] != "not separated" for claim in metrics("ablation")["order"])
+    assert ("so no order is claimed" in readme) == (not is_separated)
