@@ -44,6 +44,7 @@ def checkout(tmp_path_factory, model):
     save_model(model, folder / "models/caft.safetensors", card)
     for name, content in {
         "data": {"scenes": {"rows_in": 9, "rows_out": 7, "dropped": {"http_404": 2}, "fingerprint": "f" * 64}},
+        "leakage": {},
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
     }.items():
