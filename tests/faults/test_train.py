@@ -17,14 +17,14 @@ pytestmark = pytest.mark.slow
 
 
 def ranks(checkout: Path) -> list[psutil.Process]:
-    """Processes of jobs that stages in a checkout have submitted."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
+    """Processes of jobs that stages in a checkout have submitted, without the loaders of those that are alive."""
+    found = {}
+    for process in psutil.process_iter(["cmdline", "status", "ppid"]):
         words = " ".join(process.info["cmdline"] or [])
         if "submitit.core._submit" in words and str(checkout) in words:
             if process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                found[process.pid] = process
+    return [process for process in found.values() if process.info["ppid"] not in found]
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_a_quiet_one(
@@ -72,7 +72,7 @@ def test_a_rank_killed_alone_ends_the_run_with_one_error(finished: Finished, dis
     done = stage.wait(120)
     refused(done, "training job")
     assert "`dvc repro` again continues from the last checkpoint" in done.log
-    assert not ranks(checkout)
+    wait_until(lambda: not ranks(checkout), 10)  # a loader sees within seconds that its rank is gone
 
 
 def test_a_lock_says_who_has_it(tmp_path: Path) -> None:
