@@ -41,6 +41,8 @@ QUIET = Fault()
 
 def run_rank(job: TrainJob, rank: int, size: int, port: int, fault: Fault) -> None:
     """One rank, as its launcher would start it."""
+    # The loader's processes are to be the rank's own, as in a program; else a killed rank would leave a server of them.
+    multiprocessing.set_start_method("fork", force=True)
     log = os.open(job.run_folder / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
     logging.getLogger().handlers.clear()
