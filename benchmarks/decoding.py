@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks.loading import IMAGES_PER_SHARD, SHARDS, write_corpus
@@ -22,7 +23,7 @@ from caft.data.batch import BatchOrder, Sampling, TrainingSet, collate
 from caft.data.reader import TrainingIndex
 
 BATCH, SIZE, CROP = 64, 224, (0.9, 1.0)
-REPETITIONS = 3
+REPETITIONS = 2
 SEED = 0
 
 
@@ -37,23 +38,27 @@ def picture(rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def by_reader(index: TrainingIndex) -> int:
-    """All whole batches of an epoch; returns their images."""
+def _images() -> int:
+    """In the whole batches of an epoch."""
+    return SHARDS * IMAGES_PER_SHARD // BATCH * BATCH
+
+
+def by_reader(index: TrainingIndex) -> None:
+    """All whole batches of an epoch."""
     samples = TrainingSet(index, SIZE, CROP, Sampling(), SEED)
     rows = np.arange(len(index))
     order = BatchOrder(rows, BATCH, 0, 1, SEED, 0, len(index) // BATCH)
-    return sum(len(collate([samples[place] for place in places]).images) for places in order)
+    assert sum(len(collate([samples[place] for place in places]).images) for places in order) == _images()
 
 
-def by_open_clip(folder: Path) -> int:
+def by_open_clip(folder: Path) -> None:
     """As many batches by open_clip."""
     import open_clip  # type: ignore[import-not-found]
     from open_clip_train.data import get_wds_dataset  # type: ignore[import-not-found]
 
-    images = SHARDS * IMAGES_PER_SHARD
     settings = argparse.Namespace(
         train_data=str(folder / "images/made" / f"{{00000..{SHARDS - 1:05d}}}.tar"),
-        train_num_samples=images,
+        train_num_samples=SHARDS * IMAGES_PER_SHARD,
         train_data_upsampling_factors=None,
         dataset_resampled=False,
         seed=SEED,
@@ -63,7 +68,7 @@ def by_open_clip(folder: Path) -> int:
     )
     crop = open_clip.image_transform(SIZE, is_train=True, aug_cfg={"scale": CROP})
     data = get_wds_dataset(settings, crop, True, floor=True, tokenizer=open_clip.get_tokenizer("ViT-B-16"))
-    return sum(len(pixels) for pixels, _ in data.dataloader)
+    assert sum(len(pixels) for pixels, _ in data.dataloader) == _images()
 
 
 def main() -> None:
@@ -74,6 +79,7 @@ def main() -> None:
     except ImportError as missing:
         print(f"error: {missing}; pip install open_clip_torch, which is not among our packages", file=sys.stderr)
         sys.exit(2)
+    torch.set_num_threads(1)
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -83,12 +89,9 @@ def main() -> None:
             "open_clip": partial(by_open_clip, folder),
             "reader": partial(by_reader, index),
         }
-        images = {form: run() for form, run in forms.items()}
-        assert len(set(images.values())) == 1, images
         taken = times(forms, REPETITIONS)
+        count = _images()
         for form, seconds in taken.items():
-            count = images[form]
-            assert isinstance(count, int)
             print(f"{form}: {count / seconds.least:,.0f} images/s, {count / seconds.median:,.0f} by median")
         print(f"reader / open_clip: {taken['open_clip'].least / taken['reader'].least:.2f} times the images a second")
 
