@@ -12,7 +12,6 @@ MOST_MEMORY = 3 << 30
 
 @pytest.mark.slow
 def test_rows_are_all_accounted_for_in_bounded_memory(tmp_path: Path) -> None:
-    rows = 4000  # 20,000, and a million, in tests/verify
-    costs = scale.run(tmp_path, rows, images_per_shard=1000, memory_gb=1)
-    print(scale.table({rows: costs}))
+    costs = scale.run(tmp_path, 20_000, images_per_shard=5000, memory_gb=1)
+    print(scale.table({20_000: costs}))
     assert all(0 < cost.memory < MOST_MEMORY for cost in costs.values()), scale.table({20_000: costs})
