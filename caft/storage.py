@@ -70,6 +70,11 @@ def features_folder(params: Params) -> Path:
     return root(params) / "features"
 
 
+def scratch_folder(params: Params, name: str) -> Path:
+    """Returns the folder for what can be made again but had better not be; it may be deleted while no stage runs."""
+    return root(params) / "scratch" / name
+
+
 def tracking_uri(params: Params) -> str:
     """Returns the tracking address: ``storage.tracking_uri``, or SQLite in the storage root."""
     return params.storage.tracking_uri or f"sqlite:///{root(params) / 'mlflow.db'}"

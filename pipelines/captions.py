@@ -11,7 +11,7 @@ from caft.data.recaption import join_captions, publish, resumable
 from caft.data.schema import CAPTIONS
 from caft.data.selection import content_fingerprint
 from caft.params import Params
-from caft.storage import images_folder, root
+from caft.storage import images_folder, scratch_folder
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     # Outside DVC, which removes a stage's outs before it runs: what a killed run finished is used, if made from the
     # same tars and captions.
     made_from = json.dumps([manifest["shards"], content_fingerprint(urls), str(CAPTIONS)])
-    folder = root(params) / "work" / "captions" / corpus
+    folder = scratch_folder(params, "captions") / corpus
     with resumable(folder, made_from, "joining captions") as work:
         summary = join_captions(manifest, images_folder(params, corpus), urls, work, params.storage.memory_gb)
         publish(work, Path("data/captions") / corpus)

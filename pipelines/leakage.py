@@ -48,7 +48,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     ensure_indexed(params, str(INDEX), summary["corpora"])
     root = storage.root(params)
     # Hashing millions of images takes hours of a processor, and another evaluation set must not repeat it.
-    kept = root / "work/hashes" / hashlib.sha256((INDEX / "index.json").read_bytes()).hexdigest()[:16]
+    kept = (
+        storage.scratch_folder(params, "hashes") / hashlib.sha256((INDEX / "index.json").read_bytes()).hexdigest()[:16]
+    )
     trained = hash_index(INDEX, root / "images", kept)
     reader = TrainingIndex(INDEX, root / "images")
     names = [corpus["name"] for corpus in summary["corpora"]]

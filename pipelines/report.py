@@ -120,12 +120,11 @@ def corpus(params: Params) -> Corpus | None:
     """What was trained on; None without a training index."""
     if not INDEX.exists():
         return None
-    root = storage.root(params)
     captions, sentences, urls = (Path("data") / name for name in ("captions", "sentences", "urls"))
-    work = root / "work/report"
+    images, work = storage.root(params) / "images", storage.scratch_folder(params, "report")
     with locked(work, "looking for repeated captions"):
         memory_gb = params.storage.memory_gb
-        return describe_corpus(INDEX, captions, sentences, urls, root / "images", work, 24, memory_gb)
+        return describe_corpus(INDEX, captions, sentences, urls, images, work, 24, memory_gb)
 
 
 def leaks(params: Params) -> Sequence[Leak]:

@@ -11,7 +11,7 @@ from caft.data.selection import content_fingerprint
 from caft.data.sentence_table import write_shard
 from caft.errors import DataError
 from caft.params import Params
-from caft.storage import root, write_json
+from caft.storage import scratch_folder, write_json
 from caft.text.sentences import versions
 from pipelines.stage import run
 
@@ -27,7 +27,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         raise DataError(f"{captions}: holds no table; run `dvc repro captions@{corpus}`")
     # What a killed run has finished is taken up only if made from the same captions by the same rules.
     made_from = content_fingerprint(captions) + json.dumps(versions())
-    with resumable(root(params) / "work" / "sentences" / corpus, made_from, "splitting captions") as work:
+    with resumable(scratch_folder(params, "sentences") / corpus, made_from, "splitting captions") as work:
         todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
         ray_tasks(_split, todo, "sentence shards")
         publish_summary(corpus, captions, work)

@@ -10,7 +10,7 @@ from caft.data.scenes.benchmarks import write_benchmarks
 from caft.data.scenes.corpus import write_csv
 from caft.data.source import convert_table
 from caft.params import CustomCorpus, Params, ScenesCorpus
-from caft.storage import replacing, root
+from caft.storage import replacing, scratch_folder
 from pipelines.stage import run
 
 
@@ -18,7 +18,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Writes ``data/urls/<corpus>.*`` and ``data/benchmarks/<corpus>``."""
     name: str = arguments.corpus
     corpus = params.corpus[name]
-    work = root(params) / "work" / "source"
+    work = scratch_folder(params, "source")
     memory_gb = params.storage.memory_gb
     with replacing(Path("data/benchmarks") / name) as benchmarks:
         benchmarks.mkdir()

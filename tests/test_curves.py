@@ -26,6 +26,7 @@ from pipelines.summarize_ablation import scored, summarize, table, table_3
 from pipelines.summarize_scaling import differences, fitted, lines
 from pipelines.tune import best
 from slurm.plan import plan
+from tests.eval.test_paper import retrained
 from tests.test_structure import PACKAGES, PLUMBING, covers, runs, source_of, tree
 
 PROJECT = Path(__file__).parents[1]
@@ -282,10 +283,9 @@ def test_a_summary_claims_an_order_only_where_intervals_are_apart() -> None:
 def test_rows_of_the_papers_size_fill_its_table_by_their_means_and_deviations() -> None:
     params = load_params(PROJECT / "params.yaml")
     data = [{"name": "cc3m", "count": 2823019, "fingerprint": "f"}]
-    recipe = {"batch": 2048, "epochs": 32, "samples": None, "weight_decay": 0.5, "warmup_steps": 2000, "loss": {}}
 
     def row(model: Any, kind: str, i2t: tuple[float, ...], corpora: list[Any] = data) -> Any:
-        card = {"model": model.model_dump(mode="json"), "recipe": recipe, "data": corpora, "fingerprint": "a"}
+        card = {**retrained(), "model": model.model_dump(mode="json"), "data": corpora}
         points = [
             {
                 **run_of(0.0, seed),

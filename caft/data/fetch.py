@@ -28,7 +28,7 @@ from caft.data.packed import link_packed
 from caft.data.shards import settle, stats_are_written
 from caft.data.tars import digest
 from caft.errors import DataError, ManifestError
-from caft.params import FetchParams, Params, ScenesCorpus
+from caft.params import CorpusParams, FetchParams, Params, ScenesCorpus
 from caft.progress import track
 from caft.storage import images_folder, read_json, replacing, write_json
 
@@ -79,7 +79,7 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
         DataError: As `fetch`.
     """
     entry = params.corpus[corpus]
-    if not isinstance(entry, ScenesCorpus) and entry.packed is not None:
+    if _packed(entry) is not None:
         return  # nothing is fetched
     folder, settings = images_folder(params, corpus).resolve(), params.fetch_for(corpus)
     with locked(folder, "fetching into it"):
@@ -181,9 +181,14 @@ def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, st
 def _complete(params: Params, corpus: str, urls: Path) -> Manifest:
     """Completes a corpus' images from where its settings say that they are."""
     entry, folder, settings = params.corpus[corpus], images_folder(params, corpus), params.fetch_for(corpus)
-    if not isinstance(entry, ScenesCorpus) and entry.packed is not None:
-        return link_packed(corpus, urls, in_checkout(entry.packed), folder, params.storage.memory_gb)
+    if (packed := _packed(entry)) is not None:
+        return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb)
     return fetch_images(corpus, urls, folder, settings, origin(entry), home=pictures_home(entry))
+
+
+def _packed(entry: CorpusParams) -> str | None:
+    """Where the tars of a corpus that others have packed are; None if its images are fetched."""
+    return None if isinstance(entry, ScenesCorpus) else entry.packed
 
 
 def fetch_images(

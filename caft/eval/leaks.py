@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from PIL import Image
@@ -48,7 +49,7 @@ def read_leaks(
         None at all where images are not on this machine.
     """
     rows = pq.read_table(pairs).to_pylist()
-    by_set: dict[str, list[dict[str, object]]] = {}
+    by_set: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: row["bits"]):
         by_set.setdefault(row["benchmark"], []).append(row)
     index = TrainingIndex(index_folder, images)
@@ -57,8 +58,8 @@ def read_leaks(
         for name, mine in by_set.items():
             for place in spread(len(mine), min(count, len(mine))):
                 row = mine[place]
-                pictures = open_image(folders[name] / str(row["image"])), index.picture(int(str(row["position"])))
-                found.append(Leak(name, int(str(row["bits"])), f"{row['corpus']}, row {row['row_id']}", *pictures))
+                pictures = open_image(folders[name] / row["image"]), index.picture(row["position"])
+                found.append(Leak(name, row["bits"], f"{row['corpus']}, row {row['row_id']}", *pictures))
     except DataError:
         return []
     return found

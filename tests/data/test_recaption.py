@@ -153,7 +153,7 @@ def test_stage_publishes_whole_folders_and_clears_up(
     shutil.copy(fetched.urls, tmp_path / "data" / "urls" / "cc3m.parquet")
     manifest = {**fetched.manifest.as_json(), "corpus": "cc3m"}
     (tmp_path / "data" / "images" / "cc3m.json").write_text(json.dumps(manifest))
-    stale = tmp_path / "storage" / "work" / "captions" / "cc3m" / "0123456789abcdef"
+    stale = tmp_path / "storage" / "scratch" / "captions" / "cc3m" / "0123456789abcdef"
     stale.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     captions_stage.main(params, argparse.Namespace(corpus="cc3m"))

@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_scenes_become_a_table_with_every_link_but_the_repetitions(params: Params, tmp_path: Path) -> None:
     run(params, "scenes")
-    with (tmp_path / "storage/work/source/scenes.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "storage/scratch/source/scenes.csv").open(newline="", encoding="utf-8") as file:
         source = list(csv.DictReader(file))
     table = pq.read_table("data/urls/scenes.parquet").to_pylist()
     kinds = Counter(row["url"].split("/")[3] for row in table)
@@ -77,7 +77,7 @@ def test_a_published_corpus_brings_no_evaluation_sets(params: Params) -> None:
     path = csv_of(params, "cc3m")
     path.parent.mkdir(parents=True)
     run(params, "scenes")
-    path.write_bytes(Path("storage/work/source/scenes.csv").read_bytes())
+    path.write_bytes(Path("storage/scratch/source/scenes.csv").read_bytes())
     run(params, "cc3m")
     assert contents(Path("data/benchmarks/cc3m")) == {
         "README.md": b"The corpus cc3m brings no evaluation sets. Folders of other sets are described one level up.\n"
@@ -91,7 +91,7 @@ def test_the_csv_is_found_in_the_main_checkout_from_an_experiments_copy(
     run(params, "scenes")
     path = tmp_path / csv_of(params, "cc3m")
     path.parent.mkdir(parents=True)
-    path.write_bytes((tmp_path / "storage/work/source/scenes.csv").read_bytes())
+    path.write_bytes((tmp_path / "storage/scratch/source/scenes.csv").read_bytes())
     (tmp_path / "copy").mkdir()
     monkeypatch.chdir(tmp_path / "copy")
     run(params, "cc3m")
