@@ -14,6 +14,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from caft.errors import CaftError, LaunchError
@@ -29,6 +30,9 @@ OBJECT_STORE_BYTES = 80 * 2**20
 CONNECT_SECONDS = 10
 # Ray gives its own processes half a minute to come up, which a busy machine may not grant at the first attempt.
 STARTS = 3
+# Tasks handed to Ray, for each of its CPUs. The others wait here, so that after an error they are just not begun:
+# ray.cancel on a task that is about to end aborts this process (Ray 2.60).
+_IN_FLIGHT = 2
 
 
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
@@ -48,7 +52,7 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
 
     Raises:
         CaftError: A task raised one (the same class, with the item's name in front), or a worker
-            died again and again (LaunchError). Tasks that have not begun are cancelled.
+            died again and again (LaunchError). Of the items left, at most a few more are begun.
         RuntimeError: A task raised anything else; the remote traceback is its cause.
     """
     if not items:
@@ -60,16 +64,19 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
 
     with _running():
         task = ray.remote(function)
-        places = {task.remote(item): place for place, item in enumerate(items)}
+        waiting = iter(enumerate(items))
+        places: dict[Any, int] = {}
         results: dict[int, Result] = {}
-        try:
-            for reference in track(_as_they_end(list(places)), description, len(items)):
-                place = places[reference]
-                results[place] = _result(reference, description, items[place])
-        except BaseException:
-            for reference in places:
-                ray.cancel(reference, force=False)
-            raise
+
+        def submit(count: int) -> None:
+            places.update((task.remote(item), place) for place, item in islice(waiting, count))
+
+        submit(_IN_FLIGHT * int(ray.cluster_resources()["CPU"]))
+        for _ in track(items, description, len(items)):
+            (ended,), _ = ray.wait(list(places), num_returns=1)
+            place = places.pop(ended)
+            results[place] = _result(ended, description, items[place])
+            submit(1)
     return [results[place] for place in range(len(items))]
 
 
@@ -79,14 +86,6 @@ def _here(function: Callable[[Item], Result], item: Item, description: str) -> R
         return function(item)
     except CaftError as error:
         raise type(error)(f"{description}, {item}: {error}") from None
-
-
-def _as_they_end(references: list[Any]) -> Iterator[Any]:
-    import ray
-
-    while references:
-        ended, references = ray.wait(references, num_returns=1)
-        yield from ended
 
 
 def _result(reference: Any, description: str, item: object) -> Any:
