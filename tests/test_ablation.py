@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from fractions import Fraction
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from PIL import Image
 from skimage.filters import threshold_otsu
 from torch import Tensor
@@ -39,6 +38,7 @@ from pipelines.evaluate_retrieval import score
 from slurm.job import TrainJob
 from tests.data.test_index import _corpus
 from tests.loss.test_golden import pooling
+from tests.ranks import in_group, run_ranks
 from tests.reference.golden import Arrays as golden
 
 PROJECT = Path(__file__).parents[1]
@@ -277,10 +277,12 @@ def test_a_few_steps_lower_the_loss_of_a_fixed_batch_and_reach_every_weight(row:
     )
 
 
-def run_rank(rank: int, folder: str) -> None:
+def run_rank(rank: int, folder: Path) -> None:
+    in_group(rank, 2, folder / "store", partial(train_each_row, rank, folder))
+
+
+def train_each_row(rank: int, folder: Path) -> None:
     """Two steps of each row; DDP refuses the second if a weight had no gradient in the first."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     losses = {}
     for row in ROWS:
         model, params = built(row)
@@ -291,12 +293,11 @@ def run_rank(rank: int, folder: str) -> None:
             loss.backward()
         losses[row] = loss.item()
     if rank == 0:
-        Path(folder, "losses.json").write_text(json.dumps(losses))
-    dist.destroy_process_group()
+        (folder / "losses.json").write_text(json.dumps(losses))
 
 
 def test_every_row_trains_over_two_ranks(tmp_path: Path) -> None:
-    mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    run_ranks(2, run_rank, tmp_path)
     losses = json.loads((tmp_path / "losses.json").read_text())
     assert set(losses) == set(ROWS) and all(np.isfinite(loss) for loss in losses.values())
 

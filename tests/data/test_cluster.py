@@ -41,6 +41,13 @@ def where(_: int) -> str:
     return str(Path(caft.__file__).parent)
 
 
+def begin(place: tuple[int, Path]) -> None:
+    number, folder = place
+    (folder / str(number)).touch()
+    if number == 0:
+        raise SchemaError("the first")
+
+
 def die_once(marker: Path) -> str:
     if not marker.exists():
         marker.touch()
@@ -68,6 +75,16 @@ def test_errors_name_the_task_and_keep_their_class() -> None:
         ray_tasks(fail, [Path("/a/fine"), Path("/a/schema")], "scenes shards")
     with pytest.raises(RuntimeError, match="scenes shards, /a/bug: the task failed"):
         ray_tasks(fail, [Path("/a/bug")], "scenes shards")
+
+
+@pytest.mark.usefixtures("ray")
+def test_after_an_error_no_more_tasks_are_begun(tmp_path: Path) -> None:
+    import ray as ray_package
+
+    with pytest.raises(SchemaError, match="the first"):
+        ray_tasks(begin, [(number, tmp_path) for number in range(100)], "beginnings")
+    ray_package.get(ray_package.remote(lambda: None).remote())  # behind what was handed over
+    assert len(list(tmp_path.iterdir())) < 50
 
 
 @pytest.mark.usefixtures("ray")

@@ -1,18 +1,19 @@
 """Losses over several gloo ranks against one process on the whole batch, and against loops over pairs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import rank_blocks
+from tests.ranks import in_group, run_ranks
 from tests.reference import losses as reference
 
 IMAGES, SUB_CAPTIONS, DIM, SEED, STEP = 3, 2, 8, 5, 11
@@ -69,31 +70,31 @@ def make(world_size: int) -> tuple[Tower, dict[str, Tensor]]:
     return Tower().double(), {name: value.double() for name, value in inputs.items()}
 
 
-def run_rank(rank: int, folder: str) -> None:
+def run_rank(rank: int, folder: Path) -> None:
     """Every case in a group of three ranks, then of two, then of one."""
-    torch.set_num_threads(1)
     for world_size in WORLD_SIZES:
-        if rank >= world_size:
-            return
-        dist.init_process_group("gloo", init_method=f"file://{folder}/{world_size}", rank=rank, world_size=world_size)
-        for case in CASES:
-            tower, inputs = make(world_size)
-            wrapped = DistributedDataParallel(tower)  # its hooks are gone with it, so it must outlive the backward pass
-            loss = wrapped({name: value.chunk(world_size)[rank] for name, value in inputs.items()}, *case)
-            loss.backward()
-            mean = loss.detach().clone()
-            dist.all_reduce(mean)
-            gradients = {name: parameter.grad for name, parameter in tower.named_parameters()}
-            found = {"loss": mean / world_size, "gradients": gradients}
-            torch.save(found, f"{folder}/{world_size}-{rank}-{'-'.join(case)}.pt")
-        dist.destroy_process_group()
+        if rank < world_size:
+            in_group(rank, world_size, folder / str(world_size), partial(run_cases, rank, world_size, folder))
+
+
+def run_cases(rank: int, world_size: int, folder: Path) -> None:
+    for case in CASES:
+        tower, inputs = make(world_size)
+        wrapped = DistributedDataParallel(tower)  # its hooks are gone with it, so it must outlive the backward pass
+        loss = wrapped({name: value.chunk(world_size)[rank] for name, value in inputs.items()}, *case)
+        loss.backward()
+        mean = loss.detach().clone()
+        dist.all_reduce(mean)
+        gradients = {name: parameter.grad for name, parameter in tower.named_parameters()}
+        found = {"loss": mean / world_size, "gradients": gradients}
+        torch.save(found, folder / f"{world_size}-{rank}-{'-'.join(case)}.pt")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What every rank found in every case; three processes serve all tests, as starting them takes longest."""
     path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, (str(path),), nprocs=max(WORLD_SIZES))
+    run_ranks(max(WORLD_SIZES), run_rank, path)
     return path
 
 

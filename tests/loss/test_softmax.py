@@ -1,12 +1,11 @@
 """The softmax variant against cross-entropies written out, and over two ranks against one process."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,6 +13,7 @@ from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import sampled_index
 from caft.loss.softmax import cross_entropy, softmax_part_loss
+from tests.ranks import in_group, run_ranks
 
 IMAGES, SUB_CAPTIONS, DIM = 4, 3, 8
 TERMS = ("part", "part_cls", "whole")
@@ -123,19 +123,19 @@ def test_the_other_terms_are_clips_loss_in_both_directions() -> None:
     torch.testing.assert_close(terms["loss"], terms["part"] + terms["part_cls"] + terms["whole"])
 
 
-def run_rank(rank: int, world_size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    tower, inputs = make(IMAGES * world_size)
+def run_rank(rank: int, folder: Path) -> None:
+    in_group(rank, 2, folder / "store", partial(write_gradients, rank, folder))
+
+
+def write_gradients(rank: int, folder: Path) -> None:
+    tower, inputs = make(IMAGES * 2)
     wrapped = DistributedDataParallel(tower)
-    loss = wrapped({name: value.chunk(world_size)[rank] for name, value in inputs.items()}, "all")["loss"]
-    loss.backward()
-    torch.save({name: parameter.grad for name, parameter in tower.named_parameters()}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    wrapped({name: value.chunk(2)[rank] for name, value in inputs.items()}, "all")["loss"].backward()
+    torch.save({name: parameter.grad for name, parameter in tower.named_parameters()}, folder / f"{rank}.pt")
 
 
 def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path: Path) -> None:
-    mp.spawn(run_rank, (2, str(tmp_path)), nprocs=2)
+    run_ranks(2, run_rank, tmp_path)
     tower, inputs = make(IMAGES * 2)
     tower(inputs, "all")["loss"].backward()
     for rank in range(2):
