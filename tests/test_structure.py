@@ -52,6 +52,7 @@ PLUMBING = {
     "caft/eval/given.py": "given weights, which pipelines/score alone has",
     "caft/storage.py": "where files lie",
     "caft/data/cluster.py": "which process works on a shard",
+    "caft/data/database.py": "how much memory a query takes",
     "caft/data/locking.py": "who may write at a time",
     "caft/train/speed.py": "how fast it goes",
     "caft/train/throughput.py": "what a step costs, by formula",

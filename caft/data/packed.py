@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from caft.data.cluster import ray_tasks
+from caft.data.database import bounded
 from caft.data.listing import begin, belongs, describe, fingerprint
 from caft.data.locking import locked
 from caft.data.manifest import Manifest, Shard, note_shard, notes_folder, rows_fingerprint, shard_files
@@ -162,9 +162,7 @@ def _seen(task: Tar) -> dict[str, str]:
 
 def _join(urls: Path, tasks: Sequence[Tar], target: Path, memory_gb: int) -> int:
     """Writes every row of the list with its image, or with none; returns how many images have no row."""
-    with replacing(target) as temporary, duckdb.connect() as database:
-        database.execute(f"SET memory_limit = '{memory_gb}GB'")
-        database.execute(f"SET temp_directory = '{str(target.parent / 'duckdb').replace(chr(39), chr(39) * 2)}'")
+    with replacing(target) as temporary, bounded(target.parent, memory_gb) as database:
         database.execute(
             f"""
             COPY (

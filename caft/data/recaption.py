@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft.data.cluster import ray_tasks
+from caft.data.database import bounded
 from caft.data.locking import locked
 from caft.data.schema import CAPTIONS, FIELDS, URLS, open_table
 from caft.data.tars import pictures
@@ -92,13 +92,9 @@ def _tables(images: Path, names: Sequence[str]) -> list[str]:
     return [str(images / f"{name}.parquet") for name in names]
 
 
-def _connect(folder: Path, memory_gb: int) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"memory_limit": f"{memory_gb}GB", "temp_directory": str(folder / "duckdb")})
-
-
 def _check_urls(images: Path, names: Sequence[str], urls: Path, work: Path, memory_gb: int) -> None:
     """Every fetched image must have the URL of the row that it names: a shifted join shows here."""
-    with _connect(work, memory_gb) as database:
+    with bounded(work, memory_gb) as database:
         wrong = database.execute(
             """
             SELECT count(*), arg_min((row_id, i.url, u.url), row_id)
@@ -118,7 +114,7 @@ def _check_urls(images: Path, names: Sequence[str], urls: Path, work: Path, memo
 def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory_gb: int = 2) -> None:
     """Writes the captions of all images of some shards, in order of shard and key."""
     columns = ", ".join(f"u.{field}" for field in FIELDS)
-    with replacing(target) as temporary, _connect(target.parent, memory_gb) as database:
+    with replacing(target) as temporary, bounded(target.parent, memory_gb) as database:
         database.execute(
             f"""
             COPY (

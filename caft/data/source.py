@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from caft.data.database import bounded
 from caft.data.locking import locked
 from caft.data.records import DREAMLIP, Columns, Table, open_records
 from caft.data.schema import REJECTS, URLS
@@ -142,11 +142,7 @@ def _table(rows: list[list[object]]) -> pa.Table:
 
 def _repeated(path: Path, scratch: Path, memory_gb: int) -> np.ndarray:
     """Returns the row ids, sorted, of good records whose address an earlier good record has."""
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{memory_gb}GB",
-        "temp_directory": str(scratch / "duckdb"),
-    }
-    with duckdb.connect(config=settings) as database:
+    with bounded(scratch, memory_gb) as database:
         # Only addresses that occur more than once are joined, so that the join stays narrow and short.
         found = database.execute(
             """

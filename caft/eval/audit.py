@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from caft.data.database import bounded
 from caft.data.schema import FIELDS
 from caft.errors import DataError
 
@@ -93,12 +94,8 @@ def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_g
     for path in [*lists, *tables]:
         if not any(path.parent.glob(path.name)):
             raise DataError(f"{path}: not found; run the stage that writes it (`dvc repro`)")
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{memory_gb}GB",
-        "temp_directory": str(work / "duckdb"),
-        "preserve_insertion_order": False,
-    }
-    with duckdb.connect(config=settings) as database:
+    with bounded(work, memory_gb) as database:
+        database.execute("SET preserve_insertion_order = false")
         repeats = {"url": _repeats(database, "url", lists), "sha256": _repeats(database, "sha256", tables)}
         repeats |= {field: _repeats(database, field, tables, texts=True) for field in FIELDS}
         return {

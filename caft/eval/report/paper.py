@@ -28,7 +28,10 @@ def paper(report: Report) -> str:
     tables = "".join(folded(list(cells)) for _, cells in groupby(report.paper, key=lambda cell: cell.table))
     return (
         f"<h2>The paper against ours</h2>\n<p>{len(report.paper)} cells of the paper: {told}. The same rows are in "
-        "paper.json. Nothing that was trained or scored on rendered scenes is compared with the paper.</p>\n"
+        "paper.json. Nothing that was trained or scored on rendered scenes is compared with the paper. The ablation and "
+        "the curves over the training data have pages of their own: <code>dvc repro pipelines/ablation/dvc.yaml</code> "
+        "writes reports/ablation/index.html, <code>dvc repro pipelines/scaling/dvc.yaml</code> "
+        "reports/scaling/index.html.</p>\n"
         f"{tables}{_curve(report)}{terms(_MEANINGS)}"
     )
 
