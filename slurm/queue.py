@@ -57,6 +57,11 @@ class State:
         return self.name != "UNKNOWN"
 
     @property
+    def is_held(self) -> bool:
+        """Whether it waits for somebody to release it: held by a user or an administrator, or after a failed launch."""
+        return self.name == "PENDING" and "held" in self.detail.lower()
+
+    @property
     def is_good(self) -> bool:
         """Whether it ended without a failure."""
         return self.name == "COMPLETED"

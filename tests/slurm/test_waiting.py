@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -54,6 +55,20 @@ def test_after_its_deadline_a_launcher_leaves_the_job_to_the_next_one(
     assert f"job {identity} of this run is under way: attached to it" in caplog.text or (
         queue.state(identity).name == "COMPLETED"
     )
+
+
+def test_a_job_that_is_held_is_told_and_goes_on_when_it_is_released(
+    here: Cluster, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def release(rows: object) -> None:
+        if found := re.search(r"job \d+ is held and will not start by itself: `scontrol (release) (\d+)`", caplog.text):
+            if queue.state(found[2]).is_held:
+                here.call("scontrol", *found.groups())
+
+    with caplog.at_level(logging.INFO):
+        submit.run(functools.partial(Path.touch, tmp_path / "ran"), launcher(sbatch=("--hold",)), folder, release)
+    assert (tmp_path / "ran").exists()
+    assert "PENDING, JobHeldUser, requeued 0 times" in caplog.text
 
 
 def test_a_job_that_lost_its_node_goes_on_on_another_and_its_launcher_waits(
