@@ -14,7 +14,6 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, TypeVar
 
 from caft.errors import CaftError, LaunchError
@@ -30,9 +29,6 @@ OBJECT_STORE_BYTES = 80 * 2**20
 CONNECT_SECONDS = 10
 # Ray gives its own processes half a minute to come up, which a busy machine may not grant at the first attempt.
 STARTS = 3
-# Tasks handed to Ray, for each of its CPUs. The others wait here, so that after an error they are just not begun:
-# ray.cancel on a task that is about to end aborts this process (Ray 2.60).
-_IN_FLIGHT = 2
 
 
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
@@ -52,7 +48,7 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
 
     Raises:
         CaftError: A task raised one (the same class, with the item's name in front), or a worker
-            died again and again (LaunchError). Of the items left, at most a few more are begun.
+            died again and again (LaunchError). The tasks that are left end with Ray.
         RuntimeError: A task raised anything else; the remote traceback is its cause.
     """
     if not items:
@@ -64,19 +60,14 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
 
     with _running():
         task = ray.remote(function)
-        waiting = iter(enumerate(items))
-        places: dict[Any, int] = {}
-        results: dict[int, Result] = {}
-
-        def submit(count: int) -> None:
-            places.update((task.remote(item), place) for place, item in islice(waiting, count))
-
-        submit(_IN_FLIGHT * int(ray.cluster_resources()["CPU"]))
+        places = {task.remote(item): place for place, item in enumerate(items)}
+        waiting, results = list(places), {}
+        # After an error the rest is not cancelled: ray.cancel on a task that is about to end aborts this process
+        # (Ray 2.60). It ends with Ray, or with the connection to it.
         for _ in track(items, description, len(items)):
-            (ended,), _ = ray.wait(list(places), num_returns=1)
-            place = places.pop(ended)
+            (ended,), waiting = ray.wait(waiting, num_returns=1)
+            place = places[ended]
             results[place] = _result(ended, description, items[place])
-            submit(1)
     return [results[place] for place in range(len(items))]
 
 
