@@ -78,6 +78,7 @@ def test_errors_name_the_task_and_keep_their_class() -> None:
         ray_tasks(fail, [Path("/a/bug")], "scenes shards")
 
 
+@pytest.mark.slow
 def test_an_error_ends_the_tasks_that_are_left(tmp_path: Path) -> None:
     """In a process of its own, since the Ray of these tests outlives an error."""
     program = f"""
