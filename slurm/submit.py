@@ -175,7 +175,9 @@ def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.
             if found.is_held:
                 logger.warning(
                     "job %s is held and will not start by itself: `scontrol release %s` lets it go, `scancel %s` ends it",
-                    *[job] * 3,
+                    job,
+                    job,
+                    job,
                 )
         last, over = found, over + 1 if found.is_over else 0
     return last

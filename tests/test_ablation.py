@@ -4,7 +4,6 @@ import json
 import logging
 from collections import Counter
 from fractions import Fraction
-from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from pipelines.evaluate_retrieval import score
 from slurm.job import TrainJob
 from tests.data.test_index import _corpus
 from tests.loss.test_golden import pooling
-from tests.ranks import in_group, run_ranks
+from tests.ranks import run_ranks
 from tests.reference.golden import Arrays as golden
 
 PROJECT = Path(__file__).parents[1]
@@ -277,16 +276,12 @@ def test_a_few_steps_lower_the_loss_of_a_fixed_batch_and_reach_every_weight(row:
     )
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    in_group(rank, 2, folder / "store", partial(train_each_row, rank, folder))
-
-
-def train_each_row(rank: int, folder: Path) -> None:
+def train_each_row(rank: int, world_size: int, folder: Path) -> None:
     """Two steps of each row; DDP refuses the second if a weight had no gradient in the first."""
     losses = {}
     for row in ROWS:
         model, params = built(row)
-        images, tokens = (part.chunk(2)[rank] for part in fixed_batch(params))
+        images, tokens = (part.chunk(world_size)[rank] for part in fixed_batch(params))
         wrapped = DistributedDataParallel(TrainingTask(model, params.selected_recipe, seed=0))
         for step in range(2):
             loss = wrapped(images, model.superpixel_labels(images), tokens, step)["loss"]
@@ -297,7 +292,7 @@ def train_each_row(rank: int, folder: Path) -> None:
 
 
 def test_every_row_trains_over_two_ranks(tmp_path: Path) -> None:
-    run_ranks(2, run_rank, tmp_path)
+    run_ranks(train_each_row, tmp_path, 2)
     losses = json.loads((tmp_path / "losses.json").read_text())
     assert set(losses) == set(ROWS) and all(np.isfinite(loss) for loss in losses.values())
 

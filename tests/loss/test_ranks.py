@@ -1,6 +1,5 @@
 """Losses over several gloo ranks against one process on the whole batch, and against loops over pairs."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import rank_blocks
-from tests.ranks import in_group, run_ranks
+from tests.ranks import run_ranks
 from tests.reference import losses as reference
 
 IMAGES, SUB_CAPTIONS, DIM, SEED, STEP = 3, 2, 8, 5, 11
@@ -70,13 +69,6 @@ def make(world_size: int) -> tuple[Tower, dict[str, Tensor]]:
     return Tower().double(), {name: value.double() for name, value in inputs.items()}
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    """Every case in a group of three ranks, then of two, then of one."""
-    for world_size in WORLD_SIZES:
-        if rank < world_size:
-            in_group(rank, world_size, folder / str(world_size), partial(run_cases, rank, world_size, folder))
-
-
 def run_cases(rank: int, world_size: int, folder: Path) -> None:
     for case in CASES:
         tower, inputs = make(world_size)
@@ -92,9 +84,9 @@ def run_cases(rank: int, world_size: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every rank found in every case; three processes serve all tests, as starting them takes longest."""
+    """What every rank found in every case."""
     path = tmp_path_factory.mktemp("ranks")
-    run_ranks(max(WORLD_SIZES), run_rank, path)
+    run_ranks(run_cases, path, *WORLD_SIZES)
     return path
 
 

@@ -1,7 +1,6 @@
 """The softmax variant against cross-entropies written out, and over two ranks against one process."""
 
 import math
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import sampled_index
 from caft.loss.softmax import cross_entropy, softmax_part_loss
-from tests.ranks import in_group, run_ranks
+from tests.ranks import run_ranks
 
 IMAGES, SUB_CAPTIONS, DIM = 4, 3, 8
 TERMS = ("part", "part_cls", "whole")
@@ -123,19 +122,15 @@ def test_the_other_terms_are_clips_loss_in_both_directions() -> None:
     torch.testing.assert_close(terms["loss"], terms["part"] + terms["part_cls"] + terms["whole"])
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    in_group(rank, 2, folder / "store", partial(write_gradients, rank, folder))
-
-
-def write_gradients(rank: int, folder: Path) -> None:
-    tower, inputs = make(IMAGES * 2)
+def write_gradients(rank: int, world_size: int, folder: Path) -> None:
+    tower, inputs = make(IMAGES * world_size)
     wrapped = DistributedDataParallel(tower)
-    wrapped({name: value.chunk(2)[rank] for name, value in inputs.items()}, "all")["loss"].backward()
+    wrapped({name: value.chunk(world_size)[rank] for name, value in inputs.items()}, "all")["loss"].backward()
     torch.save({name: parameter.grad for name, parameter in tower.named_parameters()}, folder / f"{rank}.pt")
 
 
 def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path: Path) -> None:
-    run_ranks(2, run_rank, tmp_path)
+    run_ranks(write_gradients, tmp_path, 2)
     tower, inputs = make(IMAGES * 2)
     tower(inputs, "all")["loss"].backward()
     for rank in range(2):

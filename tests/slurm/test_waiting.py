@@ -61,9 +61,11 @@ def test_a_job_that_is_held_is_told_and_goes_on_when_it_is_released(
     here: Cluster, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def release(rows: object) -> None:
-        if found := re.search(r"job \d+ is held and will not start by itself: `scontrol (release) (\d+)`", caplog.text):
-            if queue.state(found[2]).is_held:
-                here.call("scontrol", *found.groups())
+        told = re.search(
+            r"job (\d+) is held and will not start by itself: `scontrol release \1` lets it go", caplog.text
+        )
+        if told and queue.state(told[1]).is_held:
+            here.call("scontrol", "release", told[1])
 
     with caplog.at_level(logging.INFO):
         submit.run(functools.partial(Path.touch, tmp_path / "ran"), launcher(sbatch=("--hold",)), folder, release)

@@ -1,6 +1,5 @@
 """Micro-batches against the whole batch: loss, gradients and statistics, over two gloo ranks and with dropout."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from caft.errors import ParamsError
 from caft.params import load_params
 from caft.train.task import TrainingTask
 from caft.train.throughput import memory
-from tests.ranks import in_group, run_ranks
+from tests.ranks import run_ranks
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 # The three terms of the losses.
@@ -54,11 +53,7 @@ def step(task: TrainingTask, wrapped: torch.nn.Module, rank: int) -> dict[str, T
     return {"loss": loss.detach(), **gradients, **dict(task.named_buffers())}
 
 
-def run_rank(rank: int, folder: Path) -> None:
-    in_group(rank, RANKS, folder / "store", partial(run_steps, rank, folder))
-
-
-def run_steps(rank: int, folder: Path) -> None:
+def run_steps(rank: int, _: int, folder: Path) -> None:
     for size in SIZES:
         task = make(size)
         torch.save(step(task, DistributedDataParallel(task), rank), folder / f"{size}-{rank}.pt")
@@ -71,7 +66,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def test_over_two_ranks_two_and_four_micro_batches_are_the_whole_batch(tmp_path: Path) -> None:
-    run_ranks(RANKS, run_rank, tmp_path)
+    run_ranks(run_steps, tmp_path, RANKS)
     for rank in range(RANKS):
         whole, *divided = (torch.load(tmp_path / f"{size}-{rank}.pt") for size in SIZES)
         assert len(whole) > 100 and float(whole["loss"]) > 1
