@@ -1,7 +1,6 @@
 """Ranks of a job, and seeding that a step number determines."""
 
 import datetime
-import gc
 import hashlib
 import os
 from dataclasses import dataclass
@@ -43,13 +42,8 @@ def start() -> World:
 
 
 def stop() -> None:
-    """Leaves the group of ranks; what DDP has wrapped must be out of use by then.
-
-    The last holder of a group waits for the group's threads to end. If that is a model wrapped by DDP, torch (2.13)
-    waits with the interpreter's lock, which those threads may need: the process then hangs.
-    """
+    """Leaves the group of ranks."""
     if dist.is_initialized():
-        gc.collect()
         dist.destroy_process_group()
 
 
