@@ -7,7 +7,7 @@ from pathlib import Path
 from caft.errors import CaftError, ParamsError
 from caft.params import Params, load_params
 from caft.params.rules import nearest
-from caft.train.throughput import Count, counts, exchange, sample_count, step_flops
+from caft.train.cost import Count, counts, exchange, sample_count, step_flops
 
 FLAIR = "pipelines/ablation/flair.yaml"
 # Tokens of a text: one to three sentences, and one sentence, on average.

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool, attend
-from caft.layers import Attention
 from caft.loss.part import PartLoss, counted_part_loss
 from caft.loss.part_tiles import EPS
 from caft.loss.sigmoid import pairwise_sigmoid
-from caft.text.encoder import SubCaptionTransformer
-from caft.vision.superpixels import SFCN
+from caft.network.layers import Attention
+from caft.network.text.encoder import SubCaptionTransformer
+from caft.network.text_pool import TextConditionedPool, attend
+from caft.network.vision.superpixels import SFCN
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ GAINS = {
         Gain(
             "text",
             "every text at 77 tokens, repeats too",
-            "caft.text.encoder.SubCaptionTransformer.forward",
+            "caft.network.text.encoder.SubCaptionTransformer.forward",
             _padded_texts,
         ),
-        Gain("mask", "causality by a mask tensor", "caft.layers.Attention.forward", _masked_attention),
+        Gain("mask", "causality by a mask tensor", "caft.network.layers.Attention.forward", _masked_attention),
         Gain(
             "part_loss",
             "every pair's pooled feature kept",
@@ -146,11 +146,13 @@ GAINS = {
         Gain(
             "sampling",
             "distances to each pick from vectors",
-            "caft.vision.graph_pool.farthest_points",
+            "caft.network.vision.graph_pool.farthest_points",
             farthest_by_vectors,
         ),
-        Gain("segments", "scatter_add in place of index_add", "caft.vision.segments._segment_sum", _scattered_sum),
-        Gain("superpixels", "SFCN channels first", "caft.model.superpixel_network", None),
+        Gain(
+            "segments", "scatter_add in place of index_add", "caft.network.vision.segments._segment_sum", _scattered_sum
+        ),
+        Gain("superpixels", "SFCN channels first", "caft.network.caft.superpixel_network", None),
         Gain("adamw", "one kernel a tensor and operation", "torch.optim.AdamW", None),
     )
 }

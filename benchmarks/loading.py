@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import webdataset
 
 from benchmarks.measuring import machine, times
-from caft.data.batch import Sampling, sample_sub_captions
-from caft.data.index import build_index
-from caft.data.reader import TrainingIndex
-from caft.data.schema import CAPTIONS, FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.sentence_table import write_shard
+from caft.data.training.batch import Sampling, sample_sub_captions
+from caft.data.training.index import build_index
+from caft.data.training.reader import TrainingIndex
 
 SHARDS, IMAGES_PER_SHARD, PICTURE_BYTES = 8, 500, 30_000
 BUFFER = 1000

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring import machine, times
-from caft.vision.sampling import farthest_points
+from caft.network.vision.sampling import farthest_points
 
 BATCH, DIM = 16, 768
 SIZES = [(196, 64), (64, 32), (32, 16)]

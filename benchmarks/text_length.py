@@ -7,8 +7,8 @@ The paper holds sub-captions to be cheaper than a long context [P 3.2]. Forward 
 import argparse
 
 from caft.params import ModelParams, load_params
-from caft.release_flair import FLAIR
-from caft.train.throughput import counts
+from caft.train.cost import counts
+from caft.weights.flair import FLAIR
 
 LONG = 248  # tokens of Long-CLIP's context
 TEXTS = (8, 4)  # of an image in training, of a caption in evaluation

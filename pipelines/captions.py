@@ -5,11 +5,11 @@ import json
 import logging
 from pathlib import Path
 
-from caft.data.fetch import ensure_images
-from caft.data.manifest import read_manifest
-from caft.data.recaption import join_captions, publish, resumable
-from caft.data.schema import CAPTIONS
-from caft.data.selection import content_fingerprint
+from caft.data.crawl.fetch import ensure_images
+from caft.data.crawl.manifest import read_manifest
+from caft.data.tables.recaption import join_captions, publish, resumable
+from caft.data.tables.schema import CAPTIONS
+from caft.data.tables.selection import content_fingerprint
 from caft.params import Params
 from caft.storage import images_folder, scratch_folder
 from pipelines.stage import run

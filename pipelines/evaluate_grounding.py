@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft import storage
-from caft.data.benchmarks import Missing, load_referring
-from caft.eval.features import load_model
-from caft.eval.metrics import counted, publish
-from caft.eval.referring import ExpressionScore, score_expressions
-from caft.inference import NO_PART_LEVEL
+from caft.data.sets import Missing, load_referring
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import counted, publish
+from caft.eval.scores.referring import ExpressionScore, score_expressions
+from caft.model.maps import NO_PART_LEVEL
 from caft.params import Params
 from pipelines.place import place_of
 from pipelines.stage import run

@@ -4,11 +4,11 @@ import argparse
 import logging
 from typing import Any
 
-from caft.data.benchmarks import Missing, load_regions
-from caft.eval.features import load_model
-from caft.eval.metrics import counted, publish
-from caft.eval.regions import score_regions
-from caft.inference import NO_PART_LEVEL
+from caft.data.sets import Missing, load_regions
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import counted, publish
+from caft.eval.scores.regions import score_regions
+from caft.model.maps import NO_PART_LEVEL
 from caft.params import Params
 from pipelines.place import place_of
 from pipelines.stage import run

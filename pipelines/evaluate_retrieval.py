@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caft import storage
-from caft.data.benchmarks import Missing, RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
-from caft.eval.cache import encode_pairs
-from caft.eval.features import load_model
-from caft.eval.metrics import counted, publish
-from caft.eval.rerank import rerank
-from caft.eval.retrieval import Ranking, rank, rank_rows, recalls
-from caft.eval.zero_shot import score_zero_shot
-from caft.inference import EncodedCaptions, EncodedImages
-from caft.model import CAFT
+from caft.data.sets import Missing, RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
+from caft.eval.scores.cache import encode_pairs
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import counted, publish
+from caft.eval.scores.rerank import rerank
+from caft.eval.scores.retrieval import Ranking, rank, rank_rows, recalls
+from caft.eval.scores.zero_shot import score_zero_shot
+from caft.model.maps import EncodedCaptions, EncodedImages
+from caft.model.scores import blend, part_scores, whole_scores
+from caft.network.caft import CAFT
 from caft.params import EvaluationParams, Params
-from caft.similarity import blend, part_scores, whole_scores
 from pipelines.place import place_of
 from pipelines.stage import run
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from caft.data.fetch import fetch, fetch_part
+from caft.data.crawl.fetch import fetch, fetch_part
 from caft.params import Params, ScenesCorpus
 from caft.storage import write_json
 from pipelines.stage import run

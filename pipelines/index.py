@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from caft.data.index import build_index, read_summary
-from caft.data.tars import digest
+from caft.data.crawl.tars import digest
+from caft.data.training.index import build_index, read_summary
 from caft.errors import DataError, ManifestError
 from caft.params import Params
 from caft.storage import read_json, replacing, write_json

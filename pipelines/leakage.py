@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from caft import storage
-from caft.data.benchmarks import Missing, folder_of
-from caft.data.fetch import ensure_indexed
-from caft.data.index import read_summary
-from caft.data.leakage import (
+from caft.data.crawl.fetch import ensure_indexed
+from caft.data.sets import Missing, folder_of
+from caft.data.training.index import read_summary
+from caft.data.training.leakage import (
     MOST_BITS,
     MOST_STEPS,
     Hashes,
@@ -29,9 +29,9 @@ from caft.data.leakage import (
     near_duplicates,
     tells,
 )
-from caft.data.reader import TrainingIndex
-from caft.data.transforms import open_image
+from caft.data.training.reader import TrainingIndex
 from caft.params import Params
+from caft.transforms import open_image
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import torch
 
 from caft import storage
 from caft.eval.given import load_given, settings_of
-from caft.model import CAFT
+from caft.network.caft import CAFT
 from caft.params import Params
 
 WEIGHTS = Path("metrics/external/weights.json")

@@ -8,15 +8,15 @@ import numpy as np
 from torch import Tensor
 
 from caft import storage
-from caft.data.benchmarks import Missing, RetrievalSet, load_retrieval
-from caft.data.index import read_summary
-from caft.eval.features import load_model
-from caft.eval.metrics import rounded, run_of
-from caft.eval.retrieval import ranks
-from caft.inference import encode_captions, encode_images
-from caft.model import CAFT
+from caft.data.sets import Missing, RetrievalSet, load_retrieval
+from caft.data.training.index import read_summary
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import rounded, run_of
+from caft.eval.scores.retrieval import ranks
+from caft.model.maps import encode_captions, encode_images
+from caft.model.scores import part_scores, whole_scores
+from caft.network.caft import CAFT
 from caft.params import Params, load_params
-from caft.similarity import part_scores, whole_scores
 from pipelines.stage import run
 from pipelines.train import INDEX, trained
 from slurm.submit import Tail

@@ -12,28 +12,28 @@ from typing import Any
 import torch
 
 from caft import storage
-from caft.data.benchmarks import Missing, ReferringSet, folder_of, load_referring, load_retrieval
-from caft.data.locking import locked
-from caft.eval.attributes import most_telling, score_attributes
-from caft.eval.corpus import Corpus, describe_corpus
-from caft.eval.examples import looks, nested, retrieved, scored, segmented
-from caft.eval.features import load_model
+from caft.data.sets import Missing, ReferringSet, folder_of, load_referring, load_retrieval
+from caft.eval.analysis.attributes import most_telling, score_attributes
+from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.examples import looks, nested, retrieved, scored, segmented
+from caft.eval.analysis.granularity import score_granularity
+from caft.eval.analysis.leaks import Leak, read_leaks
+from caft.eval.analysis.levels import score_levels
+from caft.eval.analysis.seeds import curves_of_other_seeds
+from caft.eval.analysis.superpixel_methods import compare_methods
 from caft.eval.given import card_of, settings_of
-from caft.eval.granularity import score_granularity
-from caft.eval.leaks import Leak, read_leaks
-from caft.eval.levels import score_levels
-from caft.eval.metrics import run_of
 from caft.eval.paper.compare import compare
 from caft.eval.paper.scored import Scored, of_model
 from caft.eval.paper.statistics import statistics_of
 from caft.eval.paper.targets import load_targets
 from caft.eval.report import render
 from caft.eval.report.content import Report, RetrievalCases
-from caft.eval.seeds import curves_of_other_seeds
-from caft.eval.superpixel_methods import compare_methods
-from caft.model import CAFT
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import run_of
+from caft.locking import locked
+from caft.network.caft import CAFT
 from caft.params import Params
-from caft.train.tracking import Run, commit
+from caft.train.tracking.runs import Run, commit
 from pipelines.place import place_of
 from pipelines.stage import run
 

@@ -5,14 +5,14 @@ import json
 import logging
 from pathlib import Path
 
-from caft.data.cluster import ray_tasks
-from caft.data.recaption import publish, resumable
-from caft.data.selection import content_fingerprint
-from caft.data.sentence_table import write_shard
+from caft.captions.sentences import versions
+from caft.data.tables.cluster import ray_tasks
+from caft.data.tables.recaption import publish, resumable
+from caft.data.tables.selection import content_fingerprint
+from caft.data.tables.sentence_table import write_shard
 from caft.errors import DataError
 from caft.params import Params
 from caft.storage import scratch_folder, write_json
-from caft.text.sentences import versions
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)

@@ -11,14 +11,14 @@ from typing import Any
 
 from caft import storage
 from caft.errors import DataError
-from caft.eval.curves import Interval, order, over_seeds
-from caft.eval.metrics import run_of
+from caft.eval.analysis.curves import Interval, order, over_seeds
 from caft.eval.paper.compare import Cell, compare
 from caft.eval.paper.scored import Scored, of_model
 from caft.eval.paper.targets import load_targets
 from caft.eval.report.ablation import ablation_page
+from caft.eval.scores.metrics import run_of
 from caft.params import Params
-from caft.train.tracking import commit
+from caft.train.tracking.runs import commit
 from pipelines.stage import run
 
 FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")

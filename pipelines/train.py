@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from caft import storage
-from caft.card import render
-from caft.data import excluded
-from caft.data.fetch import ensure_indexed
-from caft.data.index import read_summary
-from caft.data.locking import locked
-from caft.data.subset import describe
+from caft.data.crawl.fetch import ensure_indexed
+from caft.data.training import excluded
+from caft.data.training.index import read_summary
+from caft.data.training.subset import describe
 from caft.errors import DataError
+from caft.locking import locked
+from caft.model.card import render
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
-from caft.train.tracking import Run, open_training
+from caft.train.job import TrainJob
+from caft.train.plan import plan
+from caft.train.tracking.runs import Run, open_training
 from pipelines.stage import run
 from slurm import submit
-from slurm.job import TrainJob
-from slurm.plan import plan
 
 logger = logging.getLogger(__name__)
 INDEX, EXCLUDED = Path("data/index"), Path("data/excluded.npy")

@@ -53,7 +53,7 @@ def require_system() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def model():
     """The tiny model at random weights, with a part level and temperatures that are not at their start."""
-    from caft.model import CAFT
+    from caft.network.caft import CAFT
     from caft.params import load_params
 
     torch.manual_seed(0)
@@ -92,7 +92,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """Settings of small rendered sets, and the folder where they lie: 16 images, 8 regions a file."""
-    from caft.data.scenes.benchmarks import write_benchmarks
+    from caft.data.scenes.sets import write_benchmarks
     from caft.params import load_params
 
     folder = tmp_path_factory.mktemp("scenes")
@@ -109,7 +109,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="session")
 def scenes(small):
     """The referring sets that are there, by name."""
-    from caft.data.benchmarks import ReferringSet, load_referring
+    from caft.data.sets import ReferringSet, load_referring
 
     params, folder = small
     found = {}

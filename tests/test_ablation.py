@@ -17,24 +17,24 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.data.batch import Sampling, sample_sub_captions
-from caft.data.benchmarks import Expression, ReferringImage, ReferringSet, RetrievalSet
-from caft.data.index import build_index
-from caft.data.transforms import center_crop, open_image, squash
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import Expression, ReferringImage, ReferringSet, RetrievalSet
+from caft.data.training.batch import Sampling, sample_sub_captions
+from caft.data.training.index import build_index
 from caft.errors import ParamsError
-from caft.eval.referring import score_expressions
-from caft.eval.regions import box_weights
-from caft.inference import attention_maps, encode_captions, encode_images, encode_texts
+from caft.eval.scores.referring import score_expressions
+from caft.eval.scores.regions import box_weights
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.model import CAFT
+from caft.model.maps import attention_maps, encode_captions, encode_images, encode_texts
+from caft.model.scores import part_scores, whole_scores
+from caft.network.caft import CAFT
+from caft.network.vision.superpixels import SFCN
 from caft.params import Params, flat, load_params
-from caft.pretrained import load, save_model
-from caft.similarity import part_scores, whole_scores
-from caft.text.tokenizer import tokenize
+from caft.train.job import TrainJob
 from caft.train.task import TrainingTask
-from caft.vision.superpixels import SFCN
+from caft.transforms import center_crop, open_image, squash
+from caft.weights.files import load, save_model
 from pipelines.evaluate_retrieval import score
-from slurm.job import TrainJob
 from tests.data.test_index import _corpus
 from tests.loss.test_golden import pooling
 from tests.ranks import run_ranks

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from caft.layers import TransformerBlock
 from caft.loss.part_tiles import gram_tile, pooled_tile
-from caft.vision.graph_pool import GraphPool
+from caft.network.layers import TransformerBlock
+from caft.network.vision.graph_pool import GraphPool
 
 # Traces forward and backward as inductor does, but runs torch's own kernels: no minute of C++ compilation.
 BACKEND = "aot_eager"

@@ -14,7 +14,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted((PROJECT / "docs").glob("*.md"))

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import caft
-from caft.command import main
 from caft.errors import CheckpointError
-from caft.layers import sin_cos_positions
+from caft.model.command import main
+from caft.network.layers import sin_cos_positions
 from caft.params import ModelParams, load_params
-from caft.pretrained import from_release, load, save_model, sfcn_from_checkpoint
-from caft.release import RELEASED
+from caft.weights.authors import RELEASED
+from caft.weights.files import from_release, load, save_model, sfcn_from_checkpoint
 
 MODELS = load_params(Path(__file__).parents[1] / "params.yaml").models
 TINY = MODELS["tiny"]

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 import caft
 from caft.errors import CheckpointError
 from caft.params import ModelParams, load_params
-from caft.pretrained import from_flair
-from caft.release_flair import FLAIR
+from caft.weights.files import from_flair
+from caft.weights.flair import FLAIR
 from tests.test_pretrained import Shapes, flair_parts, norm, part_of, random_state, resblocks, their_norm
 
 PROJECT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def test_every_published_name_and_shape_has_its_place() -> None:
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in flair_shapes(FLAIR).items()}
         expected = caft.CAFT(FLAIR, chunks=1).state_dict()
-    from caft.release_flair import convert
+    from caft.weights.flair import convert
 
     found, problems = convert(state, expected, FLAIR)
     assert problems == [] and {name: t.shape for name, t in found.items()} == {n: t.shape for n, t in expected.items()}

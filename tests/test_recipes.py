@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from caft import CAFT
-from caft.data.batch import Sampling, sample_sub_captions
+from caft.captions.chunking import balanced_chunks, random_chunks
+from caft.data.training.batch import Sampling, sample_sub_captions
 from caft.params import ModelParams, Params, flat, load_params
-from caft.text.chunking import balanced_chunks, random_chunks
 from caft.train.task import TrainingTask
 from pipelines.params import compare
 

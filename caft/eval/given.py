@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caft.adapters.open_clip_baseline import PREFIX, OpenClip, load_open_clip
 from caft.errors import CheckpointError, ParamsError
-from caft.eval.open_clip import PREFIX, OpenClip, load_open_clip
-from caft.model import CAFT
+from caft.network.caft import CAFT
 from caft.params import Params
-from caft.pretrained import from_flair, from_release, load, read_card, read_checkpoint
-from caft.release_flair import FLAIR, is_flair
 from caft.train.fingerprint import file_digest
+from caft.weights.files import from_flair, from_release, load, read_card, read_checkpoint
+from caft.weights.flair import FLAIR, is_flair
 
 # Of Figure 5, by the corpora of a card.
 SIZES = {("cc3m",): "3M", ("cc12m",): "12M", ("yfcc15m",): "15M", ("cc12m", "cc3m", "yfcc15m"): "30M"}

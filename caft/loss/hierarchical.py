@@ -7,12 +7,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool
 from caft.loss.exchange import Exchange, gather_texts
 from caft.loss.labels import rank_blocks
 from caft.loss.part import PartLoss, counted_part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.loss.softmax import cross_entropy, softmax_part_loss
+from caft.network.text_pool import TextConditionedPool
 
 
 class Features(NamedTuple):

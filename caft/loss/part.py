@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool, attend
 from caft.loss.part_tiles import EPS, FusedPairSum
 from caft.loss.sigmoid import pairwise_sigmoid
+from caft.network.text_pool import TextConditionedPool, attend
 
 
 class PartLoss(NamedTuple):

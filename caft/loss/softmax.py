@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from caft.grounding import TextConditionedPool, attend
+from caft.network.text_pool import TextConditionedPool, attend
 
 # Pairs of an image and a text whose pooled features are held at once.
 _PAIRS_AT_ONCE = 16384

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, ValidationError
 
 from caft.params import file, problems, rules
-from caft.params.benchmarks import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 from caft.params.tables import (
     BoxMode,
     CorporaOverrides,

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from caft.network.text.encoder import encoded_lengths
 from caft.params import ModelParams, RecipeParams
-from caft.text.encoder import encoded_lengths
+from caft.train.cost import step_flops
 from caft.train.distributed import World
-from caft.train.throughput import step_flops
 
 # Dense products in half precision, in operations a second, by what stands in a card's name [NVIDIA's data sheets].
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "V100": 125e12}

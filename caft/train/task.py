@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.model import CAFT, Level
+from caft.network.caft import CAFT, Level
 from caft.params import RecipeParams
 
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data.schema import CAPTIONS, FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.sentence_table import write_shard
 
 
 def png(colour: tuple[int, int, int] = (200, 10, 10)) -> bytes:

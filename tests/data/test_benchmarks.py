@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from caft.data.benchmarks import (
+from caft.data.sets import (
     ATTRIBUTE_FILES,
     REGION_FILES,
     Missing,
@@ -16,7 +16,7 @@ from caft.data.benchmarks import (
     load_zero_shot,
     references,
 )
-from caft.data.benchmarks.sharegpt4v import head
+from caft.data.sets.sharegpt4v import head
 from caft.errors import DataError, ParamsError
 from caft.params import BenchmarkParams, load_params
 from tests.data import published
@@ -426,7 +426,7 @@ def test_sharegpt4v_takes_the_file_that_lotlip_saved(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1 << 16])
 def test_the_start_of_a_list_is_read_like_the_whole_list(tmp_path, monkeypatch, size):
-    from caft.data.benchmarks import sharegpt4v
+    from caft.data.sets import sharegpt4v
 
     monkeypatch.setattr(sharegpt4v, "_CHARACTERS", size)
     rows = [{"a": ["]", {"b": '\\"[,é '}], "n": number} for number in range(9)] + [{}, {"last": None}]

@@ -16,12 +16,12 @@ import yaml
 from PIL import Image
 from webdataset import TarWriter
 
-from caft.data.fetch import fetch
-from caft.data.index import read_summary
-from caft.data.origin import pictures_home
-from caft.data.reader import TrainingIndex
-from caft.data.recaption import join_captions
-from caft.data.source import convert_table
+from caft.data.crawl.fetch import fetch
+from caft.data.crawl.origin import pictures_home
+from caft.data.tables.recaption import join_captions
+from caft.data.tables.source import convert_table
+from caft.data.training.index import read_summary
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import Params, load_params
 from pipelines import source as source_stage

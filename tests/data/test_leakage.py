@@ -11,10 +11,18 @@ import skimage.data
 import yaml
 from PIL import Image
 
-from caft.data import excluded
-from caft.data.benchmarks import Missing
-from caft.data.leakage import MOST_BITS, confirmed, hash_index, images_of, near_duplicates, perceptual_hash, tells
-from caft.data.reader import TrainingIndex
+from caft.data.sets import Missing
+from caft.data.training import excluded
+from caft.data.training.leakage import (
+    MOST_BITS,
+    confirmed,
+    hash_index,
+    images_of,
+    near_duplicates,
+    perceptual_hash,
+    tells,
+)
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import load_params
 from tests.faults import stages

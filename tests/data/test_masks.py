@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caft.data.masks import decode_mask
+from caft.data.sets.masks import decode_mask
 
 # Polygons with the run lengths that pycocotools 2.0.10 makes of them; some leave the image or cross themselves.
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "coco_masks.json").read_text())

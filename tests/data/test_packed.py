@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 from webdataset import TarWriter
 
-from caft.data.fetch import ensure_images, fetch
-from caft.data.index import build_index
-from caft.data.packed import link_packed
-from caft.data.reader import TrainingIndex
-from caft.data.recaption import join_captions
-from caft.data.schema import FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.crawl.fetch import ensure_images, fetch
+from caft.data.crawl.packed import link_packed
+from caft.data.tables.recaption import join_captions
+from caft.data.tables.schema import FIELDS
+from caft.data.tables.sentence_table import write_shard
+from caft.data.training.index import build_index
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import Params
 from tests.data.web import GOOD, Fetched, colour, picture

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data import recaption
-from caft.data.recaption import Shard, join_captions, write_shard
-from caft.data.schema import CAPTIONS, FIELDS
+from caft.data.tables import recaption
+from caft.data.tables.recaption import Shard, join_captions, write_shard
+from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.errors import DataError, SchemaError
 from caft.params import load_params
 from pipelines import captions as captions_stage
@@ -26,7 +26,7 @@ from tests.data.web import GOOD, SETTINGS, Fetched, colour
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from caft.data.recaption import join_captions
+from caft.data.tables.recaption import join_captions
 manifest, images, urls, work = sys.argv[1:]
 join_captions(json.loads(manifest), Path(images), Path(urls), Path(work))
 """

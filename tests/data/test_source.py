@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caft.data import source
-from caft.data.source import convert_table
+from caft.data.tables import source
+from caft.data.tables.source import convert_table
 from caft.errors import DataError
 
 HEADER = (

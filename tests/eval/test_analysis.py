@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from caft.data.benchmarks import ReferringSet
 from caft.data.scenes.captions import phrase
 from caft.data.scenes.grammar import SceneObject
-from caft.eval.attributes import ATTRIBUTES, changed, most_telling, score_attributes, value_in
-from caft.eval.examples import scored
-from caft.eval.features import encode_pictures
-from caft.eval.granularity import WORD, score_granularity
-from caft.eval.levels import score_levels
-from caft.eval.referring import iou, otsu_mask, score_referring
-from caft.inference import encode_texts
+from caft.data.sets import ReferringSet
+from caft.eval.analysis.attributes import ATTRIBUTES, changed, most_telling, score_attributes, value_in
+from caft.eval.analysis.examples import scored
+from caft.eval.analysis.granularity import WORD, score_granularity
+from caft.eval.analysis.levels import score_levels
+from caft.eval.scores.features import encode_pictures
+from caft.eval.scores.referring import iou, otsu_mask, score_referring
+from caft.model.maps import encode_texts
 
 # ---- levels
 

@@ -6,8 +6,8 @@ from dataclasses import astuple
 import pytest
 import torch
 
-from caft.eval import cache
-from caft.eval.cache import encode_pairs
+from caft.eval.scores import cache
+from caft.eval.scores.cache import encode_pairs
 
 CAPTIONS = ["A dog. A red cat on a mat. Grass.", "One only.", "word " * 80]
 

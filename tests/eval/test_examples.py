@@ -1,6 +1,6 @@
-from caft.data.benchmarks import RetrievalSet
-from caft.eval.examples import Answers, picks, retrieved, spread
-from caft.inference import encode_captions, encode_images
+from caft.data.sets import RetrievalSet
+from caft.eval.analysis.examples import Answers, picks, retrieved, spread
+from caft.model.maps import encode_captions, encode_images
 from caft.params import load_params
 
 

@@ -5,11 +5,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from caft.data.transforms import center_crop, open_image, squash
+from caft.captions.tokenizer import encode, tokenize
 from caft.errors import DataError
-from caft.eval.features import encode_pictures
-from caft.inference import encode_captions, encode_images, encode_texts
-from caft.text.tokenizer import encode, tokenize
+from caft.eval.scores.features import encode_pictures
+from caft.model.maps import encode_captions, encode_images, encode_texts
+from caft.transforms import center_crop, open_image, squash
 
 CAPTIONS = ["A dog. A red cat on a mat. Grass.", "One only.", "a. b. c. d. e. f. g."]
 

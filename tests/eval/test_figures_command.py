@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 from pipelines.figures import main
 
 PROJECT = Path(__file__).parents[2]

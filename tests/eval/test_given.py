@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from caft.data.benchmarks import RetrievalSet
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import RetrievalSet
 from caft.errors import CheckpointError, ParamsError
 from caft.eval.given import describe, load_given, settings_of
 from caft.params import load_params
-from caft.pretrained import save_model
-from caft.text.tokenizer import tokenize
 from caft.train.fingerprint import file_digest
+from caft.weights.files import save_model
 from pipelines.evaluate_retrieval import score
 from tests.test_pretrained import TINY, released_state
 from tests.test_pretrained_flair import TINY as FLAT
@@ -181,7 +181,7 @@ def test_a_model_of_open_clip_scores_by_its_own_features(library, pictures):
     assert entry["part"] is None and entry["blend_0.3"] is None and curve == [] and entry["pairs"] == 6
     # The same by hand: centre crops of 40 x 60 are squares of their height; means of their pixels are the colours.
     inner = StandIn()
-    from caft.data.transforms import center_crop, open_image
+    from caft.transforms import center_crop, open_image
 
     pixels = torch.stack([center_crop(open_image(path), 32) for path in pictures]).float() / 255
     images = inner.visual(((pixels - 0.5) / 0.25).mean((2, 3)))

@@ -13,7 +13,7 @@ from caft.eval.paper.targets import load_targets
 from caft.eval.report import render
 from caft.eval.report.content import Report
 from caft.params import load_params
-from caft.release import RELEASED
+from caft.weights.authors import RELEASED
 from tests.eval.test_report import probed
 
 PROJECT = Path(__file__).parents[2]

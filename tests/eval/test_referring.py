@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from caft.data.benchmarks import Expression, ReferringImage, ReferringSet
-from caft.data.transforms import open_image, squash
-from caft.eval.referring import ReferringTally, iou, otsu_mask, otsu_threshold, pointing_hit, score_expressions
-from caft.inference import attention_maps
-from caft.text.tokenizer import tokenize
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import Expression, ReferringImage, ReferringSet
+from caft.eval.scores.referring import ReferringTally, iou, otsu_mask, otsu_threshold, pointing_hit, score_expressions
+from caft.model.maps import attention_maps
+from caft.transforms import open_image, squash
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from caft.data.benchmarks import Region, RegionSet
-from caft.data.transforms import open_image, squash
-from caft.eval.features import encode_pictures
-from caft.eval.regions import average_cosines, box_weights, crop_of, score_regions
-from caft.model import ImageFeatures
-from caft.text.tokenizer import tokenize
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import Region, RegionSet
+from caft.eval.scores.features import encode_pictures
+from caft.eval.scores.regions import average_cosines, box_weights, crop_of, score_regions
+from caft.network.caft import ImageFeatures
+from caft.transforms import open_image, squash
 
 
 def features_of(labels, assignment):

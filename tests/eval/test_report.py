@@ -16,25 +16,25 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data.benchmarks import load_regions
-from caft.data.index import build_index
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import random_scene
 from caft.data.scenes.render import jpeg, render
-from caft.data.schema import CAPTIONS, FIELDS, URLS
-from caft.data.sentence_table import write_shard
-from caft.eval.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
-from caft.eval.corpus import Corpus, describe_corpus
-from caft.eval.leaks import Leak
-from caft.eval.referring import score_referring
-from caft.eval.regions import score_regions
+from caft.data.sets import load_regions
+from caft.data.tables.schema import CAPTIONS, FIELDS, URLS
+from caft.data.tables.sentence_table import write_shard
+from caft.data.training.index import build_index
+from caft.eval.analysis.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
+from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.leaks import Leak
+from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.report.content import Report
 from caft.eval.report.data import data as section_on_data
 from caft.eval.report.leakage import leakage as section_on_leakage
-from caft.eval.seeds import curves_of_other_seeds
+from caft.eval.scores.referring import score_referring
+from caft.eval.scores.regions import score_regions
 from caft.params import load_params
-from caft.pretrained import save_model
 from caft.storage import write_json
+from caft.weights.files import save_model
 from pipelines import report
 
 PROJECT = Path(__file__).parents[2]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from caft.eval.rerank import rerank
-from caft.eval.retrieval import rank
-from caft.similarity import blend, part_scores
+from caft.eval.scores.rerank import rerank
+from caft.eval.scores.retrieval import rank
+from caft.model.scores import blend, part_scores
 
 
 @pytest.fixture(scope="module")

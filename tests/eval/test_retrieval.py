@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from caft.data.benchmarks import RetrievalSet
-from caft.eval import retrieval
-from caft.eval.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
-from caft.inference import encode_captions, encode_images
+from caft.data.sets import RetrievalSet
+from caft.eval.scores import retrieval
+from caft.eval.scores.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
+from caft.model.maps import encode_captions, encode_images
+from caft.model.scores import part_scores, whole_scores
 from caft.params import load_params
-from caft.similarity import part_scores, whole_scores
 from pipelines.evaluate_retrieval import score
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "retrieval.py")

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from caft import part_cosines
-from caft.grounding import TextConditionedPool
-from caft.part_cosines import PartCosines
-from caft.similarity import blend, part_scores, some_part_scores
+from caft.model.scores import blend, part_scores, some_part_scores
+from caft.network import part_cosines
+from caft.network.part_cosines import PartCosines
+from caft.network.text_pool import TextConditionedPool
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "part_scores.py")
 assert spec is not None and spec.loader is not None

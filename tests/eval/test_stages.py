@@ -14,9 +14,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from caft.data.scenes.benchmarks import write_benchmarks
+from caft.data.scenes.sets import write_benchmarks
 from caft.params import load_params
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 from tests.data.published import write_urban1k
 
 PROJECT = Path(__file__).parents[2]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from caft.eval.superpixel_methods import compare_methods
-from caft.eval.superpixels import achievable_accuracy, covered_by, oracle_iou, squash_mask, thin_parts
+from caft.eval.analysis.superpixel_methods import compare_methods
+from caft.eval.scores.superpixels import achievable_accuracy, covered_by, oracle_iou, squash_mask, thin_parts
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import hashlib
 import pytest
 import torch
 
-from caft.data.benchmarks import ZeroShotSet, load_zero_shot
-from caft.eval.zero_shot import class_features, prompts, score_zero_shot
-from caft.inference import encode_images
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import ZeroShotSet, load_zero_shot
+from caft.eval.scores.zero_shot import class_features, prompts, score_zero_shot
+from caft.model.maps import encode_images
 from caft.params import BenchmarkParams
-from caft.text.tokenizer import tokenize
 from tests.data.published import write_imagenet
 
 # Of the 80 templates of OpenAI's notebook "Prompt_Engineering_for_ImageNet", sorted, a line each.
@@ -33,7 +33,9 @@ def test_the_sentences_are_those_of_clips_authors():
 @pytest.fixture
 def two(monkeypatch):
     """Two sentences for a class instead of eighty, since nothing but the time depends on their number."""
-    monkeypatch.setattr("caft.eval.zero_shot.prompts", lambda name: [f"a photo of a {name}.", f"the plastic {name}."])
+    monkeypatch.setattr(
+        "caft.eval.scores.zero_shot.prompts", lambda name: [f"a photo of a {name}.", f"the plastic {name}."]
+    )
 
 
 def test_a_class_is_the_mean_of_its_sentences(model):
@@ -46,7 +48,7 @@ def test_a_class_is_the_mean_of_its_sentences(model):
 
 
 def test_top_1_and_top_5_count_as_a_person_would(model, found, two, monkeypatch):
-    monkeypatch.setattr("caft.eval.zero_shot._IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("caft.eval.scores.zero_shot._IMAGES_AT_ONCE", 4)
     scores = score_zero_shot(model, found, 4)
     classes = class_features(model, found.classes, 64)
     images = encode_images(model, found.images, 8).whole

@@ -12,22 +12,22 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from caft import CAFT
-from caft.data.batch import Batch
-from caft.eval.regions import box_weights
-from caft.grounding import TextConditionedPool
-from caft.inference import attention_maps
-from caft.layers import sin_cos_positions
+from caft.data.training.batch import Batch
+from caft.eval.scores.regions import box_weights
 from caft.loss.part import part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
+from caft.model.maps import attention_maps
+from caft.model.scores import part_scores
+from caft.network.layers import sin_cos_positions
+from caft.network.text_pool import TextConditionedPool
+from caft.network.vision import superpixels
+from caft.network.vision.graph_pool import GraphPool
+from caft.network.vision.sampling import farthest_points
+from caft.network.vision.segments import segment_mean
 from caft.params import RecipeParams, load_params
-from caft.similarity import part_scores
 from caft.train.distributed import World
 from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
-from caft.vision import superpixels
-from caft.vision.graph_pool import GraphPool
-from caft.vision.sampling import farthest_points
-from caft.vision.segments import segment_mean
 
 TESTS = Path(__file__).parents[1]
 PARAMS = load_params(TESTS.parent / "params.yaml")

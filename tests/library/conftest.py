@@ -4,7 +4,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import json
 
-from caft.card import render
+from caft.model.card import render
 
 DATA = [{"name": "cc3m", "count": 2_823_019, "fingerprint": "ab" * 32, "manifest": "cd" * 32, "first": 0}]
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 import caft
-from caft import gallery
-from caft.command import main
+from caft.model import gallery
+from caft.model.command import main
 
 PROJECT = Path(__file__).parents[2]
 TEXT = "A cat with green eyes. Its nose is pink."

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 import caft
-from caft import interface
-from caft.data.benchmarks import load_retrieval
+from caft.captions.sentences import split
+from caft.data.sets import load_retrieval
 from caft.errors import DataError
-from caft.eval.referring import score_referring
-from caft.eval.retrieval import recall_at_k
+from caft.eval.scores.referring import score_referring
+from caft.eval.scores.retrieval import recall_at_k
+from caft.model import model as interface
 from caft.params import load_params
-from caft.pretrained import save_model
-from caft.text.sentences import split
+from caft.weights.files import save_model
 from pipelines.evaluate_retrieval import score
 
 CAPTIONS = [
@@ -111,7 +111,7 @@ def test_retrieve_gives_the_best_first(model, pictures, scores):
 
 def test_maps_are_those_that_the_evaluation_scores(model, scenes):
     """The evaluation's own maps of a set, asked one expression at a time, give its score."""
-    from caft.eval.referring import ReferringTally
+    from caft.eval.scores.referring import ReferringTally
 
     benchmark = replace(scenes["phrase"], images=scenes["phrase"].images[:4])
     tally = ReferringTally()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from caft.captions.tokenizer import tokenize
 from caft.errors import DataError
-from caft.text.tokenizer import tokenize
 
 
 def numbered(count):

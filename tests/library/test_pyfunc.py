@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from caft import pyfunc
+from caft.adapters import pyfunc
 from caft.errors import DataError
 from caft.params import load_params
 from caft.storage import tracking_uri
-from caft.train.tracking import open_run
+from caft.train.tracking.runs import open_run
 
 PROJECT = Path(__file__).parents[2]
 CAPTIONS = [

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import rank_blocks, sampled_index
 from caft.loss.part import counted_part_loss, part_loss
+from caft.network.text_pool import TextConditionedPool
 from tests.reference import losses as reference
 
 DIM = 32

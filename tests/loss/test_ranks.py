@@ -9,9 +9,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import rank_blocks
+from caft.network.text_pool import TextConditionedPool
 from tests.ranks import run_ranks
 from tests.reference import losses as reference
 

@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.grounding import TextConditionedPool
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import sampled_index
 from caft.loss.softmax import cross_entropy, softmax_part_loss
+from caft.network.text_pool import TextConditionedPool
 from tests.ranks import run_ranks
 
 IMAGES, SUB_CAPTIONS, DIM = 4, 3, 8

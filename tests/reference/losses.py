@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool
+from caft.network.text_pool import TextConditionedPool
 
 
 def pooled(pool: TextConditionedPool, text: Tensor, segments: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from caft.errors import DataError
 from caft.params import load_params
-from slurm import job
-from slurm.stalled import each_within
+from caft.train import job
+from caft.train.stalled import each_within
 from tests.faults.conftest import Finished
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caft.text.captions import caption_chunks, caption_tokens
-from caft.text.chunking import balanced_chunks, random_chunks
-from caft.text.tokenizer import tokenize
+from caft.captions.chunking import balanced_chunks, random_chunks
+from caft.captions.chunks import caption_chunks, caption_tokens
+from caft.captions.tokenizer import tokenize
 
 BALANCED = {
     4: (1, 1, 1, 1), 5: (2, 1, 1, 1), 6: (2, 2, 1, 1), 7: (2, 2, 2, 1), 8: (2, 2, 2, 2), 9: (3, 2, 2, 2),

@@ -7,11 +7,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from caft.network.text.encoder import SubCaptionTransformer, encoded_lengths
 from caft.params import load_params
-from caft.text.encoder import SubCaptionTransformer, encoded_lengths
 from caft.train import speed
+from caft.train.cost import exchange, part_pair_flops, sample_count, step_flops, text_flops
 from caft.train.distributed import World
-from caft.train.throughput import exchange, part_pair_flops, sample_count, step_flops, text_flops
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 TINY, SMOKE = PARAMS.models["tiny"], PARAMS.recipes["smoke"]

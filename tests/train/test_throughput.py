@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.counts import main
 from caft import CAFT
 from caft.params import ModelParams, load_params
-from caft.train.throughput import Count, counts, sample_count
+from caft.train.cost import Count, counts, sample_count
 
 PROJECT = Path(__file__).parents[2]
 MODELS = load_params(PROJECT / "params.yaml").models

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from caft.errors import TrackingError
 from caft.params import load_params
 from caft.storage import tracking_uri
-from caft.train.tracking import open_run, open_training
-from caft.train.tracking_names import curve_name, parameters
+from caft.train.tracking.names import curve_name, parameters
+from caft.train.tracking.runs import open_run, open_training
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_two_processes_at_once_share_database_run_and_parent(params, monkeypatch
     script = """
 import sys
 from caft.params import load_params
-from caft.train.tracking import open_run, open_training
+from caft.train.tracking.runs import open_run, open_training
 
 params = load_params("params.yaml")
 print(open_run(params, "both", "both", {}, {"a": 1}).run_id)
