@@ -1,6 +1,6 @@
 """ShareGPT4V's captions: the first rows of a JSON file of 1.5 GB, read no further than that."""
 
-import json
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from caft.params import BenchmarkParams
 
 ORIGINAL = "share-captioner_coco_lcs_sam_1246k_1107.json"
 RESAVED = "share4v_sam_10k.json"  # its first 10,000 rows as LoTLIP and FLAIR keep them, with other paths of pictures
-_CHARACTERS = 1 << 16
-_BETWEEN = " \t\r\n,"
+_START = 1024  # bytes in which a list begins
 
 
 def sharegpt4v(folder: Path, benchmark: BenchmarkParams) -> Iterator[Item]:
@@ -42,27 +41,15 @@ def head(path: Path, count: int) -> Iterator[Any]:
     Raises:
         DataError: It is no list, or ends inside an object.
     """
-    decoder = json.JSONDecoder()
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_CHARACTERS).lstrip(_BETWEEN)
-            if not text.startswith("["):
-                raise DataError(f"{path}: expected a JSON list, found {text[:20]!r}; download it again")
-            text = text[1:]
-            for _ in range(count):
-                while True:
-                    text = text.lstrip(_BETWEEN)
-                    if text.startswith("]"):
-                        return
-                    try:
-                        item, end = decoder.raw_decode(text)
-                        break
-                    except ValueError as error:
-                        # The object may go on in what is not read yet.
-                        if not (more := file.read(max(_CHARACTERS, len(text)))):
-                            raise DataError(f"{path}: is no whole JSON list ({error}); download it again") from None
-                        text += more
-                yield item
-                text = text[end:]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error}); download it again") from None
+    import ijson  # of the pipeline's packages, not of the core
+
+    with path.open("rb") as file:
+        start = file.read(_START).lstrip()
+        if not start.startswith(b"["):  # of anything else ijson gives no item, and no error
+            raise DataError(f"{path}: expected a JSON list, found {start[:20]!r}; download it again")
+        file.seek(0)
+        try:
+            yield from itertools.islice(ijson.items(file, "item", use_float=True), count)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise DataError(f"{path}: is no whole JSON list ({reason}); download it again") from None
