@@ -19,7 +19,6 @@ from caft.storage import replacing
 
 BLOCK = 512
 RECORD = 20 * BLOCK  # tars are padded with zeros to whole records
-COPY_BYTES = 1 << 20
 SIZE_FIELD = slice(124, 136)
 PICTURES = ("jpg", "jpeg", "png", "webp")  # endings
 
@@ -45,20 +44,14 @@ def canonicalise(path: Path) -> None:
     except DataError:
         pass  # not canonical, or damaged: reading it as any tar tells which
     found = any_members(path)
-    with path.open("rb") as source, replacing(path) as temporary, temporary.open("wb") as target:
+    with (
+        path.open("rb") as source,
+        replacing(path) as temporary,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as target,
+    ):
         for member in sorted(found):
-            target.write(_header(member.name, member.size))
             source.seek(member.offset)
-            left = member.size
-            while left:
-                block = source.read(min(left, COPY_BYTES))
-                if not block:
-                    raise DataError(f"{path}: ends inside {member.name}")
-                target.write(block)
-                left -= len(block)
-            target.write(bytes(-member.size % BLOCK))
-        written = target.tell()
-        target.write(bytes(_padded(written) - written))
+            target.addfile(_info(member.name, member.size), source)
 
 
 def members(path: Path) -> Iterator[Member]:
@@ -138,10 +131,14 @@ def any_members(path: Path) -> list[Member]:
     return list(found.values())
 
 
-def _header(name: str, size: int) -> bytes:
+def _info(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)  # its defaults: mode 644, owner 0, time 0
     info.size = size
-    return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    return info
+
+
+def _header(name: str, size: int) -> bytes:
+    return _info(name, size).tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
 
 
 def _padded(length: int) -> int:
