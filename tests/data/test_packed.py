@@ -19,7 +19,7 @@ from caft.data.crawl.fetch import ensure_images, fetch
 from caft.data.crawl.packed import link_packed
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import FIELDS
-from caft.data.tables.sentence_table import write_shard
+from caft.data.tables.sentence_table import write_sentences
 from caft.data.training.index import build_index
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
@@ -34,7 +34,7 @@ def indexed(folder: Path, urls: Path, images: Path, manifest: dict[str, object])
     join_captions(manifest, images, urls, folder / "captions" / "web")
     for path in sorted((folder / "captions" / "web").glob("0*.parquet")):
         (folder / "sentences" / "web").mkdir(parents=True, exist_ok=True)
-        write_shard(path, folder / "sentences" / "web" / path.name)
+        write_sentences(path, folder / "sentences" / "web" / path.name)
     corpora = [{"name": "web", "fingerprint": "", "manifest": ""}]
     build_index(folder / "index", corpora, "spacy", folder / "captions", folder / "sentences")
     tables = [path for path in (folder / "captions" / "web").glob("0*.parquet") if pq.read_metadata(path).num_rows]

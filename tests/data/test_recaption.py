@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from caft.data.tables import recaption
-from caft.data.tables.recaption import Shard, join_captions, write_shard
+from caft.data.tables.recaption import CaptionTask, join_captions, write_captions
 from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.errors import DataError, SchemaError
 from caft.params import load_params
@@ -107,7 +107,7 @@ def test_tar_that_is_not_that_of_its_table_is_refused(fetched: Fetched, tmp_path
     recaption._gather(images, ["00001"], fetched.urls, tmp_path / "gathered.parquet")
     shutil.copy(images / "00002.tar", images / "00001.tar")
     with pytest.raises(DataError, match=r"00001\.tar: \d+ pictures are not the \d+ of its table"):
-        write_shard(Shard(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))
+        write_captions(CaptionTask(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))
     assert not (tmp_path / "00001.parquet").exists()
 
 

@@ -21,7 +21,7 @@ from caft.data.scenes.grammar import random_scene
 from caft.data.scenes.render import jpeg, render
 from caft.data.sets import load_regions
 from caft.data.tables.schema import CAPTIONS, FIELDS, URLS
-from caft.data.tables.sentence_table import write_shard
+from caft.data.tables.sentence_table import write_sentences
 from caft.data.training.index import build_index
 from caft.eval.analysis.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
 from caft.eval.analysis.corpus import Corpus, describe_corpus
@@ -67,7 +67,7 @@ def trained(tmp_path_factory):
     pq.write_table(pa.table(arrays, schema=CAPTIONS), table)
     urls = [{"row_id": 10 + number, "url": f"http://127.0.0.1/{number}.jpg"} for number in range(PAIRS + 1)]  # one lost
     pq.write_table(pa.Table.from_pylist(urls, URLS), root / "data/urls/scenes.parquet")
-    write_shard(table, root / "data/sentences/scenes/00000.parquet")
+    write_sentences(table, root / "data/sentences/scenes/00000.parquet")
     corpora = [{"name": "scenes", "fingerprint": "f" * 64}]
     build_index(root / "data/index", corpora, "spacy", root / "data/captions", root / "data/sentences")
     return root, drawn

@@ -12,13 +12,13 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from caft.data.crawl import retry as again
+from caft.data.crawl import retry
 from caft.data.crawl.crawl import STALL_SECONDS, asked_rows, crawl
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint, write_list
 from caft.data.crawl.manifest import Manifest, Shard, known_shard, note_shard, notes_folder, shard_files, verify
@@ -94,7 +94,7 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
         for position, name in zip(positions, sorted(done), strict=True):
             target = f"{position:05d}"
             if known_shard(folder, target) is None:
-                again.adopt(own, name, folder, target)
+                retry.adopt(own, name, folder, target)
                 note_shard(folder, replace(done[name], name=target))
 
 
@@ -241,10 +241,10 @@ def _begin(corpus: str, urls: Path, folder: Path, settings: FetchParams) -> tupl
 
 def _again(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settings: FetchParams) -> dict[str, Shard]:
     """The shards of the first pass without the rows that were tried once more, and shards of those."""
-    rows, done = again.failed_for_now(folder, first)
+    rows, done = retry.failed_for_now(folder, first)
     if not rows.num_rows:
         return done
-    home, asked = again.begin(folder, rows)
+    home, asked = retry.begin(folder, rows)
     listed = notes_folder(home) / "urls.parquet"
     if not listed.exists():
         write_list(listed, asked, settings.images_per_shard)
@@ -253,7 +253,7 @@ def _again(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settin
     for position, name in enumerate(sorted(crawling.complete(home, listed, patient))):
         target = f"{len(first) + position:05d}"
         if known_shard(folder, target) is None or not _same_tar(home, name, folder, target):
-            again.adopt(home, name, folder, target)
+            retry.adopt(home, name, folder, target)
         done[target] = known_shard(folder, target) or settle(
             folder, target, asked_rows(pq.ParquetFile(listed), position)
         )
@@ -264,7 +264,7 @@ def _same_tar(home: Path, name: str, folder: Path, target: str) -> bool:
     return shard_files(home, name)[0].samefile(shard_files(folder, target)[0])
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Crawling:
     """What both passes of a crawl share; the origin of the pictures is started when the first of them is missing."""
 
@@ -273,7 +273,7 @@ class _Crawling:
     serve: AbstractContextManager[None]
     stall_seconds: float
     home: Path | None
-    serving: list[bool] = field(default_factory=list)
+    serving: bool = False
 
     def complete(self, folder: Path, listed: Path, settings: FetchParams) -> dict[str, Shard]:
         """All shards of a list, fetched where they are missing."""
@@ -292,7 +292,7 @@ class _Crawling:
         logger.info("%s: %d of %d shards to fetch", self.corpus, len(missing), table.num_row_groups)
         if not self.serving:
             self.stack.enter_context(self.serve)
-            self.serving.append(True)
+            self.serving = True
         shards = crawl(folder, listed, missing, settings, self.stall_seconds, self.home)
         for shard in track(shards, f"{self.corpus} shards", len(missing)):
             done[shard.name] = shard

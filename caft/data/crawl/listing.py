@@ -9,9 +9,9 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import notes_folder
+from caft.data.tables.row_groups import RowGroups
 from caft.data.tables.schema import URLS, open_table
 from caft.errors import DataError
 from caft.storage import replacing, write_json
@@ -76,15 +76,9 @@ def write_list(listed: Path, urls: Path, images_per_shard: int) -> None:
     with duckdb.connect() as database:
         batches = database.sql(order, params={"urls": str(urls)}).to_arrow_reader(images_per_shard)
         schema = pa.schema([("row_id", pa.int64()), ("url", pa.string())])
-        with replacing(listed) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            waiting = schema.empty_table()
+        with replacing(listed) as temporary, RowGroups(temporary, schema, images_per_shard) as groups:
             for batch in batches:
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch]).cast(schema)])
-                while waiting.num_rows >= images_per_shard:
-                    writer.write_table(waiting.slice(0, images_per_shard), images_per_shard)
-                    waiting = waiting.slice(images_per_shard)
-            if waiting.num_rows:
-                writer.write_table(waiting, images_per_shard)
+                groups.add(pa.Table.from_batches([batch]).cast(schema))
 
 
 def _record(folder: Path) -> Path:

@@ -10,15 +10,18 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from caft.errors import ManifestError
 from caft.storage import write_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Shard:
     """One image shard.
 
@@ -99,10 +102,11 @@ class Manifest:
             ManifestError: A key is missing or of the wrong kind, or the totals are not those of the shards.
         """
         try:
-            shards = tuple(Shard(**shard) for shard in content["shards"])
-            manifest = cls(content["corpus"], content["source_fingerprint"], shards)
-        except (KeyError, TypeError) as error:
-            raise ManifestError(f"{where}: is no manifest of image shards ({error!r}); fetch again") from error
+            manifest = TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise ManifestError(f"{where}: is no manifest of image shards ({wrong}); fetch again") from error
         for key, value in manifest.as_json().items():
             if content.get(key) != value:
                 raise ManifestError(
@@ -166,7 +170,7 @@ def known_shard(folder: Path, name: str) -> Shard | None:
         note = json.loads(_note(folder, name).read_text())
         shard = Shard(**note["shard"])
         state = files[0].stat()
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     unchanged = state.st_mtime_ns == note["modified"] and state.st_size == shard.bytes
     return shard if unchanged and all(file.exists() for file in files) else None

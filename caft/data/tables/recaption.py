@@ -6,11 +6,9 @@ then written by Ray tasks, one for each tar, which need nothing but that tar's r
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
 from caft.data.tables.schema import CAPTIONS, FIELDS, URLS, open_table
 from caft.errors import DataError
-from caft.locking import locked
 from caft.storage import replacing, write_json
 
 logger = logging.getLogger(__name__)
@@ -35,7 +32,7 @@ GATHERED = "gathered"
 
 
 @dataclass(frozen=True)
-class Shard:
+class CaptionTask:
     """Work of one task: the tar, the gathered rows that hold its own, and the table to write."""
 
     tar: Path
@@ -73,11 +70,11 @@ def join_captions(
     for first in range(0, len(names), SHARDS_AT_ONCE):
         group = names[first : first + SHARDS_AT_ONCE]
         gathered = work / GATHERED / f"{group[0]}.parquet"
-        tasks = [Shard(images / f"{name}.tar", gathered, work / f"{name}.parquet") for name in group]
+        tasks = [CaptionTask(images / f"{name}.tar", gathered, work / f"{name}.parquet") for name in group]
         if not gathered.exists() and not all(task.target.exists() for task in tasks):
             _gather(images, group, urls, gathered, memory_gb)
         shards += tasks
-    ray_tasks(write_shard, [shard for shard in shards if not shard.target.exists()], "caption shards")
+    ray_tasks(write_captions, [shard for shard in shards if not shard.target.exists()], "caption shards")
     for shard, entry in zip(shards, manifest["shards"], strict=True):
         rows = pq.read_metadata(shard.target).num_rows
         if rows != entry["successes"]:
@@ -131,19 +128,19 @@ def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory
         )
 
 
-def write_shard(shard: Shard) -> int:
+def write_captions(task: CaptionTask) -> int:
     """Writes the table of one tar; returns its rows.
 
     Raises:
         DataError: The pictures in the tar are not those of the gathered rows.
     """
-    held = pictures(shard.tar)
-    rows = pq.read_table(shard.gathered, filters=[("shard", "=", shard.tar.stem)], use_threads=False)
+    held = pictures(task.tar)
+    rows = pq.read_table(task.gathered, filters=[("shard", "=", task.tar.stem)], use_threads=False)
     found = [held.get(key) for key in rows["key"].to_pylist()]
     offsets = [member.offset for member in found if member is not None]
     if len(offsets) < rows.num_rows:
         raise DataError(
-            f"{shard.tar}: {len(held)} pictures are not the {rows.num_rows} of its table {shard.tar.stem}.parquet; "
+            f"{task.tar}: {len(held)} pictures are not the {rows.num_rows} of its table {task.tar.stem}.parquet; "
             "remove both and run the stage again"
         )
     columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
@@ -152,31 +149,6 @@ def write_shard(shard: Shard) -> int:
     table = pa.table({name: columns[name] for name in CAPTIONS.names}).cast(CAPTIONS).combine_chunks()
     if offsets != sorted(offsets):  # in a packed tar, keys need not be in order
         table = table.sort_by("offset")
-    with replacing(shard.target) as temporary:
+    with replacing(task.target) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=1000)
     return int(table.num_rows)
-
-
-@contextmanager
-def resumable(folder: Path, made_from: str, doing: str) -> Iterator[Path]:
-    """Gives the work folder of a stage, with what a killed run of the same input has finished; locked for the block.
-
-    It lies outside DVC, which removes a stage's outs before it runs. Work on other input is removed.
-
-    Args:
-        folder: Holds the work folder.
-        made_from: Everything that the result follows from.
-        doing: What is done there, for the log.
-    """
-    work = folder / hashlib.sha256(made_from.encode()).hexdigest()[:16]
-    with locked(folder, doing):
-        for other in folder.glob("[0-9a-f]*"):
-            if other != work:
-                shutil.rmtree(other)
-        yield work
-
-
-def publish(work: Path, out: Path) -> None:
-    """Moves a finished work folder to where it belongs, at once and whole, also from another file system."""
-    with replacing(out) as temporary:
-        shutil.move(work, temporary)

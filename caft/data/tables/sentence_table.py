@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 from caft.captions.sentences import SPLITTERS, Splitter, many_spans, versions
 from caft.captions.tokenizer import encode
 from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES, open_table
-from caft.storage import replacing
+from caft.errors import DataError
+from caft.storage import replacing, write_json
 
 ROWS_AT_ONCE = 1000  # of a row group
 
 
-def write_shard(captions: Path, target: Path) -> dict[str, int]:
+def write_sentences(captions: Path, target: Path) -> dict[str, int]:
     """Splits and tokenises the captions of one shard.
 
     Args:
@@ -62,3 +63,18 @@ def _columns(texts: list[str], spans: dict[str, list[tuple[int, int]]], splitter
         f"{splitter}_ids": [[ids[text] for text in row] for row in places],
     }
     return {name: pa.array(column, SENTENCES.field(name).type) for name, column in columns.items()}
+
+
+def summarize(captions: Path, work: Path) -> int:
+    """Counts rows in and out, and writes the summary; returns the rows.
+
+    Raises:
+        DataError: A row was lost.
+    """
+    rows_in, rows_out = (
+        sum(pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")) for folder in (captions, work)
+    )
+    if rows_in != rows_out:
+        raise DataError(f"{work}: {rows_out} rows for {rows_in} in {captions}; remove the folder and run again")
+    write_json(work / "_summary.json", {"rows_in": rows_in, "rows_out": rows_out, "dropped": {}})
+    return rows_out

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from caft.data.tables.database import bounded
 from caft.data.tables.records import DREAMLIP, Columns, Table, open_records
+from caft.data.tables.row_groups import RowGroups
 from caft.data.tables.schema import REJECTS, URLS
 from caft.errors import DataError
 from caft.locking import locked
@@ -108,7 +109,7 @@ def _scratch(home: Path, corpus: str) -> Iterator[Path]:
 def _write_records(records: Table, corpus: str, path: Path) -> int:
     """Writes all records as `RECORDS` and returns how many there are."""
     count = 0
-    with _RowGroups(path, RECORDS) as writer:
+    with RowGroups(path, RECORDS, ROWS_AT_ONCE) as writer:
         rows: list[list[object]] = []
         for row_id, (line, problem, fields) in enumerate(track(records, f"{corpus} records")):
             count += 1
@@ -163,7 +164,10 @@ def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> t
     """
     rows_out = 0
     dropped: Counter[str] = Counter()
-    with _RowGroups(table, URLS) as good_writer, _RowGroups(rejects, REJECTS) as reject_writer:
+    with (
+        RowGroups(table, URLS, ROWS_AT_ONCE) as good_writer,
+        RowGroups(rejects, REJECTS, ROWS_AT_ONCE) as reject_writer,
+    ):
         source = pq.ParquetFile(path)
         for group in range(source.num_row_groups):
             records = source.read_row_group(group)
@@ -183,29 +187,3 @@ def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> t
             rows_out += good.num_rows
             dropped.update(rejected["reason"].to_pylist())
     return rows_out, dict(sorted(dropped.items()))
-
-
-class _RowGroups:
-    """Writes a Parquet file in row groups of even size, however large the tables are that it gets."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.writer = pq.ParquetWriter(path, schema, compression="zstd")
-        self.waiting = schema.empty_table()
-
-    def __enter__(self) -> _RowGroups:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._write(self.waiting)
-        self.writer.close()
-
-    def add(self, table: pa.Table) -> None:
-        """Appends rows."""
-        self.waiting = pa.concat_tables([self.waiting, table])
-        while self.waiting.num_rows >= ROWS_AT_ONCE:
-            self._write(self.waiting.slice(0, ROWS_AT_ONCE))
-            self.waiting = self.waiting.slice(ROWS_AT_ONCE)
-
-    def _write(self, table: pa.Table) -> None:
-        if table.num_rows:
-            self.writer.write_table(table.combine_chunks())

@@ -58,8 +58,11 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def tells(hashes: Hashes) -> NDArray[np.bool_]:
-    """Which hashes tell pictures apart, (n,); those of almost one colour, or that could not be read, do not."""
+def has_detail(hashes: Hashes) -> NDArray[np.bool_]:
+    """Which hashes are of pictures with enough detail to tell them apart, (n,).
+
+    Those of almost one colour have too little, as have those that could not be read.
+    """
     counts = np.bitwise_count(hashes)
     return np.asarray((counts >= _FEWEST_BITS) & (counts <= 64 - _FEWEST_BITS))
 
@@ -77,7 +80,7 @@ def near_duplicates(
     Returns:
         Places in `first` and `second`, (pairs, 2), sorted, and the number of bits in which they differ, (pairs,).
     """
-    of_first, of_second = np.flatnonzero(tells(first)), np.flatnonzero(tells(second))
+    of_first, of_second = np.flatnonzero(has_detail(first)), np.flatnonzero(has_detail(second))
     edges = np.linspace(0, 64, most + 2).astype(int)
     found: list[NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
     for low, high in zip(edges, edges[1:], strict=False):
