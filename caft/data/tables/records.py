@@ -83,28 +83,6 @@ class Record(NamedTuple):
     fields: Sequence[str]
 
 
-class Table(AbstractContextManager["Table"]):
-    """An open table; an iterator over its records.
-
-    Attributes:
-        path: Of the file.
-        bytes: Its size; of a CSV, what was read so far.
-        sha256: Of its content; of a CSV, of what was read so far.
-    """
-
-    path: Path
-    bytes: int
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file."""
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[Record]:
-        """Yields records in the file's order."""
-        raise NotImplementedError
-
-
 def open_records(path: Path, columns: Columns) -> Table:
     """Opens a table: Parquet if it is named so, else CSV.
 
@@ -135,7 +113,7 @@ def _as_address(path: str) -> str:
     return f"file:{quote(path.strip())}" if path.strip() else ""
 
 
-class ParquetTable(Table):
+class ParquetTable(AbstractContextManager["ParquetTable"]):
     """A Parquet file of strings."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -173,7 +151,7 @@ class ParquetTable(Table):
                 yield Record(row, None, texts)
 
 
-class CsvTable(Table):
+class CsvTable(AbstractContextManager["CsvTable"]):
     """A CSV file in UTF-8 with a header."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -184,7 +162,7 @@ class CsvTable(Table):
         self._lines.close()
 
     @property
-    def bytes(self) -> int:  # type: ignore[override]
+    def bytes(self) -> int:
         """Bytes read so far."""
         return self._lines.bytes
 
@@ -290,3 +268,7 @@ def _records(lines: _Lines, columns: Columns) -> Iterator[Record]:
             if is_path:
                 texts[0] = _as_address(texts[0])
             yield Record(line, None, texts)
+
+
+# An open table: an iterator over its records, with its path, its size and the SHA-256 of what was read.
+Table = ParquetTable | CsvTable
