@@ -1,4 +1,4 @@
-"""Fetches the images of a corpus and says exactly what came: every address has an image or a cause of loss.
+"""Fetches the images of a corpus and accounts for every address: an image, or the cause of its loss.
 
 A folder of shards is added to and never mixed: it remembers the list and the settings that it was
 begun with. What is whole is never fetched again, what is not whole is.
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
-    """Fetches what is missing of a corpus, and gives its manifest.
+    """Fetches the missing shards of a corpus and returns its manifest.
 
     Args:
         params: Settings.
@@ -94,7 +94,7 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
         for position, name in zip(positions, sorted(done), strict=True):
             target = f"{position:05d}"
             if known_shard(folder, target) is None:
-                retry.adopt(own, name, folder, target)
+                retry.link_shard(own, name, folder, target)
                 note_shard(folder, replace(done[name], name=target))
 
 
@@ -122,7 +122,7 @@ def _positions_of_part(folder: Path, own: Path, listed: Path, part: int, parts: 
 
 
 def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> None:
-    """Checks that the images of a manifest are on disk, and fetches again what is not; fast if nothing is missing.
+    """Checks that the images of a manifest are on disk and fetches missing shards; fast if none is missing.
 
     Args:
         params: Settings.
@@ -142,7 +142,7 @@ def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> N
     if not urls.exists():
         raise ManifestError(
             f"{folder}: {len(problems)} of the {len(expected.shards)} shards in {where} are not there, and {urls}, "
-            f"which would tell what to fetch, is missing too; run `dvc checkout {urls}` or `dvc repro source@{corpus}`"
+            f"which would say what to fetch, is missing too; run `dvc checkout {urls}` or `dvc repro source@{corpus}`"
         )
     logger.warning("%s: %d of %d shards in %s are not there", folder, len(problems), len(expected.shards), where)
     _complete(params, corpus, urls)
@@ -220,7 +220,7 @@ def fetch_images(
         listed, source = _begin(corpus, urls, folder, settings)
         done = crawling.complete(folder, listed, settings)
         if settings.second_pass:
-            done = _again(crawling, folder, done, settings)
+            done = _retry(crawling, folder, done, settings)
         manifest = Manifest(corpus, fingerprint(source), tuple(done[name] for name in sorted(done)))
     if manifest.rows != source["rows"]:
         raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
@@ -239,12 +239,12 @@ def _begin(corpus: str, urls: Path, folder: Path, settings: FetchParams) -> tupl
     return listed, source
 
 
-def _again(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settings: FetchParams) -> dict[str, Shard]:
-    """The shards of the first pass without the rows that were tried once more, and shards of those."""
-    rows, done = retry.failed_for_now(folder, first)
+def _retry(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settings: FetchParams) -> dict[str, Shard]:
+    """Shards of the first pass without the rows that were retried, and the shards of these rows."""
+    rows, done = retry.transient_failures(folder, first)
     if not rows.num_rows:
         return done
-    home, asked = retry.begin(folder, rows)
+    home, asked = retry.prepare(folder, rows)
     listed = notes_folder(home) / "urls.parquet"
     if not listed.exists():
         write_list(listed, asked, settings.images_per_shard)
@@ -253,7 +253,7 @@ def _again(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settin
     for position, name in enumerate(sorted(crawling.complete(home, listed, patient))):
         target = f"{len(first) + position:05d}"
         if known_shard(folder, target) is None or not _same_tar(home, name, folder, target):
-            retry.adopt(home, name, folder, target)
+            retry.link_shard(home, name, folder, target)
         done[target] = known_shard(folder, target) or settle(
             folder, target, asked_rows(pq.ParquetFile(listed), position)
         )
@@ -303,7 +303,7 @@ class _Crawling:
 
 
 def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int, settings: FetchParams) -> Shard | None:
-    """A shard's entry if it is whole: as noted, or, where no note holds, by reading it."""
+    """Entry of a complete shard, from its note or else by reading it; None if it is incomplete."""
     if shard := known_shard(folder, name):
         return shard
     if not stats_are_written(folder, name):

@@ -52,17 +52,17 @@ def belongs(folder: Path, corpus: str, source: dict[str, Any]) -> bool:
 
 
 def begin(folder: Path, source: dict[str, Any]) -> None:
-    """Records what a folder is for."""
+    """Records which list and settings a folder belongs to."""
     write_json(_record(folder), source)
 
 
 def fingerprint(source: dict[str, Any]) -> str:
-    """Of what `begin` records."""
+    """Fingerprint of what `begin` records."""
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
 
 
 def write_list(listed: Path, urls: Path, images_per_shard: int) -> None:
-    """Writes the list that img2dataset reads, one row group a shard.
+    """Writes the list that img2dataset reads, one row group per shard.
 
     The order is that of the addresses' hashes: it spreads the hosts over the shards, and does not depend on the order
     of the rows.

@@ -1,4 +1,4 @@
-"""What a folder of image shards holds, in few numbers: counts, losses by cause and fingerprints.
+"""The manifest of a folder of image shards: counts, losses by cause and fingerprints.
 
 The manifest is what DVC tracks in the place of the images. It has no dates and no paths, so that
 fetching the same pictures again gives the same file.
@@ -158,13 +158,13 @@ def shard_files(folder: Path, name: str) -> tuple[Path, Path, Path]:
 
 
 def note_shard(folder: Path, shard: Shard) -> None:
-    """Notes that a shard was read and found whole."""
+    """Writes down that a shard was read and is complete."""
     modified = shard_files(folder, shard.name)[0].stat().st_mtime_ns
     write_json(_note(folder, shard.name), {"modified": modified, "shard": asdict(shard)})
 
 
 def known_shard(folder: Path, name: str) -> Shard | None:
-    """Returns what was noted of a shard, if all of its files are still there and the tar has not changed since."""
+    """Returns the note of a shard; None if a file is missing or the tar has changed since."""
     files = shard_files(folder, name)
     try:
         note = json.loads(_note(folder, name).read_text())

@@ -98,7 +98,7 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
 
 
 def list_tar(task: Tar) -> int:
-    """Writes the table of what a tar holds; returns the number of its pictures.
+    """Writes the table of a tar's pictures; returns their number.
 
     Raises:
         DataError: The tar is damaged, or its pictures have no URLs.
@@ -148,7 +148,7 @@ def _note(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _is_listed(task: Tar) -> bool:
-    """Whether the table is there and of the tar as it is now."""
+    """Whether the table exists and is of the tar as it is now."""
     if not task.found.exists():
         return False
     state, seen = task.path.stat(), _seen(task)
@@ -156,7 +156,7 @@ def _is_listed(task: Tar) -> bool:
 
 
 def _seen(task: Tar) -> dict[str, str]:
-    """What the table says of its tar."""
+    """Size, time and digest of the tar when its table was written."""
     return {key.decode(): value.decode() for key, value in (pq.read_schema(task.found).metadata or {}).items()}
 
 
@@ -197,7 +197,7 @@ def _link(folder: Path, task: Tar, joined: Path) -> Shard:
 
 
 def _absent(folder: Path, name: str, joined: Path) -> Shard:
-    """The shard of what no tar holds."""
+    """The shard of the rows whose image no tar holds."""
     import pyarrow.compute as pc
 
     table = pq.read_table(joined, filters=pc.field("shard").is_null())

@@ -1,4 +1,4 @@
-"""The second pass of a crawl: what failed for a reason that may have passed is tried once more, in shards of its own.
+"""The retry pass of a crawl: rows that failed for a transient reason are fetched once more, into shards of their own.
 
 img2dataset only tries again at once, which is no use against a server that is busy or down for a while. Here the rows
 are tried after all others. Each row counts where it was tried last.
@@ -24,13 +24,13 @@ from caft.storage import replacing
 PASSING = {"timeout", "unreachable", "cut_short", "http_408", "http_425", "http_429"}
 
 
-def may_pass(cause: str) -> bool:
-    """Whether a loss of this cause may be none later."""
+def is_transient(cause: str) -> bool:
+    """Whether a retry may succeed where the first pass failed for this cause."""
     return cause in PASSING or cause.startswith("http_5")
 
 
-def failed_for_now(folder: Path, shards: Mapping[str, Shard]) -> tuple[pa.Table, dict[str, Shard]]:
-    """Finds the rows to try once more.
+def transient_failures(folder: Path, shards: Mapping[str, Shard]) -> tuple[pa.Table, dict[str, Shard]]:
+    """Finds the rows to retry.
 
     Args:
         folder: Folder of the shards.
@@ -43,10 +43,10 @@ def failed_for_now(folder: Path, shards: Mapping[str, Shard]) -> tuple[pa.Table,
     without = {}
     for name, shard in sorted(shards.items()):  # not as they were completed: the list must be the same each time
         left = Counter(shard.lost)
-        if any(map(may_pass, left)):
+        if any(map(is_transient, left)):
             table = pq.read_table(shard_files(folder, name)[1], columns=["row_id", "url", "status", "error_message"])
             for row in table.to_pylist():
-                if row["status"] == SUCCESS or not may_pass(cause := cause_of(row["status"], row["error_message"])):
+                if row["status"] == SUCCESS or not is_transient(cause := cause_of(row["status"], row["error_message"])):
                     continue
                 found.append((row["row_id"], row["url"]))
                 left[cause] -= 1
@@ -56,8 +56,8 @@ def failed_for_now(folder: Path, shards: Mapping[str, Shard]) -> tuple[pa.Table,
     return pa.table({"row_id": pa.array(rows, pa.int64()), "url": pa.array(urls, pa.string())}), without
 
 
-def begin(folder: Path, rows: pa.Table) -> tuple[Path, Path]:
-    """Prepares the folder of the second pass; what is there for other rows is removed.
+def prepare(folder: Path, rows: pa.Table) -> tuple[Path, Path]:
+    """Prepares the folder of the retry pass; shards of other rows are removed.
 
     Returns:
         The folder, and the table of its rows.
@@ -72,8 +72,8 @@ def begin(folder: Path, rows: pa.Table) -> tuple[Path, Path]:
     return home, asked
 
 
-def adopt(home: Path, name: str, folder: Path, target: str) -> None:
-    """Gives the folder of the shards the files of a shard of the second pass, under a number of its own."""
+def link_shard(home: Path, name: str, folder: Path, target: str) -> None:
+    """Links the files of a retried shard into the folder of the shards, under a new number."""
     for source, file in zip(shard_files(home, name), shard_files(folder, target), strict=True):
         with replacing(file) as temporary:
             os.link(source, temporary)

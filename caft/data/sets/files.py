@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Missing:
-    """A set whose files are not there: it is reported as not run, with the `reason`, and the others are scored."""
+    """A set whose files are missing: it is reported as not run, with the `reason`; other sets are scored."""
 
     reason: str
 
@@ -27,7 +27,7 @@ class NotThereError(Exception):
     """Carries the missing path to the loader."""
 
     def missing(self, benchmark: BenchmarkParams) -> Missing:
-        """The set is not there."""
+        """The files of a set are missing."""
         terms = "; its terms must be accepted first" if benchmark.gated else ""
         return Missing(f"{self.args[0]} not found; data/benchmarks/README.md says how to get it{terms}")
 
@@ -39,7 +39,7 @@ def folder_of(benchmark: BenchmarkParams) -> Path:
 
 
 def present(path: Path) -> Path:
-    """The path, if something is there.
+    """The path, if it exists.
 
     Raises:
         NotThereError: Nothing is.
@@ -99,7 +99,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
 def whose_image_is_there(
     folder: Path, benchmark: BenchmarkParams, items: Sequence[Item], images: Sequence[Path]
 ) -> list[Item]:
-    """The items whose image, of the same place in `images`, is there: all of them unless the set may be partial.
+    """The items whose image, at the same position in `images`, exists: all of them unless the set may be partial.
 
     Raises:
         DataError: Images are missing, and the set may not be partial.

@@ -1,4 +1,4 @@
-"""What the captions of a corpus are like: counts and lengths by field, as in the paper's Table 5."""
+"""Caption statistics of a corpus: counts and lengths by field, as in the paper's Table 5."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class CaptionTask:
 def join_captions(
     manifest: Mapping[str, Any], images: Path, urls: Path, work: Path, memory_gb: int = 2
 ) -> dict[str, Any]:
-    """Writes a table for each shard of a manifest into `work`, one Ray task each; those that are there stay.
+    """Writes a table for each shard of a manifest into `work`, one Ray task each; existing ones are kept.
 
     Args:
         manifest: Of the fetch stage.

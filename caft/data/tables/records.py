@@ -93,7 +93,7 @@ def open_records(path: Path, columns: Columns) -> Table:
 
 
 def _places(found: Sequence[str], columns: Columns, where: str) -> list[int]:
-    """Position of address and captions in a header; -1 for what is not there."""
+    """Position of address and captions in a header; -1 for a missing column."""
     address = [name for name in columns.address if name in found]
     captions = {field: name for name, field in columns.captions.items() if name in found}
     missing = [name for name in (*columns.address, *columns.captions) if name not in found]

@@ -36,5 +36,5 @@ def without(positions: np.ndarray, excluded: np.ndarray) -> np.ndarray:
 
 
 def digest(excluded: np.ndarray) -> str:
-    """Sixteen hexadecimal digits that name what is left out."""
+    """Sixteen hexadecimal digits that identify the excluded images."""
     return hashlib.sha256(excluded.astype(np.int64).tobytes()).hexdigest()[:16]

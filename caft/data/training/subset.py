@@ -30,7 +30,7 @@ def nested(row_ids: np.ndarray, positions: np.ndarray, fraction: float) -> np.nd
 
 
 def describe(row_ids: np.ndarray, validation_images: int, fraction: float) -> dict[str, Any]:
-    """What a run on a subset is named by beside its settings: the fraction, and number and digest of its images."""
+    """Identifies the subset of a run: its fraction, and the number and digest of its images."""
     training, _ = split_validation(row_ids, validation_images)
     chosen = nested(row_ids, training, fraction)
     digest = hashlib.sha256(chosen.astype(np.int64).tobytes()).hexdigest()[:16]
