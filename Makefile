@@ -1,14 +1,16 @@
 # `make repro` and `make test` work from a fresh clone. By hand, the same is
 #   python3.11 -m venv .venv && source .venv/bin/activate
-#   pip install torch==2.13.0 && pip install --no-deps -r requirements.lock
+#   pip install --require-hashes --no-deps -r requirements.lock -r requirements-cpu.lock   # or -cuda
 #   pip install --no-deps --no-build-isolation -e . && dvc repro
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-TORCH := torch==2.13.0
+# Which build of torch to install, cpu or cuda. Empty: the one for the CPU if pip finds it, else what PyPI has.
+TORCH :=
 VENV := .venv
+PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ACTIVATE := source $(VENV)/bin/activate
 
@@ -18,26 +20,48 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export RAY_USAGE_STATS_ENABLED := 0
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help setup repro test test-fast verify gpu-check ui
+# A shell's settings for other Pythons reach nothing here. Of pip's, those stay that say where packages come from.
+PIP_KEPT := INDEX_URL EXTRA_INDEX_URL FIND_LINKS NO_INDEX CONFIG_FILE CERT CLIENT_CERT TRUSTED_HOST PROXY \
+  KEYRING_PROVIDER TIMEOUT DEFAULT_TIMEOUT RETRIES CACHE_DIR NO_CACHE_DIR DISABLE_PIP_VERSION_CHECK
+$(foreach name,$(filter-out $(PIP_KEPT:%=PIP_%),$(filter PIP_% PYTHON%,$(filter-out PYTHON PIP_KEPT,$(.VARIABLES)))),\
+  $(eval unexport $(name)))
+unexport PYTHON PIP_KEPT TORCH
+# Also where a file of pip's settings says the contrary.
+export PIP_USER := 0
+
+.PHONY: help git setup repro test test-fast verify gpu-check ui
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## create .venv with everything in it
-	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "setup: not a git checkout; dvc needs one: git init" >&2; exit 1; }
+git:
+	@said=$$(git rev-parse --git-dir 2>&1) || { \
+	  echo "setup: dvc needs a git checkout, and git says: $${said//$$'\n'/ }" >&2; exit 1; }
 	@git config user.email >/dev/null || { \
 	  git config user.name caft && git config user.email caft@localhost && \
 	  echo "setup: no git identity found; set caft <caft@localhost> for this repository (dvc experiments commit)"; }
 
-$(STAMP): requirements.lock pyproject.toml
+setup: git $(STAMP) ## create .venv with everything in it
+
+$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml | git
 	@python=$$(for name in python3.11 python3.12 python3; do \
 	  command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
 	    && { echo $$name; break; }; done || true); \
 	[ -n "$$python" ] || { echo "setup: needs Python 3.11 or 3.12 with its venv module; found $$(python3 --version 2>&1)" >&2; exit 1; }; \
-	[ -x $(VENV)/bin/python ] || $$python -m venv $(VENV)
-	$(ACTIVATE); pip install --quiet $(TORCH)
-	$(ACTIVATE); pip install --quiet --no-deps -r requirements.lock
-	$(ACTIVATE); pip install --quiet --no-deps --no-build-isolation -e .
+	if [ -e $(VENV)/.unfinished ] || ! $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	  [ ! -e $(VENV) ] || echo "setup: $(VENV) is not whole; making it anew" >&2; \
+	  rm -rf $(VENV) && mkdir $(VENV) && touch $(VENV)/.unfinished && $$python -m venv $(VENV) && rm $(VENV)/.unfinished; \
+	fi
+	@torch=$(TORCH); version=$$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements-cpu.lock); \
+	if [ -z "$$torch" ]; then \
+	  if [ "$$(uname)" != Linux ] || $(PYTHON) -m pip index versions torch 2>/dev/null | grep -qF "$$version+cpu"; \
+	  then torch=cpu; else torch=cuda; fi; \
+	fi; \
+	echo "setup: installing; torch $$version for $$torch"; \
+	$(PYTHON) -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock
+	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PYTHON) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "dvc", "caft"))))' || { \
+	  echo "setup: packages are not in $(VENV); does a setting of pip put them elsewhere? See: $(PYTHON) -m pip config list" >&2; exit 1; }
 	@touch $@
 
 repro: setup ## run the whole pipeline of dvc.yaml; what is up to date is skipped
@@ -67,5 +91,6 @@ gpu-check: setup ## on a machine with a GPU: ten minutes, one page of pass or fa
 	@$(ACTIVATE); pytest tests/gpu -q -rN --tb=short --timeout 600
 
 ui: setup ## browse the runs at http://127.0.0.1:5000
-	@$(ACTIVATE); mlflow ui --backend-store-uri "$$(python -c \
-	  'from caft.params import load_params; from caft.storage import tracking_uri; print(tracking_uri(load_params()))')"
+	@$(ACTIVATE); uri=$$(python -c \
+	  'from caft.params import load_params; from caft.storage import tracking_uri; print(tracking_uri(load_params()))'); \
+	mlflow ui --backend-store-uri "$$uri"

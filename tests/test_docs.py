@@ -1,4 +1,4 @@
-"""Every example of the pages in docs/ runs, and every link leads to what it names.
+"""Every example of the README and of the pages in docs/ runs, and every link leads to what it names.
 
 A block that cannot run here says why, in a comment above it: `<!-- not executed: reason -->`.
 """
@@ -17,10 +17,13 @@ from PIL import Image
 from caft.weights.files import save_model
 
 PROJECT = Path(__file__).parents[1]
-PAGES = sorted((PROJECT / "docs").glob("*.md"))
+README = PROJECT / "README.md"
+PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
+# Whose links are followed, too.
+OTHERS = [PROJECT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 # A fenced block, with the comment above it if there is one.
 _BLOCK = re.compile(r"(?:<!-- not executed: (?P<reason>[^>]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.S)
-_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>[^)#\s]+)\)")
+_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>[^)#\s]*)(?:#(?P<section>[^)\s]+))?\)")
 
 
 def blocks(page, language):
@@ -34,7 +37,8 @@ def user_folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reader")
     (folder / "models").mkdir()
     save_model(model, folder / "models/caft.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
-    (folder / "params.yaml").symlink_to(PROJECT / "params.yaml")
+    for name in ("params.yaml", "pipelines"):
+        (folder / name).symlink_to(PROJECT / name)
     (folder / "metrics").mkdir()
     (folder / "metrics/grounding.json").symlink_to(PROJECT / "metrics/grounding.json")
     (folder / "photos").mkdir()
@@ -49,7 +53,20 @@ def user_folder(model, tmp_path_factory):
 
 
 def test_there_are_pages():
-    assert {page.name for page in PAGES} >= {"quickstart.md", "pipeline.md", "equations.md", "extending.md"}
+    assert {page.name for page in PAGES} >= {
+        "quickstart.md",
+        "pipeline.md",
+        "equations.md",
+        "extending.md",
+        "results.md",
+    }
+
+
+def test_commands_of_the_readme_are_run_in_the_quickstart():
+    (shown,) = [m["code"] for m in _BLOCK.finditer(README.read_text()) if "quickstart" in (m["reason"] or "")]
+    commands = [line.partition("  #")[0].rstrip() for line in shown.splitlines()]
+    run = "".join(blocks(PROJECT / "docs/quickstart.md", "bash")).splitlines()
+    assert commands and not set(commands) - set(run)
 
 
 @pytest.mark.slow
@@ -85,18 +102,25 @@ def test_the_examples_left_their_results(user_folder):
     assert '"duplicate_url": 1' in (user_folder / "data/urls/mine.json").read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=lambda page: page.name)
 def test_links_lead_to_what_they_name(page):
     links = _LINK.findall(page.read_text())
-    assert links
-    for text, target in links:
+    assert links or page in OTHERS
+    for text, target, section in links:
         if target.startswith("http"):
             continue
-        path = (page.parent / target).resolve()
+        path = (page.parent / target).resolve() if target else page
         assert path.exists() and PROJECT in path.parents, f"{page.name}: {target}"
+        assert not section or section in sections(path), f"{page.name}: {target}#{section}"
         name = re.fullmatch(r"`(\w+)`", text)
         if name and path.suffix == ".py" and name[1] != path.stem:
             assert name[1] in defined(path), f"{page.name}: {target} does not define {name[1]}"
+
+
+def sections(path):
+    """Names of a page's headings in links."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def defined(path):
@@ -106,6 +130,6 @@ def defined(path):
 
 
 def test_every_page_is_reached_from_another_or_the_readme():
-    text = "".join(path.read_text() for path in [PROJECT / "README.md", *PAGES])
-    for page in PAGES:
+    text = "".join(path.read_text() for path in PAGES)
+    for page in PAGES[1:]:
         assert f"({page.name})" in text or f"(docs/{page.name})" in text, page.name

@@ -1,10 +1,12 @@
-"""The README says what the committed metrics say."""
+"""The README and the page of results say what the committed metrics say."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parents[1]
+README, RESULTS = PROJECT / "README.md", PROJECT / "docs/results.md"
 KINDS = ("whole", "part", "blend_0.3", "blend_0.7")
 CONTROLS = ("miou", "miou_wrong_expression", "miou_all_foreground", "miou_whole_image", "pointing")
 LEVELS = ("hard", "medium", "easy", "trivial")
@@ -39,14 +41,51 @@ def expected_rows() -> list[str]:
 
 
 def test_results_are_those_of_the_committed_run() -> None:
-    readme = (PROJECT / "README.md").read_text()
-    missing = [line for line in expected_rows() if line not in readme]
-    assert not missing, "README.md lacks these rows of the default run:\n" + "\n".join(missing)
+    lines = RESULTS.read_text().splitlines()
+    missing = [line for line in expected_rows() if line not in lines]
+    assert not missing, "docs/results.md lacks these rows of the default run:\n" + "\n".join(missing)
 
 
 def test_training_budget_is_that_of_the_committed_run() -> None:
     training = metrics("train")
-    assert f"{training['steps']:,} steps" in (PROJECT / "README.md").read_text()
+    assert f"{training['steps']:,} steps" in RESULTS.read_text()
+
+
+def printed_lines() -> list[str]:
+    """What the evaluation stages print of the committed scores."""
+    lines = [
+        f"{name:>12} mIoU {scores['miou']:5.1f}, wrong expression {scores['miou_wrong_expression']:5.1f}, "
+        f"all objects {scores['miou_all_foreground']:5.1f}, pointing {scores['pointing']:5.1f}"
+        for name, scores in metrics("grounding").items()
+    ]
+    sets = metrics("retrieval")
+    for name in ("random", "look_alike"):
+        lines += [
+            f"{name:>12} {kind:<10} R@1 {sets[name][kind]['i2t_r1']:5.1f} I2T {sets[name][kind]['t2i_r1']:5.1f} T2I"
+            for kind in KINDS
+        ]
+    regions = metrics("regions")
+    shown = (f"{level} {regions[level]:.1f} (chance {regions[f'{level}_chance']:.1f})" for level in LEVELS)
+    return [*lines, f"{'regions':>12} {', '.join(shown)}"]
+
+
+def test_what_the_readme_shows_is_what_the_stages_print() -> None:
+    blocks = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.S | re.M)
+    (block,) = blocks
+    *scores, report, files, experiments = block.splitlines()
+    assert scores == printed_lines()
+    makefile = (PROJECT / "Makefile").read_text()
+    assert all(f'@echo "{line}"' in makefile for line in (report, files, experiments))
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 130
+    pages = [*(PROJECT / "docs").glob("*.md"), *PROJECT.glob("*.md"), PROJECT / "CITATION.cff"]
+    pages += [PROJECT / folder / "README.md" for folder in ("benchmarks", "data", "data/benchmarks", "slurm")]
+    names = {page.relative_to(PROJECT).as_posix() for page in pages} - {"README.md"}
+    linked = {target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text)}
+    assert not names - linked
 
 
 def interval(found: dict[str, float]) -> str:
@@ -70,14 +109,14 @@ def rows_of_curves() -> list[str]:
 
 
 def test_ablation_and_scaling_are_those_of_the_committed_runs() -> None:
-    readme = (PROJECT / "README.md").read_text()
+    lines = RESULTS.read_text().splitlines()
     rows = rows_of_curves()
     assert len(rows) == 11
-    missing = [line for line in rows if line not in readme]
-    assert not missing, "README.md lacks these rows:\n" + "\n".join(missing)
+    missing = [line for line in rows if line not in lines]
+    assert not missing, "docs/results.md lacks these rows:\n" + "\n".join(missing)
 
 
 def test_an_order_is_claimed_only_if_there_is_one() -> None:
-    readme = (PROJECT / "README.md").read_text()
+    text = RESULTS.read_text()
     is_separated = any(claim["claim"] != "not separated" for claim in metrics("ablation")["order"])
-    assert ("so no order is claimed" in readme) == (not is_separated)
+    assert ("so no order is claimed" in text) == (not is_separated)
