@@ -82,7 +82,8 @@ def test_an_override_wins_over_the_corpora_and_origins_tell(tmp_path: Path) -> N
     assert table["train.clip_norm"] == (3.0, f"override train.clip_norm ({overlay})")
     assert table["train.learning_rate"] == (1.67e-4, "recipes.release.per_corpora.yfcc15m")
     assert table["train.weight_decay"] == (0.1, f"recipes.release.per_corpora.yfcc15m ({overlay})")
-    assert table["train.warmup_steps"] == (2000, "recipes.release")
+    assert table["train.warmup_steps"] == (2000, "recipes.paper")
+    assert table["train.precision"] == ("fp16", "recipes.release")
     assert not any("per_corpora" in key for key in table)
 
 

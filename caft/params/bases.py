@@ -41,7 +41,7 @@ def problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]]:
         elif table == "recipes" and base != _OF_RECIPES:
             yield location, f"must be {_OF_RECIPES}, on which stages depend beside the selected recipe (dvc.yaml)", base
         elif table == "recipes" and "splitter" not in entry:
-            yield (table, name, "splitter"), "must be given, since the stage index depends on this key alone", ""
+            yield location[:2], "give splitter beside base: the stage index depends on this key of a recipe alone", ""
 
 
 def _with_base(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
