@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from caft.params import file
+from caft.params.file import gives, merge
 
 # The tables whose entries may have a base. In others, a stage of DVC depends on the selected entry alone.
 TABLES = ("recipes", "launchers", "benchmarks")
@@ -14,19 +14,22 @@ Location = tuple[str | int, ...]
 
 
 def resolve(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings in which each entry holds the values of its base too, where it does not replace them."""
+    """Returns settings in which each entry holds the values of its base too, where it does not replace them.
+
+    Args:
+        content: Settings in whose bases `problems` finds nothing wrong.
+    """
     resolved = dict(content)
     for table, name, entry in _with_base(content):
-        base = content[table].get(entry["base"])
         own = {key: value for key, value in entry.items() if key != "base"}
-        resolved[table] = resolved[table] | {name: file.merge(base, own) if isinstance(base, dict) else own}
+        resolved[table] = resolved[table] | {name: merge(content[table][entry["base"]], own)}
     return resolved
 
 
 def giver(content: dict[str, Any], location: Location) -> Location:
     """Returns where a value of the resolved settings is written: in its entry, or in that entry's base."""
     for table, name, entry in _with_base(content):
-        if location[:2] == (table, name) and len(location) > 2 and not file.gives(entry, location[2:]):
+        if location[:2] == (table, name) and len(location) > 2 and not gives(entry, location[2:]):
             return (table, entry["base"], *location[2:])
     return location
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from caft.errors import ParamsError
-from caft.params import bases, file
-from caft.params.bases import Location
+from caft.params.bases import TABLES, Location, giver
+from caft.params.file import gives
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def report(
     overlays = list(overlays)
     lines = {}
     for problem in problems:
-        written = Problem(bases.giver(content, problem.location), problem.reason, problem.value)
-        setters = [name for name, overlay in overlays if file.gives(overlay, written.location)]
+        written = Problem(giver(content, problem.location), problem.reason, problem.value)
+        setters = [name for name, overlay in overlays if gives(overlay, written.location)]
         lines[f"  {written}" + (f" (set in {setters[-1]})" if setters else "")] = _position(content, written.location)
     names = " with ".join([path, *(name for name, _ in overlays)])
     count = f"{len(lines)} problem" + "s" * (len(lines) > 1)
@@ -132,7 +132,7 @@ def _keys(root: type[BaseModel], location: Location) -> list[str]:
         fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
         kinds = [model for model in models if "kind" in model.model_fields and _is_of(model, part)]
         models = kinds or [model for field in fields for model in _models(field.annotation)] or models
-    own = ["base"] if location[0:1] and location[0] in bases.TABLES and len(location) == 2 else []
+    own = ["base"] if location[0:1] and location[0] in TABLES and len(location) == 2 else []
     return own + [key for model in models for key in model.model_fields]
 
 

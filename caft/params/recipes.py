@@ -117,19 +117,18 @@ class RecipeParams(Section):
             )
 
 
-class CorporaOverrides(  # type: ignore[misc]  # made from the recipe's fields
-    overrides(RecipeParams, "epoch_images", "learning_rate", "eps", "weight_decay", "clip_norm")
-):
+_PER_CORPORA = ("epoch_images", "learning_rate", "eps", "weight_decay", "clip_norm")
+_IN_TRAIN = (
+    *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm"),
+    *("negatives", "splitter", "sub_captions", "validate_every", "checkpoint_every"),
+)
+
+
+class CorporaOverrides(overrides(RecipeParams, *_PER_CORPORA)):  # type: ignore[misc]  # made from the fields above
     """Values of a recipe that one selection of corpora replaces; null keeps the recipe's."""
 
 
-class TrainOverrides(  # type: ignore[misc]  # made from the recipe's fields
-    overrides(
-        RecipeParams,
-        *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm"),
-        *("negatives", "splitter", "sub_captions", "validate_every", "checkpoint_every"),
-    )
-):
+class TrainOverrides(overrides(RecipeParams, *_IN_TRAIN)):  # type: ignore[misc]  # made from the fields above
     """Values that replace the selected recipe's; null keeps it."""
 
 

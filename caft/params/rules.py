@@ -1,14 +1,10 @@
 """Rules between the parts of the settings: each yields key, value and what is wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caft.params.problems import Problem, nearest, show
-
-if TYPE_CHECKING:
-    from caft.params.settings import Params
+from caft.params.settings import Params
 
 # Those that do their work where they run; train is where `launch` says.
 _STAGES = (

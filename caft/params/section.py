@@ -43,9 +43,9 @@ def overrides(replaced: type[Section], *keys: str) -> Any:
         replaced: The section whose values are replaced.
         keys: Its keys that may be given; all of them by default.
     """
-    fields = {key: replaced.model_fields[key] for key in keys or replaced.model_fields}
-    optional: dict[str, Any] = {
-        key: (Annotated[field.annotation, *field.metadata] | None if field.metadata else field.annotation | None, None)
-        for key, field in fields.items()
-    }
+    optional: dict[str, Any] = {}
+    for key in keys or replaced.model_fields:
+        field = replaced.model_fields[key]
+        kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        optional[key] = (kind | None, None)
     return create_model(f"{replaced.__name__}Overrides", __base__=Section, **optional)

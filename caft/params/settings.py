@@ -1,23 +1,18 @@
-"""The whole of params.yaml: what is selected, what is overridden, and the tables; read and validated in one go."""
+"""The whole of params.yaml: what is selected, what is overridden, and the tables."""
 
-import logging
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr
 
-from caft.params import bases, file, problems, rules
+from caft.params.bases import giver
 from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
 from caft.params.evaluation import EvaluationParams
-from caft.params.file import flat
+from caft.params.file import flat, gives
 from caft.params.launchers import LauncherParams
 from caft.params.models import ModelParams, SuperpixelTraining
 from caft.params.recipes import RecipeParams, TrainOverrides
 from caft.params.section import Count, Positive, Section
 from caft.params.sets import BenchmarkParams
-
-logger = logging.getLogger(__name__)
 
 
 class StorageParams(Section):
@@ -131,61 +126,8 @@ class Params(Section):
     def _origin(self, key: str, place: str) -> str:
         """Names the place that gives a key's value, or that of the entry's base, and the overlay if one set it."""
         asked = tuple(key.split("."))
-        location = bases.giver(self._content, asked)
+        location = giver(self._content, asked)
         if location != asked:
             place = ".".join(map(str, location[: len(place.split("."))]))
-        setters = [name for name, content in self._overlays if file.gives(content, location)]
+        setters = [name for name, content in self._overlays if gives(content, location)]
         return f"{place} ({setters[-1]})" if setters else place
-
-
-def load_params(
-    path: Path | str = "params.yaml", overlays: Sequence[Path | str] = (), values: Sequence[str] = ()
-) -> Params:
-    """Reads and validates the settings.
-
-    Args:
-        path: The file.
-        overlays: Files merged over it one after the other, key by key.
-        values: Single values set after these, as `train.batch=96`.
-
-    Returns:
-        The settings, selection and overrides resolved.
-
-    Raises:
-        ParamsError: Lists every problem with file, key, value, reason and the nearest valid name or value. Rules between
-            parts of the file are looked at once each part is valid by itself.
-    """
-    content = file.read(Path(path))
-    over = (
-        *((str(overlay), file.read(Path(overlay))) for overlay in overlays),
-        *((f"--set {value}", file.assigned(value)) for value in values),
-    )
-    for _, overlay in over:
-        content = file.merge(content, overlay)
-    found = [problems.Problem(*problem) for problem in bases.problems(content)]
-    if not found:
-        resolved = bases.resolve(content)
-        try:
-            params = Params.model_validate(resolved)
-            found = rules.between_parts(params)
-        except ValidationError as error:
-            found = list(problems.explain(Params, resolved, error))
-    if found:
-        raise problems.report(str(path), over, content, found)
-    params._content, params._overlays = content, over
-    _warn(params)
-    return params
-
-
-def _warn(params: Params) -> None:
-    """Logs what is allowed and rarely meant."""
-    recipe = params.selected_recipe
-    if recipe.samples is not None:
-        recipe.warn_of_long_warmup(recipe.samples // recipe.batch)
-    if recipe.precision != "float32" and params.selected_launcher.gpus_per_node == 0:
-        logger.warning(
-            "recipes.%s.precision = %s: launchers.%s has no GPU, so float32 is used",
-            params.recipe,
-            recipe.precision,
-            params.launch,
-        )
