@@ -313,6 +313,55 @@ def test_dvc_sets_every_key_and_nothing_else_and_keeps_every_comment(tmp_path: P
     assert comments(path) == comments(Path("params.yaml")) and len(comments(path)) > 100
 
 
+GRAPHS = ["dvc.yaml", *(f"pipelines/{name}/dvc.yaml" for name in ("ablation", "scaling", "score"))]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_stage_that_depends_on_the_selected_recipe_depends_on_its_base(graph: str) -> None:
+    stages = yaml.safe_load(Path(graph).read_text())["stages"].values()
+    keys = [set(stage.get("do", stage).get("params", [])) for stage in stages]
+    assert any("recipes.${recipe}" in some for some in keys)
+    assert not [some for some in keys if "recipes.${recipe}" in some and "recipes.paper" not in some]
+    # `give splitter beside base`: the one key of a recipe that a stage depends on alone.
+    assert {key for some in keys for key in some if key.startswith("recipes.${recipe}.")} <= {
+        "recipes.${recipe}.splitter"
+    }
+
+
+@pytest.mark.parametrize("recipe", ["paper", "release"])
+def test_dvc_runs_train_again_after_a_change_of_the_selected_recipe_or_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    from dvc.repo import Repo
+    from dvc.utils.hydra import apply_overrides
+
+    train = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["train"]
+    stage = {"cmd": "echo trained > weights", "params": train["params"], "outs": ["weights"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
+    path = tmp_path / "params.yaml"
+    path.write_bytes(Path("params.yaml").read_bytes())
+    apply_overrides(path, [f"recipe={recipe}"])
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+
+    def status(*changes: str) -> dict[str, Any]:
+        if changes:
+            apply_overrides(path, list(changes))
+        with Repo() as repo:
+            found = repo.status()
+            repo.reproduce()
+            return found
+
+    assert status()
+    assert status() == {}
+    assert status("recipes.paper.eps=2.0e-8") == {
+        "train": [{"changed deps": {"params.yaml": {"recipes.paper": "modified"}}}]
+    }
+    assert status("launchers.local.workers=2", "recipes.smoke.batch=4", "corpus.cc3m.csv=other") == {}
+    assert bool(status("recipes.release.precision=bf16")) == (recipe == "release")
+    assert status() == {}
+
+
 # ---- what is wrong: one by one
 
 
