@@ -334,13 +334,14 @@ def test_dvc_runs_train_again_after_a_change_of_the_selected_recipe_or_its_base(
 ) -> None:
     from dvc.repo import Repo
     from dvc.utils.hydra import apply_overrides
+    from dvc.utils.serialize import load_yaml
 
     train = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["train"]
     stage = {"cmd": "echo trained > weights", "params": train["params"], "outs": ["weights"]}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
     path = tmp_path / "params.yaml"
-    path.write_bytes(Path("params.yaml").read_bytes())
-    apply_overrides(path, [f"recipe={recipe}"])
+    content = load_yaml("params.yaml") | {"recipe": recipe, "benchmarks": {}}
+    path.write_text(yaml.safe_dump(content))
     monkeypatch.chdir(tmp_path)
     Repo.init(no_scm=True).close()
 
@@ -353,13 +354,11 @@ def test_dvc_runs_train_again_after_a_change_of_the_selected_recipe_or_its_base(
             return found
 
     assert status()
-    assert status() == {}
     assert status("recipes.paper.eps=2.0e-8") == {
         "train": [{"changed deps": {"params.yaml": {"recipes.paper": "modified"}}}]
     }
     assert status("launchers.local.workers=2", "recipes.smoke.batch=4", "corpus.cc3m.csv=other") == {}
     assert bool(status("recipes.release.precision=bf16")) == (recipe == "release")
-    assert status() == {}
 
 
 # ---- what is wrong: one by one

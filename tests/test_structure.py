@@ -333,7 +333,7 @@ CHANGES_NOTHING = {
     "train": {
         "corpora": "a tag of the tracked run; what is trained on, and so what changes in a recipe, is data/index's",
         "evaluation.batch": "how many images a validation holds at a time",
-    }
+    },
 }
 
 
