@@ -6,7 +6,7 @@ from pathlib import Path
 
 from caft.errors import CaftError, ParamsError
 from caft.params import Params, load_params
-from caft.params.rules import nearest
+from caft.params.problems import nearest
 from caft.train.cost import Count, counts, exchange, sample_count, step_flops
 
 FLAIR = "pipelines/ablation/flair.yaml"

@@ -21,7 +21,7 @@ from caft.errors import CaftError, ParamsError
 from caft.network.caft import CAFT
 from caft.network.text.encoder import encoded_lengths
 from caft.params import ModelParams, Params, RecipeParams, load_params
-from caft.params.rules import nearest
+from caft.params.problems import nearest
 from caft.train.cost import exchange
 from caft.train.optim import parameter_groups
 from caft.train.task import TrainingTask

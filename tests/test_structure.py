@@ -312,9 +312,9 @@ KEYS = {
     "fetch": ["fetch"],
     "model": ["models.${model}"],
     "models": ["models.base"],  # the paper's, whatever is selected
-    "recipe": ["recipes.${recipe}", "train"],
+    "recipe": ["recipes.${recipe}", "recipes.paper", "train"],
     "selected_model": ["models.${model}"],
-    "selected_recipe": ["recipes.${recipe}", "train"],
+    "selected_recipe": ["recipes.${recipe}", "recipes.paper", "train"],
     "seed": ["seed"],
     "superpixels": ["superpixels"],
     "evaluation": ["evaluation"],
@@ -329,10 +329,11 @@ KEYS = {
 
 # Read by a stage whose result does not depend on them.
 CHANGES_NOTHING = {
+    "index": {"recipes.paper.splitter": "a recipe with a base gives its own splitter (caft/params/bases.py)"},
     "train": {
         "corpora": "a tag of the tracked run; what is trained on, and so what changes in a recipe, is data/index's",
         "evaluation.batch": "how many images a validation holds at a time",
-    }
+    },
 }
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from caft.params.tables import Positive, Section
+from caft.params.section import Positive, Section
 
 Kind = Literal["retrieval", "referring", "regions", "zero_shot"]
 Layout = Literal["urban1k", "docci", "dci", "sharegpt4v", "iiw", "karpathy", "refer", "fg_ovd", "imagenet"]

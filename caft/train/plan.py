@@ -60,7 +60,7 @@ def _images(params: Params) -> tuple[int, str]:
     if [corpus["name"] for corpus in corpora] == list(params.corpora):
         return sum(corpus["count"] for corpus in corpora), str(_INDEX)
     entries = [params.corpus[name] for name in params.corpora]
-    counts = [entry.images if isinstance(entry, ScenesCorpus) else entry.paper_images for entry in entries]
+    counts = [entry.images if isinstance(entry, ScenesCorpus) else entry.expected_images for entry in entries]
     return sum(counts), "published; there is no index of them yet"
 
 
