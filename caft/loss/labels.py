@@ -4,6 +4,27 @@ import torch
 from torch import Tensor
 
 
+def owners(texts: Tensor, sub_captions: int) -> Tensor:
+    """Image of each text, (T,), counted over all ranks: texts (T, D) are image-major, K of each image."""
+    return torch.arange(len(texts), device=texts.device) // sub_captions
+
+
+def positive_pairs(owner: Tensor, images: int, first_image: int = 0, index: Tensor | None = None) -> Tensor:
+    """Whether an image and a text that it is compared with belong together.
+
+    Args:
+        owner: Image of each text, (T,).
+        images: Number of images, B.
+        first_image: Number of the first of them, counted over all ranks.
+        index: Texts that each image is compared with, (B, Q); None: all.
+
+    Returns:
+        Booleans, (B, T), or (B, Q) with an index.
+    """
+    numbers = torch.arange(first_image, first_image + images, device=owner.device)[:, None]
+    return (owner[None] if index is None else owner[index]) == numbers
+
+
 def sampled_index(images: int, sub_captions: int, generator: torch.Generator) -> Tensor:
     """Texts that each image of a batch is compared with: its own, and one drawn of each other image.
 

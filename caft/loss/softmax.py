@@ -29,41 +29,31 @@ def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
     return -(targets * shares).sum()
 
 
-def softmax_part_loss(
-    tokens: Tensor,
-    texts: Tensor,
-    owner: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    *,
-    index: Tensor | None = None,
-    first_image: int = 0,
+def softmax_pair_sum(
+    tokens: Tensor, texts: Tensor, pool: TextConditionedPool, scale: Tensor, positive: Tensor, index: Tensor | None
 ) -> Tensor:
-    """Each image among the texts that it is compared with, conditioned on each of them.
+    """Each image among the texts that it is compared with, conditioned on each of them, summed over images.
 
     The other direction, a text among images, would need every pair of them conditioned, so it is left out.
 
     Args:
         tokens: Segments of this rank's images, (B, N, D).
         texts: Texts of all ranks, not normalised, (T, D).
-        owner: Image of each text, counted over all ranks, (T,).
         pool: Text-conditioned pooling.
         scale: Factor of the cosine, exponentiated, a scalar.
-        index: For sampled negatives, the texts that each image is compared with, (B, Q); None: all.
-        first_image: Number of the first image of this rank, counted over all ranks.
+        positive: Which pairs belong together, (B, T), or (B, Q) with an index.
+        index: For sampled negatives, the texts that each image is compared with, (B, Q).
 
     Returns:
-        The mean over images, a scalar.
+        A scalar, float32 or wider; the caller divides.
     """
-    images = torch.arange(first_image, first_image + len(tokens), device=tokens.device)[:, None]
-    positive = (owner[None] if index is None else owner[index]) == images  # (B, T) or (B, Q)
     key, value = pool.project_tokens(tokens)
     query = pool.project_queries(texts)
 
     def rows(key: Tensor, value: Tensor, query: Tensor, texts: Tensor, scale: Tensor, part: slice) -> Tensor:
         if index is not None:
             query, texts = query[index[part]], texts[index[part]]
-        pooled = pool.out(attend(query, key[part], value[part], empty_slot=pool.empty_slot)[0])  # (b, Q, D)
+        pooled = pool.out(attend(query, key[part], value[part])[0])  # (b, Q, D)
         wide = torch.promote_types(pooled.dtype, torch.float32)
         cosines = (F.normalize(pooled.to(wide), dim=-1) * F.normalize(texts.to(wide), dim=-1)).sum(-1)
         return cross_entropy(scale * cosines, positive[part])
@@ -73,4 +63,4 @@ def softmax_part_loss(
     for start in range(0, len(tokens), step):
         part = slice(start, start + step)
         total = total + checkpoint(rows, key, value, query, texts, scale, part, use_reentrant=False)
-    return total / len(tokens)
+    return total
