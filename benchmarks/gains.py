@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from caft.loss.labels import Pairs
 from caft.loss.part import naive_pair_sum
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.network.layers import Attention
@@ -75,20 +76,11 @@ def _masked_attention(self: Attention, tokens: Tensor) -> Tensor:
     return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
-def _selected_pair_sum(
-    tokens: Tensor,
-    texts: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    positive: Tensor,
-    index: Tensor,
-) -> tuple[Tensor, Tensor]:
-    labels = torch.where(positive, 1.0, -1.0)
-    selected = texts[index]  # (B, Q, D), as it would be sent
-    mixed, _ = attend(pool.project_queries(selected), *pool.project_tokens(tokens))
+def _selected_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    selected = pairs.texts[pairs.index]  # (B, Q, D), as it would be sent
+    mixed, _ = attend(pool.project_queries(selected), *pool.project_tokens(pairs.tokens))
     cosines = F.cosine_similarity(pool.out(mixed).float(), selected.float(), dim=-1, eps=EPS)
-    return pairwise_sigmoid(scale * cosines + bias, labels), torch.zeros((), dtype=torch.int64)
+    return pairwise_sigmoid(scale * cosines + bias, pairs.labels), torch.zeros((), dtype=torch.int64)
 
 
 @torch.no_grad()

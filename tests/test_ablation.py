@@ -309,8 +309,8 @@ def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature() -> N
     bias = torch.tensor(recipe.bias_start, dtype=text.dtype)
     temperature, index = Temperature(scale, bias), arrays["sub_index"].long()
     assert recipe.negatives == "sampled"
-    part = PartTerm(weight=recipe.loss.part, temperature=temperature, pool=pooling(arrays), negatives=lambda *_: index)
-    class_token = PartClsTerm(weight=recipe.loss.part_cls, temperature=temperature)
+    part = PartTerm(recipe.loss.part, temperature, "sigmoid", pooling(arrays), lambda *_: index)
+    class_token = PartClsTerm(recipe.loss.part_cls, temperature, "sigmoid")
     part_cls, sub_captions = Exchange(cls, text).result()
     features = Features(part=arrays["image_tokens"], part_cls=part_cls, sub_captions=sub_captions)
     terms = hierarchical_loss([part, class_token], features)
@@ -330,7 +330,7 @@ def test_flairs_class_term_equals_the_original(case: int) -> None:
     temperature = Temperature(arrays["log_logit_scale"][case].exp(), arrays["logit_bias"][case])
     image, sub_captions, captions = Exchange(arrays["image"], arrays["text"], arrays["text"][::3]).result()
     terms = hierarchical_loss(
-        [PartClsTerm(weight=1.0, temperature=temperature), WholeTerm(weight=1.0, temperature=temperature)],
+        [PartClsTerm(1.0, temperature, "sigmoid"), WholeTerm(1.0, temperature, "sigmoid")],
         Features(part_cls=image, whole=image, sub_captions=sub_captions, captions=captions),
     )
     torch.testing.assert_close(terms["part_cls"], arrays["mps"][case].to(torch.float64), atol=1e-10, rtol=1e-6)

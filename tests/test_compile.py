@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from caft.loss.part_tiles import PairInputs, tile_loss
+from caft.loss.part_tiles import tile_loss
 from caft.network.layers import TransformerBlock
+from caft.network.part_pairs import PairImages, PairTexts
 from caft.network.vision.graph_pool import GraphPool
 
 # Traces forward and backward as inductor does, but runs torch's own kernels: no minute of C++ compilation.
@@ -57,21 +58,23 @@ def test_the_body_of_the_part_loss_is_one_graph(gram: bool, own_texts: bool, bac
     width, batch = (heads * segments, (images,)) if gram else (dim, ())
     asked = (images, texts) if own_texts else (texts,)
     root = torch.randn(*batch, width, width)
-    labels = torch.randn(images, texts).sign()
-    inputs = PairInputs(
-        torch.randn(*asked, heads, dim // heads),
-        torch.randn(*asked, heads, dim // heads),
-        torch.randn(asked),
-        torch.randn(images, segments, heads, dim // heads),
-        torch.randn(images, segments, heads, dim // heads),
-        root @ root.mT,
-        torch.randn(*batch, width),
+    arguments = (
+        torch.randn(images, texts).sign(),
+        PairTexts(
+            torch.randn(*asked, heads, dim // heads), torch.randn(*asked, heads, dim // heads), torch.randn(asked)
+        ),
+        PairImages(
+            torch.randn(images, segments, heads, dim // heads),
+            torch.randn(images, segments, heads, dim // heads),
+            root @ root.mT,
+            torch.randn(*batch, width),
+        ),
         torch.tensor(30.0),
         torch.tensor(14.0),
         torch.tensor(-10.0),
     )
-    loss, clamped, gradients = tile_loss(gram, labels, inputs)
-    found = torch.compile(tile_loss, fullgraph=True, backend=backend)(gram, labels, inputs)
+    loss, clamped, gradients = tile_loss(*arguments)
+    found = torch.compile(tile_loss, fullgraph=True, backend=backend)(*arguments)
     torch.testing.assert_close(found[0], loss)
     assert found[1] == clamped
     for ours, eager in zip(found[2], gradients, strict=True):

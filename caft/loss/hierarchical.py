@@ -41,7 +41,7 @@ class Temperature(NamedTuple):
     bias: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Term(ABC):
     """A term of the loss: this rank's images against the texts of all ranks.
 
@@ -57,7 +57,7 @@ class Term(ABC):
     name: ClassVar[str]
     weight: float
     temperature: Temperature
-    form: Literal["sigmoid", "softmax"] = "sigmoid"
+    form: Literal["sigmoid", "softmax"]
 
     @abstractmethod
     def __call__(self, features: Features) -> dict[str, Tensor]:

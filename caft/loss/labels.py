@@ -1,7 +1,31 @@
 """Which pairs are positive and which negatives are drawn: pure functions of ranks and indices."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Pairs(NamedTuple):
+    """Images and texts of the part level, and which of them are compared.
+
+    Attributes:
+        tokens: Segments of this rank's images, (B, N, D).
+        texts: Texts of all ranks, not normalised, (T, D).
+        positive: Whether image and text belong together, (B, T), or (B, Q) with an index.
+        index: Texts that each image is compared with, (B, Q); None: all.
+    """
+
+    tokens: Tensor
+    texts: Tensor
+    positive: Tensor
+    index: Tensor | None
+
+    @property
+    def labels(self) -> Tensor:
+        """+1 and -1 in the precision of the pairs, float32 or wider."""
+        wide = torch.promote_types(torch.promote_types(self.tokens.dtype, self.texts.dtype), torch.float32)
+        return torch.where(self.positive, 1.0, -1.0).to(wide)
 
 
 def owners(texts: Tensor, sub_captions: int) -> Tensor:

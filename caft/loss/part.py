@@ -15,15 +15,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from caft.loss.hierarchical import Features, Term
-from caft.loss.labels import owners, positive_pairs
-from caft.loss.part_tiles import FusedPairSum, PairInputs
+from caft.loss.labels import Pairs, owners, positive_pairs
+from caft.loss.part_tiles import FusedPairSum
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.loss.softmax import softmax_pair_sum
-from caft.network.part_pairs import EPS, gram_norm, gram_pays, moved_texts, pooled_norm, unit_texts, with_empty_slot
+from caft.network.part_pairs import (
+    EPS,
+    PairImages,
+    PairTexts,
+    gram_norm,
+    gram_pays,
+    moved_texts,
+    pooled_norm,
+    unit_texts,
+    with_empty_slot,
+)
 from caft.network.text_pool import TextConditionedPool, attend
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PartTerm(Term):
     """L_part = 1 / Z sum_i sum_(j,k in N_i) log(1 + exp(-y_ij (s_p <u_i<-jk, t_jk> + b_p))), Eq. 8.
 
@@ -54,10 +64,10 @@ class PartTerm(Term):
             normaliser = images + count - 1
             index = self.negatives(images, count, len(texts.all) // len(texts.own)).to(tokens.device)
         positive = positive_pairs(owners(texts.all, count), images, texts.rank * images, index)
-        scale, bias = self.temperature
+        pairs = Pairs(tokens, texts.all, positive, index)
         if self.form == "softmax":
-            return {self.name: softmax_pair_sum(tokens, texts.all, self.pool, scale, positive, index) / images}
-        total, clamped = fused_pair_sum(tokens, texts.all, self.pool, scale, bias, positive, index)
+            return {self.name: softmax_pair_sum(pairs, self.pool, self.temperature.scale) / images}
+        total, clamped = fused_pair_sum(pairs, self.pool, *self.temperature)
         return {self.name: total / normaliser, "clamped_pairs": clamped}
 
 
@@ -100,22 +110,15 @@ def part_loss(
         raise ValueError(
             f"part_loss: negatives is '{negatives}', so index must {'not ' * (negatives == 'all')}be given"
         )
-    positive = positive_pairs(owner, len(tokens), first_image, index)
+    pairs = Pairs(tokens, texts, positive_pairs(owner, len(tokens), first_image, index), index)
     pair_sum = naive_pair_sum if implementation == "naive" else fused_pair_sum
-    return pair_sum(tokens, texts, pool, scale, bias, positive, index)[0] / normaliser
+    return pair_sum(pairs, pool, scale, bias)[0] / normaliser
 
 
-def naive_pair_sum(
-    tokens: Tensor,
-    texts: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    positive: Tensor,
-    index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def naive_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Summed loss and number of clamped pairs, by pooling every pair and holding it all."""
-    labels = _labels(positive, tokens, texts)
+    tokens, texts, _, index = pairs
+    labels = pairs.labels
     key, value = pool.project_tokens(tokens)
     query = pool.project_queries(texts)
     if index is not None:
@@ -127,35 +130,21 @@ def naive_pair_sum(
     return pairwise_sigmoid(scale * cosines + bias, labels), clamped
 
 
-def fused_pair_sum(
-    tokens: Tensor,
-    texts: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    positive: Tensor,
-    index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def fused_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """`naive_pair_sum` by tiles; autograd differentiates what a text or an image brings to all its pairs."""
-    labels = _labels(positive, tokens, texts)
+    tokens, texts, _, index = pairs
+    labels = pairs.labels
+    wide = labels.dtype
     projected = (pool.project_queries(texts), *pool.project_tokens(tokens))
-    gram = gram_pays(pool, tokens.shape[1])
     with torch.autocast(tokens.device.type, enabled=False):
-        query, key, value = (tensor.to(labels.dtype) for tensor in projected)
+        query, key, value = (tensor.to(wide) for tensor in projected)
         key, value = with_empty_slot(key), with_empty_slot(value)  # (B, N + 1, H, e)
-        weight, offset = pool.out.weight.to(labels.dtype), pool.out.bias.to(labels.dtype)
-        unit = unit_texts(texts.to(labels.dtype))
+        weight, offset = pool.out.weight.to(wide), pool.out.bias.to(wide)
+        unit = unit_texts(texts.to(wide))
         moved = moved_texts(unit, weight, pool.heads)
+        gram = gram_pays(pool, tokens.shape[1])
         quadratic, linear = gram_norm(value, weight, offset) if gram else pooled_norm(weight, offset)
-        inputs = PairInputs(
-            query, moved, unit @ offset, key, value, quadratic, linear, offset @ offset,
-            scale.to(labels.dtype), bias.to(labels.dtype),
-        )  # fmt: skip
-        total, clamped = FusedPairSum.apply(gram, labels, index, *inputs)
+        asking, asked = PairTexts(query, moved, unit @ offset), PairImages(key, value, quadratic, linear)
+        scalars = offset @ offset, scale.to(wide), bias.to(wide)
+        total, clamped = FusedPairSum.apply(labels, index, *asking, *asked, *scalars)
     return total, clamped
-
-
-def _labels(positive: Tensor, tokens: Tensor, texts: Tensor) -> Tensor:
-    """+1 and -1 in the precision of the pairs, float32 or wider."""
-    wide = torch.promote_types(torch.promote_types(tokens.dtype, texts.dtype), torch.float32)
-    return torch.where(positive, 1.0, -1.0).to(wide)

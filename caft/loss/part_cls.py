@@ -11,7 +11,7 @@ from caft.loss.hierarchical import Features, Term
 from caft.loss.whole import matrix_loss
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PartClsTerm(Term):
     """1 / (B K) sum_i sum_(j,k) log(1 + exp(-y_ij (s_p <c_i, t_jk> + b_p))), with the class token c_i."""
 

@@ -1,84 +1,49 @@
 """Loss and gradients of tiles of pairs, without the pooled features: the inside of the fused part loss.
 
-The forward pass is the algebra of `caft.network.part_pairs`, whose names these functions use; here the empty slot has a
-value too, of zeros. `tile_loss` takes no decision on data and loops over nothing: it is one graph for torch.compile.
+The forward pass is the algebra of `caft.network.part_pairs`; here the empty slot has a value too. `tile_loss` takes no
+decision on data and loops over nothing: it is one graph for torch.compile.
 """
 
 from collections.abc import Iterator
 from types import EllipsisType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from caft.loss.sigmoid import pairwise_sigmoid
-from caft.network.part_pairs import EPS, pair_products
+from caft.network.part_pairs import EPS, PairImages, PairTexts, pair_products
 
 # Pairs in a tile. On a CPU its temporaries should stay in the cache; on a GPU a tile should fill the device.
 _PAIRS_ON_CPU = 2048
 _PAIRS_ON_GPU = 16384
 
 
-class PairInputs(NamedTuple):
-    """What b images and Q texts bring to their pairs, in float32 or wider.
-
-    Attributes:
-        query: Scaled queries, (Q, H, e), or (b, Q, H, e) where each image has its own texts.
-        moved: W' t, shaped as the queries.
-        offset: b . t, (Q,) or (b, Q).
-        key: Keys, (b, N, H, e), the empty slot last.
-        value: Values, likewise.
-        quadratic: W' W, (D, D); in the Gram form V V' of each image, (b, H N, H N).
-        linear: W' b, (D,); in the Gram form V b of each image, (b, H N).
-        constant: b . b, a scalar.
-        scale: Factor of the cosine, a scalar.
-        bias: Added to it, a scalar.
-    """
-
-    query: Tensor
-    moved: Tensor
-    offset: Tensor
-    key: Tensor
-    value: Tensor
-    quadratic: Tensor
-    linear: Tensor
-    constant: Tensor
-    scale: Tensor
-    bias: Tensor
-
-
-class TileLoss(NamedTuple):
-    """The summed loss of a tile, the number of clamped norms, and the gradient of each of its inputs."""
-
-    loss: Tensor
-    clamped: Tensor
-    gradients: PairInputs
-
-
 class FusedPairSum(torch.autograd.Function):
     """Summed loss of all pairs, and how many norms were clamped; gradients are ready after the forward pass.
 
-    Called with whether the norm is by the Gram form; labels, (B, T), or (B, Q) with the index of the texts; and then
-    the `PairInputs` of all texts and images.
+    Called with labels, (B, T), or (B, Q) with the index of the texts; and then, in float32 or wider, the tensors of
+    `PairTexts` and `PairImages`, and b . b, scale and bias of the logits, scalars.
     """
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any, gram: bool, labels: Tensor, index: Tensor | None, *inputs: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, labels: Tensor, index: Tensor | None, *inputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        is_gram = PairImages(*inputs[3:7]).is_gram
         gradients = [torch.zeros_like(tensor) for tensor in inputs]
         total = labels.new_zeros(())
         clamped = torch.zeros((), dtype=torch.int64, device=labels.device)
         for rows, columns in _tiles(labels):
             texts: slice | Tensor = columns if index is None else index[rows, columns]
-            shared: slice | EllipsisType = rows if gram else ...
+            shared: slice | EllipsisType = rows if is_gram else ...
             places = (texts,) * 3 + (rows,) * 2 + (shared,) * 2 + (...,) * 3
-            portion = PairInputs(*(tensor[place] for tensor, place in zip(inputs, places, strict=True)))
-            found = tile_loss(gram, labels[rows, columns], portion)
-            total += found.loss
-            clamped += found.clamped
-            for target, place, gradient in zip(gradients, places, found.gradients, strict=True):
+            portion = [tensor[place] for tensor, place in zip(inputs, places, strict=True)]
+            loss, short, found = tile_loss(
+                labels[rows, columns], PairTexts(*portion[:3]), PairImages(*portion[3:7]), *portion[7:]
+            )
+            total += loss
+            clamped += short
+            for target, place, gradient in zip(gradients, places, found, strict=True):
                 if isinstance(place, Tensor):
                     target.index_add_(0, place.flatten(), gradient.flatten(0, 1))
                 else:
@@ -90,7 +55,7 @@ class FusedPairSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        return None, None, None, *(gradient * outputs[0] for gradient in ctx.saved_tensors)
+        return None, None, *(gradient * outputs[0] for gradient in ctx.saved_tensors)
 
 
 def _tiles(labels: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -103,17 +68,18 @@ def _tiles(labels: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + height), slice(column, column + width)
 
 
-def tile_loss(gram: bool, labels: Tensor, inputs: PairInputs) -> TileLoss:
-    """Loss of the pairs of a tile.
+def tile_loss(
+    labels: Tensor, texts: PairTexts, images: PairImages, constant: Tensor, scale: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    """Compares the pairs of a tile, whose labels are +1 or -1, (b, Q).
 
-    Args:
-        gram: Gram form, else pooled form.
-        labels: +1 or -1, (b, Q).
-        inputs: Of these images and texts.
+    Returns:
+        The summed loss, the number of clamped norms, and the gradients of all arguments but the labels.
     """
-    query, moved, offset, key, value, quadratic, linear, constant, scale, bias = inputs
-    attention, basis, against = pair_products(gram, query, moved, key, value)
-    if gram:
+    query, moved, offset = texts
+    key, value, quadratic, linear = images
+    attention, basis, against = pair_products(texts, images)
+    if images.is_gram:
         linear = linear[:, None]
     half = basis @ quadratic + linear  # half the gradient of |u|^2
     squared = (basis * (half + linear)).sum(-1) + constant
@@ -134,7 +100,7 @@ def tile_loss(gram: bool, labels: Tensor, inputs: PairInputs) -> TileLoss:
     d_basis = d_dot[..., None] * against + 2 * d_squared[..., None] * half
     weighted = d_squared[..., None] * basis
     asked = "qhe" if query.dim() == 3 else "bqhe"
-    if gram:
+    if images.is_gram:
         places = "bqhn"
         d_attention = d_basis.unflatten(-1, attention.shape[2:])
         d_product = d_dot[..., None, None] * attention
@@ -153,16 +119,15 @@ def tile_loss(gram: bool, labels: Tensor, inputs: PairInputs) -> TileLoss:
         d_value = torch.einsum("bhqn,bqhe->bnhe", attention, d_mixed)
         d_quadratic = weighted.flatten(0, 1).T @ basis.flatten(0, 1)
         d_linear = 2 * weighted.sum((0, 1))
-    gradients = PairInputs(
-        query=torch.einsum(f"{places},bnhe->{asked}", d_logits, key),
-        moved=d_moved,
-        offset=d_dot.sum(0) if query.dim() == 3 else d_dot,
-        key=torch.einsum(f"{places},{asked}->bnhe", d_logits, query),
-        value=d_value,
-        quadratic=d_quadratic,
-        linear=d_linear,
-        constant=d_squared.sum(),
-        scale=(d_pairs * cosine).sum(),
-        bias=d_pairs.sum(),
-    )
-    return TileLoss(loss, short.sum(), gradients)
+    return loss, short.sum(), (
+        torch.einsum(f"{places},bnhe->{asked}", d_logits, key),
+        d_moved,
+        d_dot.sum(0) if query.dim() == 3 else d_dot,
+        torch.einsum(f"{places},{asked}->bnhe", d_logits, query),
+        d_value,
+        d_quadratic,
+        d_linear,
+        d_squared.sum(),
+        (d_pairs * cosine).sum(),
+        d_pairs.sum(),
+    )  # fmt: skip

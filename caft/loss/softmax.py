@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from caft.loss.labels import Pairs
 from caft.network.text_pool import TextConditionedPool, attend
 
 # Pairs of an image and a text whose pooled features are held at once.
@@ -29,24 +30,20 @@ def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
     return -(targets * shares).sum()
 
 
-def softmax_pair_sum(
-    tokens: Tensor, texts: Tensor, pool: TextConditionedPool, scale: Tensor, positive: Tensor, index: Tensor | None
-) -> Tensor:
+def softmax_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor) -> Tensor:
     """Each image among the texts that it is compared with, conditioned on each of them, summed over images.
 
     The other direction, a text among images, would need every pair of them conditioned, so it is left out.
 
     Args:
-        tokens: Segments of this rank's images, (B, N, D).
-        texts: Texts of all ranks, not normalised, (T, D).
+        pairs: What is compared.
         pool: Text-conditioned pooling.
         scale: Factor of the cosine, exponentiated, a scalar.
-        positive: Which pairs belong together, (B, T), or (B, Q) with an index.
-        index: For sampled negatives, the texts that each image is compared with, (B, Q).
 
     Returns:
         A scalar, float32 or wider; the caller divides.
     """
+    tokens, texts, positive, index = pairs
     key, value = pool.project_tokens(tokens)
     query = pool.project_queries(texts)
 

@@ -13,7 +13,7 @@ from caft.loss.sigmoid import pairwise_sigmoid
 from caft.loss.softmax import cross_entropy
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class WholeTerm(Term):
     """L_whole = 1 / B sum_i sum_j log(1 + exp(-y_ij (s_w <v_i, T_j> + b_w))), Eq. 9."""
 

@@ -4,13 +4,14 @@ The forward pass of the algebra in `caft.network.part_pairs`, tile by tile, for 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from caft.network.part_pairs import (
     EPS,
+    PairImages,
+    PairTexts,
     gram_norm,
     gram_pays,
     moved_texts,
@@ -30,39 +31,6 @@ _NUMBERS_ON_GPU = 2**24
 _BLOCK = 128
 
 
-class _Texts(NamedTuple):
-    """What captions bring to every pair.
-
-    Attributes:
-        query: Scaled queries of their chunks, (Q, C, H, e).
-        moved: Chunks of unit norm times the output projection, (Q, C, H, e).
-        offset: Their products with its bias, (Q, C).
-    """
-
-    query: Tensor
-    moved: Tensor
-    offset: Tensor
-
-    def take(self, place: slice | Tensor) -> "_Texts":
-        return _Texts(*(tensor[place] for tensor in self))
-
-
-class _Images(NamedTuple):
-    """What images bring to every pair.
-
-    Attributes:
-        key: Keys, (b, N + 1, H, e), with the empty slot last.
-        value: Values, (b, N, H, e), without it.
-        quadratic: Quadratic form of the squared norm as `_halved` gives it, (b, H N, H N), or (D, D) of all images.
-        linear: Its linear form, (b, H N) or (D,).
-    """
-
-    key: Tensor
-    value: Tensor
-    quadratic: Tensor
-    linear: Tensor
-
-
 class PartCosines:
     """Mean cosines of captions' chunks with what they pool of images.
 
@@ -79,7 +47,7 @@ class PartCosines:
         weight, bias = pool.out.weight, pool.out.bias
         unit = unit_texts(texts.float())
         moved = moved_texts(unit, weight, pool.heads)
-        self.texts = _Texts(pool.project_queries(texts.float()), moved, unit @ bias)
+        self.texts = PairTexts(pool.project_queries(texts.float()), moved, unit @ bias)  # each (Q, C, ...)
         quadratic, self.linear = pooled_norm(weight, bias)
         self.quadratic = _halved(quadratic)
         self.constant = bias @ bias
@@ -95,19 +63,16 @@ class PartCosines:
         """
         captions = len(self.texts.offset)
         images, columns = self._tile(segments.shape[1], captions)
-        for first in range(0, len(segments), images):
-            block = self._prepared(segments[first : first + images])
-            tiles = [
-                self._scores(block, self.texts.take(slice(column, column + columns)))
-                for column in range(0, captions, columns)
-            ]
-            yield slice(first, first + images), torch.cat(tiles, dim=1)
+        for start in range(0, len(segments), images):
+            block = self._prepared(segments[start : start + images])
+            tiles = [self._scores(block, slice(first, first + columns)) for first in range(0, captions, columns)]
+            yield slice(start, start + images), torch.cat(tiles, dim=1)
 
     def of_some(self, segments: Tensor, captions: Tensor) -> Tensor:
         """Scores one image with some captions: segments (N, D) and numbers of captions (K,) to (K,)."""
         image = self._prepared(segments[None])
         _, columns = self._tile(len(segments), len(captions))
-        return torch.cat([self._scores(image, self.texts.take(some))[0] for some in captions.split(columns)])
+        return torch.cat([self._scores(image, some)[0] for some in captions.split(columns)])
 
     def _tile(self, segments: int, captions: int) -> tuple[int, int]:
         """Images and captions of a tile."""
@@ -120,21 +85,21 @@ class PartCosines:
             images = max(1, min(images, numbers // (pool.heads * segments) ** 2))
         return images, columns
 
-    def _prepared(self, segments: Tensor) -> _Images:
-        pool = self.pool
-        key, value = pool.project_tokens(segments.to(self.constant.device).float())
+    def _prepared(self, segments: Tensor) -> PairImages:
+        """Images with the quadratic form as `_halved` gives it."""
+        out = self.pool.out
+        key, value = self.pool.project_tokens(segments.to(self.constant.device).float())
         quadratic, linear = self.quadratic, self.linear
-        if gram_pays(pool, segments.shape[1]):
-            quadratic, linear = gram_norm(value, pool.out.weight, pool.out.bias)
+        if gram_pays(self.pool, segments.shape[1]):
+            quadratic, linear = gram_norm(value, out.weight, out.bias)
             quadratic = _halved(quadratic)
-        return _Images(with_empty_slot(key), value, quadratic, linear)
+        return PairImages(with_empty_slot(key), value, quadratic, linear)
 
-    def _scores(self, images: _Images, texts: _Texts) -> Tensor:
+    def _scores(self, images: PairImages, captions: slice | Tensor) -> Tensor:
         """Mean cosines of a tile, (b, Q)."""
-        query, moved, offset = (tensor.flatten(0, 1) for tensor in texts)  # of all chunks, (T, ...)
-        gram = images.quadratic.dim() == 3
-        _, basis, against = pair_products(gram, query, moved, images.key, images.value)
-        dot = (basis * against).sum(-1) + offset
+        texts = PairTexts(*(tensor[captions].flatten(0, 1) for tensor in self.texts))  # of all chunks, (T, ...)
+        _, basis, against = pair_products(texts, images)
+        dot = (basis * against).sum(-1) + texts.offset
         linear = 2 * images.linear[..., None, :]
         squared = _quadratic(basis, images.quadratic) + (basis * linear).sum(-1) + self.constant
         # Only rounding makes a cosine larger than one: of a norm that heads which cancel have made too small.

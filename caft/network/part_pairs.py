@@ -11,6 +11,8 @@ to a pair. With the attention `a` of a pair, its mixed values `p` of all heads s
 `caft.network.part_cosines` scores with it; `caft.loss.part_tiles` adds the gradients.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,6 +21,41 @@ from caft.network.text_pool import TextConditionedPool
 
 # Floor of a norm, as in FLAIR's and open_clip's losses.
 EPS = 1e-12
+
+
+class PairTexts(NamedTuple):
+    """What Q texts bring to their pairs.
+
+    Attributes:
+        query: Scaled queries, (Q, H, e), or (b, Q, H, e) where each image has its own texts.
+        moved: W' t by head, shaped as the queries.
+        offset: b . t, (Q,) or (b, Q).
+    """
+
+    query: Tensor
+    moved: Tensor
+    offset: Tensor
+
+
+class PairImages(NamedTuple):
+    """What b images bring to their pairs.
+
+    Attributes:
+        key: Keys, (b, N + 1, H, e), the empty slot last.
+        value: Values, (b, N + 1, H, e), or (b, N, H, e) without the empty slot's, which is zero.
+        quadratic: W' W, (D, D); in the Gram form V V' of each image, (b, H N, H N).
+        linear: W' b, (D,); in the Gram form V b of each image, (b, H N).
+    """
+
+    key: Tensor
+    value: Tensor
+    quadratic: Tensor
+    linear: Tensor
+
+    @property
+    def is_gram(self) -> bool:
+        """Whether the norm is in the Gram form."""
+        return self.quadratic.dim() == 3
 
 
 def gram_pays(pool: TextConditionedPool, segments: int) -> bool:
@@ -32,7 +69,7 @@ def unit_texts(texts: Tensor) -> Tensor:
 
 
 def moved_texts(unit: Tensor, weight: Tensor, heads: int) -> Tensor:
-    """W' t of texts of unit norm, by head: (..., D) to (..., H, D / H)."""
+    """W' t by head: texts of unit norm (..., D) to (..., H, D / H)."""
     return (unit @ weight).unflatten(-1, (heads, -1))
 
 
@@ -53,26 +90,19 @@ def with_empty_slot(tensor: Tensor) -> Tensor:
     return F.pad(tensor, (0, 0, 0, 0, 0, 1))
 
 
-def pair_products(
-    gram: bool, query: Tensor, moved: Tensor, key: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What the products u . t and |u|^2 of all pairs of b images and Q texts are made of.
-
-    Args:
-        gram: Gram form, else pooled form.
-        query: Scaled queries, (Q, H, e), or (b, Q, H, e) where each image has its own texts.
-        moved: Texts as `moved_texts` gives them, shaped as the queries.
-        key: Keys, (b, N + 1, H, e), the empty slot last.
-        value: Values, (b, N + 1, H, e), or (b, N, H, e) without those of the empty slot, which are zero.
+def pair_products(texts: PairTexts, images: PairImages) -> tuple[Tensor, Tensor, Tensor]:
+    """What the products u . t and |u|^2 of all pairs are made of.
 
     Returns:
         Attention, (b, Q, H, N) in the Gram form and (b, H, Q, N) in the pooled form; `a` or `p`, (b, Q, H N) or
-        (b, Q, D); and what its product with `t` is taken against, of the same shape or (Q, D).
+        (b, Q, D); and what its product with `t` is taken against, of the same shape, or (Q, D).
     """
-    texts = "qhe" if query.dim() == 3 else "bqhe"
+    query, moved, _ = texts
+    key, value, *_ = images
+    asked = "qhe" if query.dim() == 3 else "bqhe"
     segments = value.shape[1]
-    if gram:
-        attention = torch.einsum(f"{texts},bnhe->bqhn", query, key).softmax(-1)[..., :segments]
-        return attention, attention.flatten(2), torch.einsum(f"{texts},bnhe->bqhn", moved, value).flatten(2)
-    attention = torch.einsum(f"{texts},bnhe->bhqn", query, key).softmax(-1)[..., :segments]
+    if images.is_gram:
+        attention = torch.einsum(f"{asked},bnhe->bqhn", query, key).softmax(-1)[..., :segments]
+        return attention, attention.flatten(2), torch.einsum(f"{asked},bnhe->bqhn", moved, value).flatten(2)
+    attention = torch.einsum(f"{asked},bnhe->bhqn", query, key).softmax(-1)[..., :segments]
     return attention, torch.einsum("bhqn,bnhe->bqhe", attention, value).flatten(2), moved.flatten(-2)

@@ -60,9 +60,9 @@ class TrainingTask(nn.Module):
         # On their way to the other ranks while the image tower works.
         texts = Exchange(*self._by_micro_batch(self._texts, tokens))
         part, *classes = self._by_micro_batch(self._images, self._stem(images), labels)
-        # The sigmoid form compares this rank's images alone.
-        global_features = Exchange(*classes, needed=self.recipe.loss.form == "softmax")
-        return hierarchical_loss(self._terms(step), Features(part, *global_features.result(), *texts.result()))
+        # A softmax compares each text with the images of all ranks too.
+        images_of_all = Exchange(*classes, needed=self.recipe.loss.form == "softmax")
+        return hierarchical_loss(self._terms(step), Features(part, *images_of_all.result(), *texts.result()))
 
     def _terms(self, step: int) -> list[Term]:
         """The terms that have a weight, with the temperatures of this step."""
@@ -70,10 +70,10 @@ class TrainingTask(nn.Module):
         negatives = partial(rank_blocks, seed=self.seed, step=step) if self.recipe.negatives == "sampled" else None
         terms: list[Term] = []
         if model.pool is not None:
-            level = {"temperature": self._temperature("part"), "form": loss.form}
-            terms.append(PartTerm(weight=loss.part, pool=model.pool, negatives=negatives, **level))
-            terms.append(PartClsTerm(weight=loss.part_cls, **level))
-        terms.append(WholeTerm(weight=loss.whole, temperature=self._temperature("whole"), form=loss.form))
+            temperature = self._temperature("part")
+            terms.append(PartTerm(loss.part, temperature, loss.form, model.pool, negatives))
+            terms.append(PartClsTerm(loss.part_cls, temperature, loss.form))
+        terms.append(WholeTerm(loss.whole, self._temperature("whole"), loss.form))
         return [term for term in terms if term.weight]
 
     def _texts(self, tokens: Tensor) -> tuple[Tensor | None, ...]:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature
-from caft.loss.labels import positive_pairs, rank_blocks, sampled_index
+from caft.loss.labels import Pairs, positive_pairs, rank_blocks, sampled_index
 from caft.loss.part import fused_pair_sum, naive_pair_sum, part_loss
 from caft.loss.whole import WholeTerm
 from caft.network.text_pool import TextConditionedPool
@@ -51,9 +51,8 @@ def run(
     }
     positive = positive_pairs(torch.arange(len(texts)) // sub_captions, len(tokens), first_image, index)
     pair_sum = naive_pair_sum if implementation == "naive" else fused_pair_sum
-    total, clamped = pair_sum(
-        leaves["tokens"], leaves["texts"], pool, leaves["log_scale"].exp(), leaves["bias"], positive, index
-    )
+    pairs = Pairs(leaves["tokens"], leaves["texts"], positive, index)
+    total, clamped = pair_sum(pairs, pool, leaves["log_scale"].exp(), leaves["bias"])
     loss = total / normaliser
     (1.7 * loss).backward()
     gradients = {name: leaf.grad for name, leaf in leaves.items()}
@@ -243,7 +242,7 @@ def test_the_first_whole_loss_of_2048_images_is_the_one_worked_out_by_hand() -> 
     images = 2048
     vision, text = torch.randn(images, 8), torch.randn(images, 8)
     vision[:, :4], text[:, 4:] = 0, 0
-    term = WholeTerm(weight=1.0, temperature=Temperature(torch.tensor(1 / 0.07), torch.tensor(-10.0)))
+    term = WholeTerm(1.0, Temperature(torch.tensor(1 / 0.07), torch.tensor(-10.0)), "sigmoid")
     whole, captions = Exchange(vision, text).result()
     assert float(term(Features(whole=whole, captions=captions))["whole"]) == pytest.approx(10.093, abs=1e-3)
 

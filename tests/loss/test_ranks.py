@@ -42,9 +42,9 @@ class Tower(torch.nn.Module):
         return Features(self.image(inputs["part"]), *classes.result(), *texts.result())
 
     def forward(self, inputs: dict[str, Tensor], term: str, negatives: str) -> Tensor:
-        shared = {"weight": 1.0, "temperature": Temperature(self.log_scale.exp(), self.bias)}
+        shared = 1.0, Temperature(self.log_scale.exp(), self.bias), "sigmoid"
         draw = partial(rank_blocks, seed=SEED, step=STEP) if negatives == "sampled" else None
-        terms = [PartTerm(pool=self.pool, negatives=draw, **shared), PartClsTerm(**shared), WholeTerm(**shared)]
+        terms = [PartTerm(*shared, self.pool, draw), PartClsTerm(*shared), WholeTerm(*shared)]
         found = hierarchical_loss(terms, self.features(inputs))
         return found[term] + 0 * found["loss"]  # every parameter takes part, as DDP asks
 

@@ -49,10 +49,9 @@ class Tower(torch.nn.Module):
         classes = Exchange(self.image(inputs["cls"]), self.image(inputs["whole"]))
         texts = Exchange(self.text(inputs["texts"]), self.text(inputs["captions"]))
         features = Features(self.image(inputs["part"]), *classes.result(), *texts.result())
-        temperature = Temperature(self.scale.exp(), torch.tensor(0.0))
-        shared = {"weight": 1.0, "temperature": temperature, "form": "softmax"}
+        shared = 1.0, Temperature(self.scale.exp(), torch.tensor(0.0)), "softmax"
         draw = partial(rank_blocks, seed=0, step=step) if negatives == "sampled" else None
-        terms = [PartTerm(pool=self.pool, negatives=draw, **shared), PartClsTerm(**shared), WholeTerm(**shared)]
+        terms = [PartTerm(*shared, self.pool, draw), PartClsTerm(*shared), WholeTerm(*shared)]
         return hierarchical_loss(terms, features)
 
 
