@@ -19,17 +19,7 @@ from caft.loss.labels import Pairs, owners, positive_pairs
 from caft.loss.part_tiles import FusedPairSum
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.loss.softmax import softmax_pair_sum
-from caft.network.part_pairs import (
-    EPS,
-    PairImages,
-    PairTexts,
-    gram_norm,
-    gram_pays,
-    moved_texts,
-    pooled_norm,
-    unit_texts,
-    with_empty_slot,
-)
+from caft.network.part_pairs import EPS, PairImages, PairTexts, gram_norm, gram_pays, moved_texts, pooled_norm
 from caft.network.text_pool import TextConditionedPool, attend
 
 
@@ -125,7 +115,7 @@ def naive_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias:
         query, texts = query[index], texts[index]  # (B, Q, H, e), (B, Q, D)
     mixed, _ = attend(query, key, value)
     pooled = pool.out(mixed).to(labels.dtype)  # (B, Q, D)
-    cosines = (F.normalize(pooled, dim=-1, eps=EPS) * unit_texts(texts.to(labels.dtype))).sum(-1)
+    cosines = (F.normalize(pooled, dim=-1, eps=EPS) * F.normalize(texts.to(labels.dtype), dim=-1, eps=EPS)).sum(-1)
     clamped = (pooled.detach().norm(dim=-1) < EPS).sum()
     return pairwise_sigmoid(scale * cosines + bias, labels), clamped
 
@@ -138,9 +128,9 @@ def fused_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias:
     projected = (pool.project_queries(texts), *pool.project_tokens(tokens))
     with torch.autocast(tokens.device.type, enabled=False):
         query, key, value = (tensor.to(wide) for tensor in projected)
-        key, value = with_empty_slot(key), with_empty_slot(value)  # (B, N + 1, H, e)
+        key, value = F.pad(key, (0, 0, 0, 0, 0, 1)), F.pad(value, (0, 0, 0, 0, 0, 1))  # (B, N + 1, H, e)
         weight, offset = pool.out.weight.to(wide), pool.out.bias.to(wide)
-        unit = unit_texts(texts.to(wide))
+        unit = F.normalize(texts.to(wide), dim=-1, eps=EPS)
         moved = moved_texts(unit, weight, pool.heads)
         gram = gram_pays(pool, tokens.shape[1])
         quadratic, linear = gram_norm(value, weight, offset) if gram else pooled_norm(weight, offset)

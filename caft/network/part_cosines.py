@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from caft.network.part_pairs import (
     EPS,
@@ -17,8 +18,6 @@ from caft.network.part_pairs import (
     moved_texts,
     pair_products,
     pooled_norm,
-    unit_texts,
-    with_empty_slot,
 )
 from caft.network.text_pool import TextConditionedPool
 
@@ -45,7 +44,7 @@ class PartCosines:
         self.pool = pool
         self.chunks = texts.shape[1]
         weight, bias = pool.out.weight, pool.out.bias
-        unit = unit_texts(texts.float())
+        unit = F.normalize(texts.float(), dim=-1, eps=EPS)
         moved = moved_texts(unit, weight, pool.heads)
         self.texts = PairTexts(pool.project_queries(texts.float()), moved, unit @ bias)  # each (Q, C, ...)
         quadratic, self.linear = pooled_norm(weight, bias)
@@ -93,7 +92,7 @@ class PartCosines:
         if gram_pays(self.pool, segments.shape[1]):
             quadratic, linear = gram_norm(value, out.weight, out.bias)
             quadratic = _halved(quadratic)
-        return PairImages(with_empty_slot(key), value, quadratic, linear)
+        return PairImages(F.pad(key, (0, 0, 0, 0, 0, 1)), value, quadratic, linear)
 
     def _scores(self, images: PairImages, captions: slice | Tensor) -> Tensor:
         """Mean cosines of a tile, (b, Q)."""

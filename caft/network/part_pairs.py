@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from caft.network.text_pool import TextConditionedPool
 
@@ -63,11 +62,6 @@ def gram_pays(pool: TextConditionedPool, segments: int) -> bool:
     return pool.heads * segments < pool.out.in_features
 
 
-def unit_texts(texts: Tensor) -> Tensor:
-    """Texts of unit norm, `t`: (..., D) to (..., D)."""
-    return F.normalize(texts, dim=-1, eps=EPS)
-
-
 def moved_texts(unit: Tensor, weight: Tensor, heads: int) -> Tensor:
     """W' t by head: texts of unit norm (..., D) to (..., H, D / H)."""
     return (unit @ weight).unflatten(-1, (heads, -1))
@@ -83,11 +77,6 @@ def gram_norm(value: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tens
     maps = weight.unflatten(1, value.shape[2:])
     mapped = torch.einsum("bnhe,ohe->bhno", value, maps).flatten(1, 2)  # (b, H N, D)
     return mapped @ mapped.transpose(1, 2), mapped @ bias
-
-
-def with_empty_slot(tensor: Tensor) -> Tensor:
-    """Appends the key or value of the empty slot, zeros: (b, N, H, e) to (b, N + 1, H, e)."""
-    return F.pad(tensor, (0, 0, 0, 0, 0, 1))
 
 
 def pair_products(texts: PairTexts, images: PairImages) -> tuple[Tensor, Tensor, Tensor]:
