@@ -77,7 +77,7 @@ def _masked_attention(self: Attention, tokens: Tensor) -> Tensor:
 
 
 def _selected_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    selected = pairs.texts[pairs.index]  # (B, Q, D), as it would be sent
+    selected = pairs.texts[pairs.selected]  # (B, Q, D), as it would be sent
     mixed, _ = attend(pool.project_queries(selected), *pool.project_tokens(pairs.tokens))
     cosines = F.cosine_similarity(pool.out(mixed).float(), selected.float(), dim=-1, eps=EPS)
     return pairwise_sigmoid(scale * cosines + bias, pairs.labels), torch.zeros((), dtype=torch.int64)

@@ -12,14 +12,14 @@ class Pairs(NamedTuple):
     Attributes:
         tokens: Segments of this rank's images, (B, N, D).
         texts: Texts of all ranks, not normalised, (T, D).
-        positive: Whether image and text belong together, (B, T), or (B, Q) with an index.
-        index: Texts that each image is compared with, (B, Q); None: all.
+        positive: Whether image and text belong together, (B, T), or (B, Q) with a selection.
+        selected: Texts that each image is compared with, (B, Q); None: all.
     """
 
     tokens: Tensor
     texts: Tensor
     positive: Tensor
-    index: Tensor | None
+    selected: Tensor | None
 
     @property
     def labels(self) -> Tensor:
