@@ -1,6 +1,7 @@
 """The part loss: fused against naive, naive against a loop over pairs, and what neither may do."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caft.loss.exchange import Exchange
+from caft.loss.exchange import Exchange, Gathered
 from caft.loss.hierarchical import Features, Temperature
 from caft.loss.labels import Pairs, positive_pairs, rank_blocks, sampled_index
-from caft.loss.part import fused_pair_sum, naive_pair_sum, part_loss
+from caft.loss.part import PartTerm, fused_pair_sum, naive_pair_sum, part_loss
 from caft.loss.whole import WholeTerm
 from caft.network.text_pool import TextConditionedPool
 from tests.reference import losses as reference
@@ -263,3 +264,40 @@ def test_an_index_that_does_not_fit_the_negatives_is_refused(negatives: str) -> 
             normaliser=1,
             negatives=negatives,
         )
+
+
+@pytest.mark.parametrize("negatives", ["all", "sampled"])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_term_of_a_rank_is_the_loss_of_its_images_with_the_texts_of_all_ranks(negatives: str, rank: int) -> None:
+    images, sub_captions, ranks = 4, 2, 3
+    pool = make_pool(2)
+    tokens = torch.randn(images, 5, DIM, dtype=torch.float64)
+    texts = torch.randn(ranks * images * sub_captions, DIM, dtype=torch.float64)
+    temperature = Temperature(torch.tensor(14.0), torch.tensor(-3.0))
+    index = rank_blocks(images, sub_captions, ranks, seed=7, step=1) if negatives == "sampled" else None
+    draw = None if index is None else partial(rank_blocks, seed=7, step=1)
+    own = texts.chunk(ranks)[rank]
+    found = PartTerm(1.0, temperature, "sigmoid", pool, draw)(
+        Features(part=tokens, sub_captions=Gathered(own, texts, rank))
+    )
+    expected = part_loss(
+        tokens,
+        texts,
+        torch.arange(len(texts)) // sub_captions,
+        pool,
+        *temperature,
+        index=index,
+        first_image=rank * images,
+        normaliser=images + sub_captions - 1 if negatives == "sampled" else images,
+        negatives=negatives,
+        implementation="naive",
+    )
+    torch.testing.assert_close(found["part"], expected, atol=1e-10, rtol=1e-10)
+    assert found["clamped_pairs"] == 0
+
+
+def test_features_that_were_not_exchanged_are_not_taken_for_those_of_all_ranks() -> None:
+    features, none = Exchange(torch.randn(2, DIM), None, needed=False).result()
+    assert none is None
+    with pytest.raises(AssertionError, match="not exchanged"):
+        _ = features.all
