@@ -132,9 +132,9 @@ def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
 _FUNCTIONS = {
     "caft.network.vision.graph_pool.farthest_points": "sampling",
     "caft.network.vision.encoder.superpixel_tokens": "superpixel tokens",
-    "caft.loss.hierarchical._part_term": "part loss",
-    "caft.loss.hierarchical._softmax_part_term": "part loss",
-    "caft.loss.hierarchical._matrix_term": "whole loss",
+    "caft.loss.part.PartTerm.__call__": "part loss",
+    "caft.loss.part_cls.matrix_loss": "whole loss",
+    "caft.loss.whole.matrix_loss": "whole loss",
 }
 
 

@@ -24,7 +24,11 @@ from caft.data.training.index import build_index
 from caft.errors import ParamsError
 from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.regions import box_weights
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
+from caft.loss.part import PartTerm
+from caft.loss.part_cls import PartClsTerm
+from caft.loss.whole import WholeTerm
 from caft.model.maps import attention_maps, encode_captions, encode_images, encode_texts
 from caft.model.scores import part_scores, whole_scores
 from caft.network.caft import CAFT
@@ -297,23 +301,19 @@ def test_every_row_trains_over_two_ranks(tmp_path: Path) -> None:
     assert set(losses) == set(ROWS) and all(np.isfinite(loss) for loss in losses.values())
 
 
-def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature() -> None:
     arrays = golden("flair_tcs_loss_K3_tcs")
-    monkeypatch.setattr("caft.loss.hierarchical.rank_blocks", lambda *_: arrays["sub_index"].long())
     text, cls = arrays["text"], arrays["image_global"]
     recipe = settings("flair").selected_recipe
     scale = torch.tensor(recipe.scale_start, dtype=text.dtype)
     bias = torch.tensor(recipe.bias_start, dtype=text.dtype)
-    terms = hierarchical_loss(
-        Features(arrays["image_tokens"], cls, None, text, None),
-        pooling(arrays),
-        Temperature(scale, bias),
-        None,
-        weights=recipe.loss.weights,
-        negatives=recipe.negatives,
-        seed=0,
-        step=0,
-    )
+    temperature, index = Temperature(scale, bias), arrays["sub_index"].long()
+    assert recipe.negatives == "sampled"
+    part = PartTerm(recipe.loss.part, temperature, "sigmoid", pooling(arrays), lambda *_: index)
+    class_token = PartClsTerm(recipe.loss.part_cls, temperature, "sigmoid")
+    part_cls, sub_captions = Exchange(cls, text).result()
+    features = Features(part=arrays["image_tokens"], part_cls=part_cls, sub_captions=sub_captions)
+    terms = hierarchical_loss([part, class_token], features)
     torch.testing.assert_close(terms["part"], arrays["loss_tcs"].to(text.dtype).squeeze(), atol=1e-8, rtol=1e-5)
     multi = 0.0
     for i, image in enumerate(cls):
@@ -328,15 +328,10 @@ def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature(monkey
 def test_flairs_class_term_equals_the_original(case: int) -> None:
     arrays = golden("flair_sigmoid_loss")
     temperature = Temperature(arrays["log_logit_scale"][case].exp(), arrays["logit_bias"][case])
+    image, sub_captions, captions = Exchange(arrays["image"], arrays["text"], arrays["text"][::3]).result()
     terms = hierarchical_loss(
-        Features(None, arrays["image"], arrays["image"], arrays["text"], arrays["text"][::3]),
-        None,
-        temperature,
-        temperature,
-        weights={"part": 0.0, "part_cls": 1.0, "whole": 1.0},
-        negatives="sampled",
-        seed=0,
-        step=0,
+        [PartClsTerm(1.0, temperature, "sigmoid"), WholeTerm(1.0, temperature, "sigmoid")],
+        Features(part_cls=image, whole=image, sub_captions=sub_captions, captions=captions),
     )
     torch.testing.assert_close(terms["part_cls"], arrays["mps"][case].to(torch.float64), atol=1e-10, rtol=1e-6)
     torch.testing.assert_close(terms["whole"], arrays["siglip"][case].to(torch.float64), atol=1e-10, rtol=1e-6)

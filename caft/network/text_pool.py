@@ -15,13 +15,11 @@ class TextConditionedPool(nn.Module):
         heads: Number of heads, H.
         identity: Start all four projections at the identity, which gives sharp, text-driven attention from the
             first step; else PyTorch's defaults for attention.
-        empty_slot: Whether there is an empty slot; without it every text spreads all of its mass over the segments.
     """
 
-    def __init__(self, dim: int, heads: int, identity: bool = False, empty_slot: bool = True) -> None:
+    def __init__(self, dim: int, heads: int, identity: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.empty_slot = empty_slot
         self.norm_query = nn.LayerNorm(dim)
         self.norm_key = nn.LayerNorm(dim)
         self.norm_value = nn.LayerNorm(dim)
@@ -48,11 +46,11 @@ class TextConditionedPool(nn.Module):
             log_weights: Added to the attention logits of the segments, (B, M); -inf shuts one out.
 
         Returns:
-            Pooled features (B, Q, D), and attention (B, H, Q, M + 1) whose last column is the empty slot, zero
-            for a pool without one; rows sum to one.
+            Pooled features (B, Q, D), and attention (B, H, Q, M + 1) whose last column is the empty slot; rows
+            sum to one.
         """
         key, value = self.project_tokens(tokens)
-        mixed, attention = attend(self.project_queries(queries), key, value, log_weights, self.empty_slot)
+        mixed, attention = attend(self.project_queries(queries), key, value, log_weights)
         return self.out(mixed), attention
 
     def project_queries(self, queries: Tensor) -> Tensor:
@@ -67,26 +65,22 @@ class TextConditionedPool(nn.Module):
         return key, value
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, log_weights: Tensor | None = None, empty_slot: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Attention with an empty slot, or without.
+def attend(query: Tensor, key: Tensor, value: Tensor, log_weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Attention with an empty slot of logit and value zero, which takes the mass of a text that nothing answers.
 
     Args:
         query: Scaled queries, (B, Q, H, e), or (Q, H, e) when all images are asked the same.
         key: Keys, (B, M, H, e).
         value: Values, (B, M, H, e).
         log_weights: Added to the logits, (B, M).
-        empty_slot: Whether texts may leave mass to a slot of logit and value zero.
 
     Returns:
-        Mixed values (B, Q, H * e), and attention (B, H, Q, M + 1) with the empty slot last, zero if there is none.
+        Mixed values (B, Q, H * e), and attention (B, H, Q, M + 1) with the empty slot last.
     """
     texts = "qhe" if query.dim() == 3 else "bqhe"
     logits = torch.einsum(f"{texts},bmhe->bhqm", query, key)
     if log_weights is not None:
         logits = logits + log_weights[:, None, None]
-    slot = torch.full_like(logits[..., :1], 0.0 if empty_slot else -torch.inf)
-    attention = torch.cat([logits, slot], dim=-1).softmax(-1)
+    attention = torch.cat([logits, torch.zeros_like(logits[..., :1])], dim=-1).softmax(-1)
     mixed = torch.einsum("bhqm,bmhe->bqhe", attention[..., :-1], value)
     return mixed.flatten(2), attention

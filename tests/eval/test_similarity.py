@@ -8,6 +8,7 @@ import torch
 from caft.model.scores import blend, part_scores, some_part_scores
 from caft.network import part_cosines
 from caft.network.part_cosines import PartCosines
+from caft.network.part_pairs import gram_pays
 from caft.network.text_pool import TextConditionedPool
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "part_scores.py")
@@ -32,21 +33,20 @@ def test_part_scores_equal_the_mean_over_chunks_pair_by_pair(model, features, nu
     np.testing.assert_allclose(scores.numpy(), expected, atol=5e-5)
 
 
-# Heads and segments whose norms go by the attention and by the mixed values; several blocks of the quadratic form.
-@pytest.mark.parametrize("heads, segments, by_attention", [(1, 6, True), (2, 3, True), (4, 64, False), (8, 5, False)])
-@pytest.mark.parametrize("empty_slot", [True, False])
-def test_cosines_equal_the_pooled_features(heads, segments, by_attention, empty_slot, monkeypatch):
+# Heads and segments for the Gram form and for the pooled form; several blocks of the quadratic form.
+@pytest.mark.parametrize("heads, segments, gram", [(1, 6, True), (2, 3, True), (4, 64, False), (8, 5, False)])
+def test_cosines_equal_the_pooled_features(heads, segments, gram, monkeypatch):
     monkeypatch.setattr(part_cosines, "_BLOCK", 5)
     monkeypatch.setattr(part_cosines, "_NUMBERS_ON_CPU", 700)
     torch.manual_seed(heads)
-    pool = TextConditionedPool(16, heads, empty_slot=empty_slot)
+    pool = TextConditionedPool(16, heads)
     with torch.no_grad():
         for parameter in pool.parameters():  # norms and biases that do something
             parameter.add_(0.3 * torch.randn_like(parameter))
     part, texts = torch.randn(3, segments, 16), torch.randn(40, 3, 16)
     texts[1] = texts[0]
     part[2, 1:] = part[2, 0]  # segments that are all the same
-    assert part_cosines.by_attention(pool, segments, 120) == by_attention
+    assert gram_pays(pool, segments) == gram
     with torch.no_grad():
         cosines = PartCosines(pool, texts)
         found = torch.cat([scores for _, scores in cosines.of_all(part)])
