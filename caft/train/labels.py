@@ -1,0 +1,89 @@
+"""Superpixel maps of training images: computed once and kept, or computed for each batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from caft.data.training.batch import Batch
+from caft.data.training.reader import TrainingIndex
+from caft.errors import DataError
+from caft.network.caft import CAFT
+from caft.storage import replacing
+from caft.train.distributed import World, barrier
+from caft.train.stalled import time_limit
+from caft.transforms import squash
+
+Labels = Callable[[Batch], Tensor]
+# Size of the maps of a corpus up to which they are kept, on disk and in the page cache of each node. 4 GiB are
+# a million images of `tiny` or 85,000 of `base`. Kept maps save their network in every step but the first of an image,
+# which is a large share of a step of `tiny` and under 2 % of one of `base`.
+KEPT_BYTES = 4 * 2**30
+_AT_ONCE = 64
+
+
+def batch_labels(
+    model: CAFT, index: TrainingIndex, world: World, folder: Path, is_cropped: bool, skip_damaged: bool
+) -> Labels:
+    """A function from a batch to its superpixels, (B, S, S) int64, on the world's device.
+
+    Maps are kept where images are not cropped, so that each has one map, and those of the corpus take no more than
+    `KEPT_BYTES`. The labels are the same either way.
+
+    Args:
+        model: Its superpixel network is used.
+        index: The training index; maps are kept of all its images.
+        world: This process among the ranks; each computes an equal share of the maps.
+        folder: The run's folder, where maps are kept.
+        is_cropped: Whether training draws a crop of each image.
+        skip_damaged: Whether another image stands in for one that cannot be read.
+
+    Raises:
+        DataError: An image cannot be read and may not be skipped, or none came in time.
+    """
+    size = model.config.image_size
+    dtype = np.dtype(np.uint8 if model.config.tokens[0] <= 256 else np.uint16)
+    total = len(index) * size**2 * dtype.itemsize
+    if is_cropped or model.superpixels is None or total > KEPT_BYTES:
+        return lambda batch: model.superpixel_labels(batch.images.to(world.device))
+    paths = [folder / f"superpixels-{rank}-of-{world.size}.npy" for rank in range(world.size)]
+    if not paths[world.rank].exists():
+        rows = np.arange(world.rank, len(index), world.size)
+        _write(paths[world.rank], rows, model, index, world, dtype, skip_damaged)
+    barrier()
+    parts = [np.load(path, mmap_mode="r") for path in paths]
+
+    def look_up(batch: Batch) -> Tensor:
+        maps = np.stack([parts[row % world.size][row // world.size] for row in batch.rows.tolist()])
+        return torch.from_numpy(maps.astype(np.int64)).to(world.device)
+
+    return look_up
+
+
+def _write(
+    path: Path, rows: np.ndarray, model: CAFT, index: TrainingIndex, world: World, dtype: np.dtype, skip_damaged: bool
+) -> None:
+    """Writes the maps of some rows as an array (rows, S, S)."""
+    size = model.config.image_size
+    header = {"descr": dtype.str, "fortran_order": False, "shape": (len(rows), size, size)}
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for first in range(0, len(rows), _AT_ONCE):
+            with time_limit(index.images_root):
+                chosen = rows[first : first + _AT_ONCE].tolist()
+                images = torch.stack([squash(_picture(index, row, skip_damaged), size) for row in chosen])
+            maps = model.superpixel_labels(images.to(world.device)).cpu().numpy()
+            file.write(maps.astype(dtype).tobytes())
+
+
+def _picture(index: TrainingIndex, row: int, skip_damaged: bool) -> Image.Image:
+    """An image of the index; a blank one, whose map nobody reads, if it is damaged and another stands in for it."""
+    try:
+        return index.picture(row)
+    except DataError:
+        if not skip_damaged:
+            raise
+        return Image.new("RGB", (1, 1))
