@@ -1,13 +1,13 @@
-"""Counts what a long caption costs as sub-captions of several lengths, against one text of 248 tokens; by formula.
+"""Counts what a long caption costs as sub-captions of several lengths, against one text of 248 tokens.
 
-The paper holds sub-captions to be cheaper than a long context [P 3.2]. Forward GFLOP of the text towers alone, of the model
-`base` and of CLIP's text tower of twelve layers.
+The paper holds sub-captions to be cheaper than a long context [P 3.2]. Compared are the operations of a forward pass of the
+text towers alone: of the model `base`, and of CLIP's text tower of twelve layers.
 """
 
 import argparse
 
 from caft.params import ModelParams, load_params
-from caft.train.cost import counts
+from caft.train.cost import sample_cost
 from caft.weights.flair import FLAIR
 
 LONG = 248  # tokens of Long-CLIP's context
@@ -16,10 +16,8 @@ LENGTHS = (77, 45, 25)  # padded as in training; packed: of half a caption, of o
 
 
 def text_flops(model: ModelParams, texts: int, length: int) -> int:
-    """Forward operations of `texts` sub-captions of `length` tokens, and of the whole-caption transformer once."""
-    parts = {part.name: part.flops for part in counts(model, 4, length) if "caption" in part.name}
-    whole = sum(flops for name, flops in parts.items() if name.startswith("whole_caption"))
-    return texts * sum(flops for name, flops in parts.items() if name.startswith("sub_caption")) + whole
+    """Forward operations of the text tower on `texts` sub-captions of `length` tokens and on their whole caption."""
+    return sample_cost(model, chunks=4, sub_captions=texts, asked=0, text_length=length).text
 
 
 def ratios() -> dict[str, float]:
