@@ -19,8 +19,8 @@ from caft.transforms import squash
 
 Labels = Callable[[Batch], Tensor]
 # Size of the maps of a corpus up to which they are kept, on disk and in the page cache of each node. 4 GiB are
-# a million images of `tiny` or 85,000 of `base`. Kept maps save their network in every step but the first of an image,
-# which is a large share of a step of `tiny` and under 2 % of one of `base`.
+# a million images of `tiny` or 85,000 of `base`. Beyond that, keeping them would save little: the network that makes
+# them takes 4 % of the operations of a step of `base`, 18 % of one of `tiny` (benchmarks/counts.py).
 KEPT_BYTES = 4 * 2**30
 _AT_ONCE = 64
 

@@ -1,8 +1,7 @@
-"""Runs in MLflow: one for each training fingerprint, found again by whoever resumes, scores or reports it."""
+"""Runs in MLflow: one for each training fingerprint, found again when a run is resumed, scored or reported."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -11,12 +10,13 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft import storage
 from caft.errors import TrackingError
+from caft.locking import locked
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 
@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 
 FINGERPRINT_TAG = "caft.fingerprint"
 EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training here made
-# Limits of MLflow's API for one request.
-_METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
+# Limits of MLflow's API. Its client splits many metrics or parameters into several requests by itself.
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
 
 
@@ -39,8 +38,8 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
 
     Args:
         params: The settings.
-        fingerprint: Of everything that changes the training's result.
-        alike: Hash of the same without seed and superpixel weights, which depend on the seed.
+        fingerprint: Hash of everything that changes the training's result.
+        alike: The same hash without seed and superpixel weights, which depend on the seed.
         overlays: Files merged over the settings.
 
     Returns:
@@ -69,8 +68,8 @@ def open_run(
 
     Args:
         params: Says where the tracker is.
-        fingerprint: Of everything that changes the training's result.
-        name: Of a new run.
+        fingerprint: Hash of everything that changes the training's result.
+        name: Name of a new run.
         tags: Set on the run, as are the commit and the name of the DVC experiment.
         parameters: Effective settings.
 
@@ -129,11 +128,10 @@ class Run:
                         continue
                     self._last_step[key] = step
                     points.append(Metric(key, float(value), now, step))
-            for first in range(0, len(points), _METRICS_AT_ONCE):
-                self._client.log_batch(self.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+            self._client.log_batch(self.run_id, metrics=points)
 
     def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
-        """Logs numbers of nested dicts as `prefix/outer/inner`; what is no number is left out.
+        """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
 
         A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
 
@@ -240,8 +238,7 @@ class Run:
             for key, value in values.items()
             if stored.get(key) != value
         ]
-        for first in range(0, len(points), _METRICS_AT_ONCE):
-            self._client.log_batch(run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+        self._client.log_batch(run_id, metrics=points)
 
     def _last_time(self, run_id: str, key: str) -> int:
         """Time of the newest point of a metric; of equal steps the tracker shows that one, wherever the clock stands."""
@@ -258,8 +255,7 @@ class Run:
                 new.append(Param(key, text))
             elif stored[key] != text:
                 logger.info("the run keeps %s = %s of its first start; now it is %s", key, stored[key], text)
-        for first in range(0, len(new), _PARAMETERS_AT_ONCE):
-            self._client.log_batch(self.run_id, params=new[first : first + _PARAMETERS_AT_ONCE])
+        self._client.log_batch(self.run_id, params=new)
 
 
 def _client(uri: str) -> MlflowClient:
@@ -274,7 +270,7 @@ def _client(uri: str) -> MlflowClient:
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        # MLflow would try a file that cannot be opened again and again, for a minute and a half.
+        # MLflow would retry a file that cannot be opened for a minute and a half.
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -298,19 +294,14 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     return known
 
 
-@contextmanager
-def _lock(params: Params) -> Iterator[None]:
+def _lock(params: Params) -> AbstractContextManager[None]:
     """One process at a time: two that create the database, or the same run, at once would collide."""
-    folder = storage.root(params)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".mlflow.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return locked(storage.root(params), "writing to MLflow", name=".mlflow.lock")
 
 
 @contextmanager
 def _translated(uri: str) -> Iterator[None]:
-    """Turns the tracker's errors into ours."""
+    """Turns the tracker's errors into a TrackingError."""
     try:
         yield
     except (TrackingError, KeyboardInterrupt):
