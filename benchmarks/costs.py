@@ -50,14 +50,16 @@ def model_parts(sizes: ModelParams, chunks: int) -> list[Part]:
     flops = {name: flops_of(found, name) for name in parameters}
     if model.pool is not None:  # what its projections of texts and images leave is done for each pair
         flops["pool.out"] = flops_of(found, "pool") - sum(flops[f"pool.{name}"] for name in ("query", "key", "value"))
+    units = {"sub_caption": "text", "sub_caption_projection": "text", "pool.query": "text", "pool.out": "pair"}
+    units |= {"whole_caption": "caption", "whole_caption_projection": "caption"}
     result = []
     for name in dict.fromkeys([*parameters, *fixed]):
         # CAST samples without the matrix of distances, so it is shown apart.
-        sampling = 0
-        if name.startswith("vision.pools."):
-            sampling = 2 * sizes.tokens[int(name.split(".")[2])] ** 2 * sizes.width
-        result.append(Part(name, parameters[name], fixed[name], flops.get(name, 0) - sampling, _unit(name)))
-        if sampling:
+        is_pool = name.startswith("vision.pools.")
+        sampling = 2 * sizes.tokens[int(name.split(".")[2])] ** 2 * sizes.width if is_pool else 0
+        work = flops.get(name, 0) - sampling
+        result.append(Part(name, parameters[name], fixed[name], work, units.get(name, "image")))
+        if is_pool:
             result.append(Part(f"{name}.sampling", 0, 0, sampling))
     return result
 
@@ -67,15 +69,6 @@ def _part(name: str) -> str:
     words = name.split(".")
     depth = 1 if words[0] not in ("vision", "pool") else 3 if words[1] in ("stages", "pools") else 2
     return ".".join(words[:depth])
-
-
-def _unit(name: str) -> str:
-    """What one forward pass of a part is over."""
-    if name.startswith("whole_caption"):
-        return "caption"
-    if name.startswith("sub_caption") or name == "pool.query":
-        return "text"
-    return "pair" if name == "pool.out" else "image"
 
 
 def superpixel_flops(widths: Sequence[int], image_size: int) -> int:

@@ -35,16 +35,12 @@ _PATIENCE_SECONDS = 60.0
 
 
 class Notice(Protocol):
-    """A scheduler's notice that the job must leave; `slurm.preemption.Notice` is one.
-
-    Attributes:
-        given: Whether it has come; looked at after each step.
-    """
+    """A scheduler's notice that the job must leave, looked at after each step; `slurm.rank.Notice` is one."""
 
     given: bool
 
     def leave(self) -> None:
-        """Called by the main rank when its state is saved; has the job queued again and ends this process."""
+        """Called by the main rank when its state is saved; ends this process."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ class TrainJob:
         )
         has_ended = trainer.train(
             each_in_time(loader, self.images_root),
-            batch_labels(model, index, world, self.run_folder, recipe.crop_scale is not None, replaces),
+            batch_labels(model, index, world, self.run_folder, self.params),
             functools.partial(validate, model, index, validation, self.params),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,

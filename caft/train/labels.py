@@ -12,6 +12,7 @@ from caft.data.training.batch import Batch
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.network.caft import CAFT
+from caft.params import Params
 from caft.storage import replacing
 from caft.train.distributed import World, barrier
 from caft.train.stalled import time_limit
@@ -25,9 +26,7 @@ KEPT_BYTES = 4 * 2**30
 _AT_ONCE = 64
 
 
-def batch_labels(
-    model: CAFT, index: TrainingIndex, world: World, folder: Path, is_cropped: bool, skip_damaged: bool
-) -> Labels:
+def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, params: Params) -> Labels:
     """A function from a batch to its superpixels, (B, S, S) int64, on the world's device.
 
     Maps are kept where images are not cropped, so that each has one map, and those of the corpus take no more than
@@ -35,24 +34,30 @@ def batch_labels(
 
     Args:
         model: Its superpixel network is used.
-        index: The training index; maps are kept of all its images.
-        world: This process among the ranks; each computes an equal share of the maps.
+        index: The training index, whose images the ranks share to compute the maps.
+        world: This process among the ranks.
         folder: The run's folder, where maps are kept.
-        is_cropped: Whether training draws a crop of each image.
-        skip_damaged: Whether another image stands in for one that cannot be read.
+        params: Says whether images are cropped, and what to do with damaged ones.
 
     Raises:
-        DataError: An image cannot be read and may not be skipped, or none came in time.
+        DataError: An image cannot be read and may not be replaced, or none came in time.
     """
-    size = model.config.image_size
+    size, is_cropped = model.config.image_size, params.selected_recipe.crop_scale is not None
     dtype = np.dtype(np.uint8 if model.config.tokens[0] <= 256 else np.uint16)
-    total = len(index) * size**2 * dtype.itemsize
-    if is_cropped or model.superpixels is None or total > KEPT_BYTES:
+    if is_cropped or model.superpixels is None or len(index) * size**2 * dtype.itemsize > KEPT_BYTES:
         return lambda batch: model.superpixel_labels(batch.images.to(world.device))
     paths = [folder / f"superpixels-{rank}-of-{world.size}.npy" for rank in range(world.size)]
+    rows = range(world.rank, len(index), world.size)
     if not paths[world.rank].exists():
-        rows = np.arange(world.rank, len(index), world.size)
-        _write(paths[world.rank], rows, model, index, world, dtype, skip_damaged)
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (len(rows), size, size)}
+        with replacing(paths[world.rank]) as temporary, temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for first in range(0, len(rows), _AT_ONCE):
+                with time_limit(index.images_root):
+                    pictures = [_picture(index, row, params) for row in rows[first : first + _AT_ONCE]]
+                images = torch.stack([squash(picture, size) for picture in pictures])
+                maps = model.superpixel_labels(images.to(world.device)).cpu().numpy()
+                file.write(maps.astype(dtype).tobytes())
     barrier()
     parts = [np.load(path, mmap_mode="r") for path in paths]
 
@@ -63,27 +68,11 @@ def batch_labels(
     return look_up
 
 
-def _write(
-    path: Path, rows: np.ndarray, model: CAFT, index: TrainingIndex, world: World, dtype: np.dtype, skip_damaged: bool
-) -> None:
-    """Writes the maps of some rows as an array (rows, S, S)."""
-    size = model.config.image_size
-    header = {"descr": dtype.str, "fortran_order": False, "shape": (len(rows), size, size)}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for first in range(0, len(rows), _AT_ONCE):
-            with time_limit(index.images_root):
-                chosen = rows[first : first + _AT_ONCE].tolist()
-                images = torch.stack([squash(_picture(index, row, skip_damaged), size) for row in chosen])
-            maps = model.superpixel_labels(images.to(world.device)).cpu().numpy()
-            file.write(maps.astype(dtype).tobytes())
-
-
-def _picture(index: TrainingIndex, row: int, skip_damaged: bool) -> Image.Image:
+def _picture(index: TrainingIndex, row: int, params: Params) -> Image.Image:
     """An image of the index; a blank one, whose map nobody reads, if it is damaged and another stands in for it."""
     try:
         return index.picture(row)
     except DataError:
-        if not skip_damaged:
+        if params.data.damaged == "stop":
             raise
         return Image.new("RGB", (1, 1))

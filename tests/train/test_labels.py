@@ -40,8 +40,8 @@ def batch(index: TrainingIndex, rows: list[int]) -> Batch:
     return Batch(images, torch.zeros(len(rows), 8, 77, dtype=torch.long), torch.tensor(rows))
 
 
-def made(model: CAFT, index: TrainingIndex, folder: Path, cropped: bool = False) -> labels.Labels:
-    return labels.batch_labels(model, index, HERE, folder, cropped, skip_damaged=False)
+def made(model: CAFT, index: TrainingIndex, folder: Path, *values: str) -> labels.Labels:
+    return labels.batch_labels(model, index, HERE, folder, load_params("params.yaml", (), values))
 
 
 def test_maps_are_kept_up_to_the_bound_and_are_the_same_beyond_it(
@@ -65,7 +65,10 @@ def test_maps_are_kept_up_to_the_bound_and_are_the_same_beyond_it(
 
 def test_crops_have_no_kept_maps(model: CAFT, index: TrainingIndex, tmp_path: Path) -> None:
     given = batch(index, [5, 6])
-    assert torch.equal(made(model, index, tmp_path, cropped=True)(given), model.superpixel_labels(given.images))
+    assert torch.equal(
+        made(model, index, tmp_path, "recipes.smoke.crop_scale=[0.5, 1.0]")(given),
+        model.superpixel_labels(given.images),
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -92,5 +95,5 @@ def test_a_damaged_image_stops_or_gets_a_blank_map_that_nobody_reads(
     given = batch(index, [8, 10])
     expected = model.superpixel_labels(given.images)
     monkeypatch.setattr(index, "picture", damaged)
-    found = labels.batch_labels(model, index, HERE, tmp_path / "skip", is_cropped=False, skip_damaged=True)
+    found = made(model, index, tmp_path / "skip", "data.damaged=replace")
     assert torch.equal(found(given), expected)
