@@ -84,20 +84,24 @@ def run_side_by_side(jobs: Mapping[Path, Job], launcher: LauncherParams, what: s
 
 
 def _on_cluster(job: Job, launcher: LauncherParams, run_folder: Path) -> str:
-    """Id of the run's job, which Slurm already has or is given."""
+    """Id of the run's job: of the one that Slurm already has, else of a new one."""
     name = f"caft-{run_folder.name}"
-    identity = _under_way(name) or _submit(Submitted(job), launcher, run_folder, name).job_id
+    if jobs := queue.alive(name):
+        identity = jobs[0]
+        logger.info("job %s of this run is under way: attached to it", identity)
+    else:
+        identity = str(_submit(Submitted(job), launcher, run_folder, name).job_id)
     logger.info("to end it for good: scancel %s; to leave it running, end this process", identity)
-    return str(identity)
+    return identity
 
 
 def _check(
     identity: str, ended: queue.State | None, launcher: LauncherParams, run_folder: Path, what: str, again: str
 ) -> None:
-    """Raises the error of a job that did not end well."""
+    """Raises a LaunchError with the reason if a job failed."""
     folder = run_folder / "jobs"
     failures = _failures(folder, identity, launcher.world_size)
-    # Of a job that Slurm has forgotten its ranks' results tell.
+    # If Slurm has forgotten the job, the results of its ranks tell.
     if ended.is_good if ended and ended.is_known else not failures:
         return
     how = f" ({ended})" if ended else ""
@@ -105,14 +109,6 @@ def _check(
         f"{what} {identity} failed{how}; its logs are in {folder}. "
         f"`dvc repro` again {again}. {_reason(folder, identity, failures)}"
     )
-
-
-def _under_way(name: str) -> str | None:
-    """Id of the run's job that Slurm already has."""
-    jobs = queue.alive(name)
-    if jobs:
-        logger.info("job %s of this run is under way: attached to it", jobs[0])
-    return jobs[0] if jobs else None
 
 
 def _submit(job: Submitted, launcher: LauncherParams, run_folder: Path, name: str = "") -> Any:
