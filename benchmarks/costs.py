@@ -107,15 +107,7 @@ class Exchange:
 
 
 def exchange(images: int, sub_captions: int, embed: int, ranks: int, number: int) -> Exchange:
-    """Bytes that ranks exchange.
-
-    Args:
-        images: Images of a rank, B.
-        sub_captions: K.
-        embed: D.
-        ranks: R.
-        number: Bytes of a number, 2 in half precision.
-    """
+    """Bytes that ranks exchange, for B images of a rank, K, D, R ranks, and the bytes of a number."""
     row = (ranks - 1) * embed * number
     selected = images * (images + sub_captions - 1)
     return Exchange(row * images * (sub_captions + 1), row * (selected + images * sub_captions))

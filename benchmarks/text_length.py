@@ -6,7 +6,7 @@ text towers alone: of the model `base`, and of CLIP's text tower of twelve layer
 
 import argparse
 
-from caft.params import ModelParams, load_params
+from caft.params import load_params
 from caft.train.cost import sample_cost
 from caft.weights.flair import FLAIR
 
@@ -15,16 +15,16 @@ TEXTS = (8, 4)  # of an image in training, of a caption in evaluation
 LENGTHS = (77, 45, 25)  # padded as in training; packed: of half a caption, of one sentence
 
 
-def text_flops(model: ModelParams, texts: int, length: int) -> int:
-    """Forward operations of the text tower on `texts` sub-captions of `length` tokens and on their whole caption."""
-    return sample_cost(model, chunks=4, sub_captions=texts, asked=0, text_length=length).text
-
-
 def ratios() -> dict[str, float]:
     """Cost of sub-captions over that of one text of 248 tokens, by `<sub-captions>x<tokens of each>`."""
     base = load_params().models["base"]
-    long = text_flops(FLAIR.model_copy(update={"text": FLAIR.text.model_copy(update={"context": LONG})}), 1, LONG)
-    return {f"{texts}x{length}": text_flops(base, texts, length) / long for texts in TEXTS for length in LENGTHS}
+    flat = FLAIR.model_copy(update={"text": FLAIR.text.model_copy(update={"context": LONG})})
+    long = sample_cost(flat, 1, 1, asked=0).text
+    return {
+        f"{texts}x{length}": sample_cost(base, 4, texts, asked=0, text_length=length).text / long
+        for texts in TEXTS
+        for length in LENGTHS
+    }
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a run will take, before anything is submitted: images, steps, hours and memory."""
+"""What a run will need, before anything is submitted: images, steps, hours and memory."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ _SHORT_TEXT = 25
 
 
 def plan(params: Params) -> list[str]:
-    """Lines of key and value.
+    """The plan of a run, as lines of a key and its value.
 
     Raises:
         ParamsError: The budget holds no batch, or a rank's share of it does not fit into its card.

@@ -97,7 +97,7 @@ def open_run(
 
 
 class Run:
-    """An open run; made by `open_run`."""
+    """An open run; made by `open_run`. Every method raises a TrackingError if the tracker cannot be reached."""
 
     def __init__(self, client: MlflowClient, params: Params, uri: str, run_id: str) -> None:
         self.run_id = run_id
@@ -111,9 +111,6 @@ class Run:
 
         Args:
             rows: Steps, and the columns of plots/train.csv at each; None and the key `step` are left out.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
         """
         from mlflow.entities import Metric
 
@@ -134,9 +131,6 @@ class Run:
         """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
 
         A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
         """
         with _translated(self._uri):
             self._replace(self.run_id, dict(score_names(prefix, scores)))
@@ -146,41 +140,25 @@ class Run:
                     self._replace(*over_seeds)
 
     def deviations(self, prefix: str) -> dict[str, float]:
-        """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed."""
         with _translated(self._uri):
             found = seed_scores(self._client, self.run_id, prefix)
         scores = found[1] if found else {}
         return {name.removeprefix("sd/"): value for name, value in scores.items() if name.startswith("sd/")}
 
     def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
-        """Stores all effective settings, with the origin of each, as settings.json.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Stores all effective settings, with the origin of each, as settings.json."""
         table = {key: {"value": value, "origin": origin} for key, (value, origin) in effective.items()}
         with _translated(self._uri):
             self._client.log_dict(self.run_id, table, "settings.json")
 
     def log_file(self, path: Path | str) -> None:
-        """Stores a file among the run's artifacts, under its name.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Stores a file among the run's artifacts, under its name."""
         with _translated(self._uri):
             self._client.log_artifact(self.run_id, str(path))
 
     def log_model(self, weights: Path) -> None:
-        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it."""
         from caft.train.tracking.model import log_model
 
         with _translated(self._uri):
@@ -191,9 +169,6 @@ class Run:
 
         Args:
             corpora: The content of metrics/data.json: by corpus, its fingerprint and its rows in, out and dropped.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -212,11 +187,7 @@ class Run:
             self._client.log_inputs(self.run_id, inputs)
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Ends the run as FINISHED, FAILED or KILLED; it can be opened again.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Ends the run as FINISHED, FAILED or KILLED; it can be opened again."""
         with _translated(self._uri):
             self._client.set_terminated(self.run_id, status)
 
