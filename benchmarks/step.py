@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.components import REST, Clock, watching
+from benchmarks.costs import exchange
 from benchmarks.gains import GAINS, lay_out, without
 from benchmarks.measuring import forget_peak, machine, now, resident
 from benchmarks.work import Rate, Work, probe, seconds, step_work
@@ -22,7 +23,6 @@ from caft.network.caft import CAFT
 from caft.network.text.encoder import encoded_lengths
 from caft.params import ModelParams, Params, RecipeParams, load_params
 from caft.params.problems import nearest
-from caft.train.cost import exchange
 from caft.train.optim import parameter_groups
 from caft.train.task import TrainingTask
 

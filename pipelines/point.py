@@ -17,9 +17,10 @@ from caft.model.maps import encode_captions, encode_images
 from caft.model.scores import part_scores, whole_scores
 from caft.network.caft import CAFT
 from caft.params import Params, load_params
+from caft.train.plan import INDEX
+from caft.train.tail import Tail
 from pipelines.stage import run
-from pipelines.train import INDEX, trained
-from slurm.submit import Tail
+from pipelines.train import trained
 
 
 def arguments_of_a_point(parser: argparse.ArgumentParser) -> None:

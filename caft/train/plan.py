@@ -1,4 +1,4 @@
-"""What a run will take, before anything is submitted: images, steps, hours and memory."""
+"""What a run will need, before anything is submitted: images, steps, hours and memory."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,14 @@ from caft.errors import DataError, ParamsError
 from caft.params import Params, ScenesCorpus
 from caft.train.cost import memory
 
-_INDEX = Path("data/index")
+INDEX = Path("data/index")
 _GIB = 2**30
 # Tokens of a sub-caption, on average, at the least: one to three sentences of a recaption have more.
 _SHORT_TEXT = 25
 
 
 def plan(params: Params) -> list[str]:
-    """Lines of key and value.
+    """The plan of a run, as lines of a key and its value.
 
     Raises:
         ParamsError: The budget holds no batch, or a rank's share of it does not fit into its card.
@@ -54,11 +54,11 @@ def plan(params: Params) -> list[str]:
 def _images(params: Params) -> tuple[int, str]:
     """Images to train on, and where that number is from: the index if it is of these corpora, else what is published."""
     try:
-        corpora: list[dict[str, Any]] = read_summary(_INDEX)["corpora"]
+        corpora: list[dict[str, Any]] = read_summary(INDEX)["corpora"]
     except DataError:
         corpora = []
     if [corpus["name"] for corpus in corpora] == list(params.corpora):
-        return sum(corpus["count"] for corpus in corpora), str(_INDEX)
+        return sum(corpus["count"] for corpus in corpora), str(INDEX)
     entries = [params.corpus[name] for name in params.corpora]
     counts = [entry.images if isinstance(entry, ScenesCorpus) else entry.expected_images for entry in entries]
     return sum(counts), "published; there is no index of them yet"

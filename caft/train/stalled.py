@@ -1,4 +1,4 @@
-"""An end to waiting for images that do not come."""
+"""A time limit on reading images, since a file system that hangs never raises an error."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -10,30 +10,33 @@ from typing import TypeVar
 from caft.errors import DataError
 
 T = TypeVar("T")
+# Images of a batch take seconds; those on a file system that hangs take for ever.
+STALLED_SECONDS = 600.0
 
 
 @contextmanager
-def answer_within(seconds: float, images: Path) -> Iterator[None]:
-    """Ends what is done inside if it takes too long, as reading from a file system that hangs.
+def time_limit(images: Path, seconds: float | None = None) -> Iterator[None]:
+    """Ends the block if it takes too long.
 
-    An alarm of the system, so only the main thread may use it.
+    It uses the system's alarm, so it works in the main thread only.
 
     Args:
-        seconds: The limit.
-        images: Where images are read from, for the message.
+        images: Folder that images are read from, for the message.
+        seconds: The limit; None for `STALLED_SECONDS`.
 
     Raises:
         DataError: It took longer.
     """
+    limit = STALLED_SECONDS if seconds is None else seconds
 
     def give_up(number: int, frame: FrameType | None) -> None:
         raise DataError(
-            f"{images}: no images came for {seconds:g} seconds. Look whether its file system answers (`ls`, `df`), "
+            f"{images}: no images came for {limit:g} seconds. Look whether its file system answers (`ls`, `df`), "
             "then run `dvc repro` again"
         )
 
     handler = signal.signal(signal.SIGALRM, give_up)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    timer = signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         yield
     finally:
@@ -41,15 +44,15 @@ def answer_within(seconds: float, images: Path) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-def each_within(seconds: float, batches: Iterable[T], images: Path) -> Iterator[T]:
-    """The batches, whether this process reads them or others do, each after no longer than a time.
+def each_in_time(batches: Iterable[T], images: Path, seconds: float | None = None) -> Iterator[T]:
+    """Yields the batches, whether this process or its workers read them, each within the limit of `time_limit`.
 
     Raises:
         DataError: One took longer.
     """
     iterator = iter(batches)
     while True:
-        with answer_within(seconds, images):
+        with time_limit(images, seconds):
             try:
                 batch = next(iterator)
             except StopIteration:

@@ -20,11 +20,11 @@ NAME = "model"
 
 
 def log_model(client: MlflowClient, run_id: str, weights: Path) -> None:
-    """Logs weights with their card as the model of a run, unless the run has it; one that was half logged is replaced.
+    """Logs weights with their card as the model of a run, unless the run has one; a model that is half logged is replaced.
 
     Args:
-        client: Of the tracker.
-        run_id: The training.
+        client: Client of the tracker.
+        run_id: Id of the training's run.
         weights: A `.safetensors` file.
     """
     from mlflow.entities import LoggedModelOutput

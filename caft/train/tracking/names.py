@@ -1,4 +1,4 @@
-"""What runs, their parents, parameters, curves and scores are called in MLflow; docs/tracking.md has the table."""
+"""Names of runs, their parents, parameters, curves and scores in MLflow; docs/tracking.md has the table."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _SECTIONS = {
     "whole_scale": "temperature",
     "whole_bias": "temperature",
 }
-# The rest of the settings trains nothing: it is in the run's settings.json alone.
+# The other settings do not affect training; they are in the run's settings.json only.
 _TRAINED_WITH = ("train", "data", "model", "superpixels")
 
 
@@ -95,5 +95,5 @@ def _name(params: Params, overlays: Sequence[Path | str], seed: str) -> str:
 
 
 def _quotable(name: str) -> str:
-    """A name that can stand in a search."""
+    """A name that can be quoted in a search."""
     return name.replace("'", "")

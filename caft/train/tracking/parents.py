@@ -2,7 +2,7 @@
 
 Runs that differ in the seed alone have one parent, with the mean and the deviation of their scores. Runs or seed sets
 of one group have one above. Each appears with its second member, since a run alone needs none. Tags say who belongs
-together, so a parent that was deleted is made again, and runs that were stored before are moved under it.
+together, so a parent that was deleted is created again, and runs that were stored before are moved under it.
 Call these functions one process at a time.
 """
 
@@ -75,7 +75,7 @@ def seed_scores(client: MlflowClient, run_id: str, prefix: str) -> tuple[str, di
 
 
 def _parent(client: MlflowClient, child: Run, key: str, name: str, note: str, parameters: Mapping[str, str]) -> Run:
-    """The parent of a key; made if there is none, or none any more."""
+    """The parent of a key; created if it does not exist or was deleted."""
     if (found := _find(client, child, key)) is not None:
         return found
     from mlflow.entities import Param
@@ -91,7 +91,7 @@ def _find(client: MlflowClient, child: Run, key: str) -> Run | None:
 
 
 def _tagged(client: MlflowClient, run: Run, key: str, value: str) -> list[Run]:
-    """Runs of a run's experiment with a tag, the oldest first; none that was deleted."""
+    """Runs of a run's experiment with a tag, the oldest first, without those that were deleted."""
     query = f"tags.`{key}` = '{value}'"
     found: list[Run] = client.search_runs([run.info.experiment_id], query, order_by=["attributes.start_time ASC"])
     return found
@@ -104,6 +104,6 @@ def _tag(client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
 
 
 def _shared(runs: Sequence[Run]) -> dict[str, str]:
-    """Parameters that all runs have alike, so that seed sets can be compared as runs can."""
+    """Parameters with the same value in all runs, so that seed sets can be compared like runs."""
     first = runs[0].data.params
     return {key: value for key, value in first.items() if all(run.data.params.get(key) == value for run in runs)}

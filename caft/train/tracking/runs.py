@@ -1,8 +1,7 @@
-"""Runs in MLflow: one for each training fingerprint, found again by whoever resumes, scores or reports it."""
+"""Runs in MLflow: one for each training fingerprint, found again when a run is resumed, scored or reported."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -11,12 +10,13 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft import storage
 from caft.errors import TrackingError
+from caft.locking import locked
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 
@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 
 FINGERPRINT_TAG = "caft.fingerprint"
 EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training here made
-# Limits of MLflow's API for one request.
-_METRICS_AT_ONCE, _PARAMETERS_AT_ONCE = 1000, 100
+# Limits of MLflow's API. Its client splits many metrics or parameters into several requests by itself.
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
 
 
@@ -39,8 +38,8 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
 
     Args:
         params: The settings.
-        fingerprint: Of everything that changes the training's result.
-        alike: Hash of the same without seed and superpixel weights, which depend on the seed.
+        fingerprint: Hash of everything that changes the training's result.
+        alike: The same hash without seed and superpixel weights, which depend on the seed.
         overlays: Files merged over the settings.
 
     Returns:
@@ -69,8 +68,8 @@ def open_run(
 
     Args:
         params: Says where the tracker is.
-        fingerprint: Of everything that changes the training's result.
-        name: Of a new run.
+        fingerprint: Hash of everything that changes the training's result.
+        name: Name of a new run.
         tags: Set on the run, as are the commit and the name of the DVC experiment.
         parameters: Effective settings.
 
@@ -98,7 +97,7 @@ def open_run(
 
 
 class Run:
-    """An open run; made by `open_run`."""
+    """An open run; made by `open_run`. Every method raises a TrackingError if the tracker cannot be reached."""
 
     def __init__(self, client: MlflowClient, params: Params, uri: str, run_id: str) -> None:
         self.run_id = run_id
@@ -112,9 +111,6 @@ class Run:
 
         Args:
             rows: Steps, and the columns of plots/train.csv at each; None and the key `step` are left out.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
         """
         from mlflow.entities import Metric
 
@@ -129,16 +125,12 @@ class Run:
                         continue
                     self._last_step[key] = step
                     points.append(Metric(key, float(value), now, step))
-            for first in range(0, len(points), _METRICS_AT_ONCE):
-                self._client.log_batch(self.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+            self._client.log_batch(self.run_id, metrics=points)
 
     def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
-        """Logs numbers of nested dicts as `prefix/outer/inner`; what is no number is left out.
+        """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
 
         A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
         """
         with _translated(self._uri):
             self._replace(self.run_id, dict(score_names(prefix, scores)))
@@ -148,41 +140,25 @@ class Run:
                     self._replace(*over_seeds)
 
     def deviations(self, prefix: str) -> dict[str, float]:
-        """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed."""
         with _translated(self._uri):
             found = seed_scores(self._client, self.run_id, prefix)
         scores = found[1] if found else {}
         return {name.removeprefix("sd/"): value for name, value in scores.items() if name.startswith("sd/")}
 
     def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
-        """Stores all effective settings, with the origin of each, as settings.json.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Stores all effective settings, with the origin of each, as settings.json."""
         table = {key: {"value": value, "origin": origin} for key, (value, origin) in effective.items()}
         with _translated(self._uri):
             self._client.log_dict(self.run_id, table, "settings.json")
 
     def log_file(self, path: Path | str) -> None:
-        """Stores a file among the run's artifacts, under its name.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Stores a file among the run's artifacts, under its name."""
         with _translated(self._uri):
             self._client.log_artifact(self.run_id, str(path))
 
     def log_model(self, weights: Path) -> None:
-        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it."""
         from caft.train.tracking.model import log_model
 
         with _translated(self._uri):
@@ -193,9 +169,6 @@ class Run:
 
         Args:
             corpora: The content of metrics/data.json: by corpus, its fingerprint and its rows in, out and dropped.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -214,11 +187,7 @@ class Run:
             self._client.log_inputs(self.run_id, inputs)
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Ends the run as FINISHED, FAILED or KILLED; it can be opened again.
-
-        Raises:
-            TrackingError: The tracker cannot be reached.
-        """
+        """Ends the run as FINISHED, FAILED or KILLED; it can be opened again."""
         with _translated(self._uri):
             self._client.set_terminated(self.run_id, status)
 
@@ -240,8 +209,7 @@ class Run:
             for key, value in values.items()
             if stored.get(key) != value
         ]
-        for first in range(0, len(points), _METRICS_AT_ONCE):
-            self._client.log_batch(run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+        self._client.log_batch(run_id, metrics=points)
 
     def _last_time(self, run_id: str, key: str) -> int:
         """Time of the newest point of a metric; of equal steps the tracker shows that one, wherever the clock stands."""
@@ -258,8 +226,7 @@ class Run:
                 new.append(Param(key, text))
             elif stored[key] != text:
                 logger.info("the run keeps %s = %s of its first start; now it is %s", key, stored[key], text)
-        for first in range(0, len(new), _PARAMETERS_AT_ONCE):
-            self._client.log_batch(self.run_id, params=new[first : first + _PARAMETERS_AT_ONCE])
+        self._client.log_batch(self.run_id, params=new)
 
 
 def _client(uri: str) -> MlflowClient:
@@ -274,7 +241,7 @@ def _client(uri: str) -> MlflowClient:
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        # MLflow would try a file that cannot be opened again and again, for a minute and a half.
+        # MLflow would retry a file that cannot be opened for a minute and a half.
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -298,19 +265,14 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     return known
 
 
-@contextmanager
-def _lock(params: Params) -> Iterator[None]:
+def _lock(params: Params) -> AbstractContextManager[None]:
     """One process at a time: two that create the database, or the same run, at once would collide."""
-    folder = storage.root(params)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".mlflow.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return locked(storage.root(params), "writing to MLflow", name=".mlflow.lock")
 
 
 @contextmanager
 def _translated(uri: str) -> Iterator[None]:
-    """Turns the tracker's errors into ours."""
+    """Turns the tracker's errors into a TrackingError."""
     try:
         yield
     except (TrackingError, KeyboardInterrupt):
