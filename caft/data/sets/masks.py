@@ -43,7 +43,7 @@ def _from_polygons(polygons: list[list[float]], height: int, width: int) -> NDAr
     from pycocotools import mask  # of the pipeline's packages, not of the core
 
     drawn: NDArray[np.uint8] = mask.decode(mask.frPyObjects(polygons, height, width))  # (height, width, polygons)
-    return drawn.any(2)
+    return np.asarray(drawn.any(2))
 
 
 def _checked(polygon: Any, height: int, width: int) -> list[float]:
