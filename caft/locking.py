@@ -73,7 +73,7 @@ def end_with(process: int) -> None:
 
 
 def _exit_after(process: int) -> None:
-    import psutil  # type: ignore[import-untyped]  # the pipeline alone has it
+    import psutil  # the pipeline alone has it
 
     try:
         other = psutil.Process(process)
