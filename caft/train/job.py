@@ -26,6 +26,7 @@ from caft.data.training.subset import nested
 from caft.errors import CheckpointError, DataError
 from caft.eval.scores.retrieval import recall_at_k
 from caft.locking import locked
+from caft.model.card import ModelCard
 from caft.model.scores import part_scores
 from caft.network.caft import CAFT
 from caft.params import Params
@@ -69,7 +70,7 @@ class TrainJob:
     excluded: Path
     images_root: Path
     superpixels: Path | None
-    card: dict[str, Any]
+    card: ModelCard
 
     def __call__(self) -> None:
         """Runs one rank."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from caft.model.maps import stretched
+from caft.transforms import nearest_pixels
 
 # Anchors of a colour scale from dark to bright, of even steps in lightness.
 _HEAT = np.array(
@@ -65,7 +65,7 @@ def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int,
 def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
     """Returns the image with lines between segments; labels (h, w) of any size."""
     pixels = np.array(image.convert("RGB"))
-    pixels[_edges(stretched(labels, image.height, image.width))] = LINE
+    pixels[_edges(nearest_pixels(labels, image.height, image.width))] = LINE
     return Image.fromarray(pixels)
 
 
@@ -91,7 +91,7 @@ def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> 
             share = np.minimum(0.22 * ((place + 1) // 2), 0.66)[:, None]
             colours = colours[parent] * (1 - share) + towards * share
         parents = segments.reshape(labels.shape)
-        flat = colours[stretched(parents, image.height, image.width)]
+        flat = colours[nearest_pixels(parents, image.height, image.width)]
         blended = Image.fromarray((0.3 * grey + 0.7 * flat).round().clip(0, 255).astype(np.uint8))
         shown.append(borders(blended, parents))
     return shown[::-1]
