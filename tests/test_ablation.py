@@ -357,7 +357,7 @@ def test_shared_levels_have_one_temperature_and_one_projection(row: str) -> None
     cls = torch.randn(3, model.config.width)
     assert torch.equal(model.project_whole(cls), model.project_part(cls))
     images, texts = F.normalize(torch.randn(3, 64)), F.normalize(torch.randn(2, 64))
-    torch.testing.assert_close(model.whole_logits(images, texts), np.exp(1.5) * images @ texts.T - 2.0)
+    torch.testing.assert_close(whole_scores(model, images, texts), np.exp(1.5) * images @ texts.T - 2.0)
 
 
 # ---- captions
@@ -417,7 +417,7 @@ def test_a_stored_model_scores_as_before(row: str, tmp_path: Path) -> None:
     for one in (model, again):
         features = one.image_features(images)
         whole, parts = one.text_features(tokens)
-        scores.append([one.whole_logits(features.whole, whole)])
+        scores.append([whole_scores(one, features.whole, whole)])
         if parts is not None:
             scores[-1].append(one.part_logits(features.part, parts.flatten(0, 1)))
     assert len(scores[0]) == len(scores[1]) == (1 if row in PART_LESS else 2)

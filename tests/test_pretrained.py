@@ -1,5 +1,6 @@
 """The published files load: names and shapes as their printed models say, values where the same maths needs them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from caft.model.command import main
 from caft.network.layers import sin_cos_positions
 from caft.params import ModelParams, load_params
 from caft.weights.authors import AUTHORS_MODEL
-from caft.weights.files import save_model
+from caft.weights.files import read_weights, save_model
 from caft.weights.load import from_release, load
 from caft.weights.sfcn import sfcn_from_checkpoint
 
@@ -364,7 +365,21 @@ def test_a_superpixel_file_that_does_not_fit_says_every_name(tmp_path: Path) -> 
     )
 
 
-# ---- files that are none
+# ---- files
+
+
+def test_two_processes_that_save_to_one_path_do_not_meet(tmp_path: Path) -> None:
+    """Threads here: what could meet is the temporary file's name."""
+    path = tmp_path / "model.safetensors"
+
+    def save(module: nn.Module) -> None:
+        for _ in range(30):
+            save_model(module, path, {})
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(save, [nn.Linear(64, 64), nn.Linear(64, 64)]))
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    assert set(read_weights(path)) == {"weight", "bias"}
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,6 @@ class OpenClipNetwork(nn.Module):
         bias: Tensor | None = getattr(self.inner, "logit_bias", None)
         return self.inner.logit_scale, torch.zeros((), device=self.device) if bias is None else bias
 
-    @torch.no_grad()
-    def whole_logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Logits of features of unit norm: (B, D) and (Q, D) to (B, Q)."""
-        log_scale, bias = self.temperature("whole")
-        return log_scale.exp() * images @ texts.T + bias
-
 
 @dataclass(frozen=True)
 class OpenClipBaseline:

@@ -36,9 +36,6 @@ class RetrievalNetwork(Protocol):
     def text_features(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Whole features of captions, ids (Q, C, L), of unit norm, (Q, D); those of their chunks (Q, C, D), or None."""
 
-    def whole_logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Logits of whole features: (B, D) and (Q, D) to (B, Q)."""
-
     def temperature(self, level: Level) -> tuple[Tensor, Tensor]:
         """Log scale and bias of a level."""
 

@@ -18,8 +18,9 @@ from caft.network.part_cosines import PartCosines
 @torch.no_grad()
 def whole_scores(network: RetrievalNetwork, images: Tensor, texts: Tensor) -> Tensor:
     """Whole-level logits, on the CPU: features of unit norm (B, D) and (Q, D) to (B, Q)."""
-    device = network.device
-    return network.whole_logits(images.to(device), texts.to(device)).float().cpu()
+    log_scale, bias = network.temperature("whole")
+    logits = log_scale.exp() * images.to(network.device) @ texts.to(network.device).T + bias
+    return logits.float().cpu()
 
 
 @torch.no_grad()

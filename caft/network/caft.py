@@ -254,12 +254,6 @@ class CAFT(nn.Module):
     # ------------------------------------------------------------------ scores
 
     @torch.no_grad()
-    def whole_logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Whole-level logits of features of unit norm: (B, D) and (Q, D) to (B, Q)."""
-        log_scale, bias = self.temperature("whole")
-        return log_scale.exp() * images @ texts.T + bias
-
-    @torch.no_grad()
     def part_logits(self, part: Tensor, texts: Tensor) -> Tensor:
         """Part-level logits of every image asked by every text: (B, N, D) and (T, D) to (B, T)."""
         pooled, _ = self._pool(texts.expand(len(part), -1, -1), part)

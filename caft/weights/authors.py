@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from caft.errors import CheckpointError
 from caft.network.layers import sin_cos_positions
 from caft.params import ModelParams
 from caft.weights.sfcn import UNUSED_HEADS
@@ -83,8 +84,15 @@ class Entry:
 
 
 def entries(model: ModelParams) -> Iterator[Entry]:
-    """Every tensor of the authors' model at these sizes, except SFCN's and the two fixed ones."""
-    assert model.stem is not None and model.text.whole_layers is not None, "the authors' model has both hierarchies"
+    """Every tensor of the authors' model at these sizes, except SFCN's and the two fixed ones.
+
+    Raises:
+        CheckpointError: The sizes are of a flat model.
+    """
+    if model.stem is None or model.text.whole_layers is None:
+        raise CheckpointError(
+            "the authors' weights fill a model with both hierarchies; select one, such as models.base"
+        )
     yield Entry("visual.cls_token", ("vision.cls",))
     for number in range(len(model.stem.channels)):
         yield Entry(f"visual.patch_embed.proj.{3 * number}.weight", (f"vision.stem.layers.{3 * number}.weight",))

@@ -15,9 +15,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from caft.captions.tokenizer import tokenize
-from caft.data.sets import RetrievalSet
+from caft.data.sets import RetrievalSet, ZeroShotSet
 from caft.errors import CheckpointError, ParamsError
 from caft.eval.given import describe, load_given, settings_of
+from caft.eval.scores.zero_shot import prompts, score_zero_shot
 from caft.params import load_params
 from caft.train.fingerprint import file_digest
 from caft.weights.files import save_model
@@ -190,6 +191,11 @@ def test_a_model_of_open_clip_scores_by_its_own_features(library, pictures):
     hits = [int((cosines[i] >= cosines[i, i]).sum() == 1) for i in range(6)]
     assert entry["whole"]["i2t_r1"] == pytest.approx(100 * np.mean(hits))
     assert model.network.temperature("whole")[0].item() == 2.0
+    # Zero-shot classes too: the class whose sentences are nearest.
+    classes = ["dog", "cat", "house"]
+    sentences = [F.normalize(inner.words(tokenize(prompts(name))).mean(1), dim=-1).mean(0) for name in classes]
+    best = (F.normalize(images, dim=-1) @ F.normalize(torch.stack(sentences), dim=-1).T).argmax(1).tolist()
+    assert score_zero_shot(model, ZeroShotSet(pictures, best, classes), 4)["top1"] == 100.0
 
 
 def test_what_open_clip_cannot_do_is_said(library, monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from caft.eval.scores.regions import box_weights
 from caft.loss.part import part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.model.maps import attention_maps
-from caft.model.scores import part_scores
+from caft.model.scores import part_scores, whole_scores
 from caft.network.layers import sin_cos_positions
 from caft.network.text_pool import TextConditionedPool
 from caft.network.vision import superpixels
@@ -315,7 +315,7 @@ def everything_asked(device: torch.device) -> Arrays:
     attention = model.attention(images.part, parts)
     return {
         "labels": images.labels, "whole": images.whole, "part": images.part,
-        "whole logits": model.whole_logits(images.whole, whole),
+        "whole logits": whole_scores(model, images.whole, whole),
         "part scores": part_scores(model, images.part, parts),
         "box logits": model.box_logits(one, weights, texts[None]),
         "pixel maps": model.segment_to_pixels(attention, images),
