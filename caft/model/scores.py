@@ -27,7 +27,7 @@ def whole_scores(network: RetrievalNetwork, images: Tensor, texts: Tensor) -> Te
 def part_scores(network: RetrievalNetwork, part: Tensor, texts: Tensor) -> Tensor:
     """Mean over a caption's chunks of the part-level logit, a tile at a time (see `caft.network.part_cosines`).
 
-    A caption with fewer sentences than chunks has some of them twice, and they count twice: as the authors' code.
+    A caption with fewer sentences than chunks repeats some of them, and they count each time: as the authors' code.
 
     Args:
         network: Gives the pooling and the temperature.
