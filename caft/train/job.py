@@ -19,6 +19,7 @@ from caft.data.training.reader import TrainingIndex
 from caft.data.training.subset import nested
 from caft.errors import CheckpointError
 from caft.locking import locked
+from caft.model.card import ModelCard
 from caft.network.caft import CAFT
 from caft.params import Params
 from caft.storage import disk_problem
@@ -65,7 +66,7 @@ class TrainJob:
     excluded: Path
     images_root: Path
     superpixels: Path | None
-    card: dict[str, Any]
+    card: ModelCard
 
     def __call__(self, notice: Notice | None = None) -> None:
         """Runs one rank; the others are found by torch's environment variables, see `caft.train.distributed.start`.

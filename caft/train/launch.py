@@ -1,7 +1,6 @@
 """One run of training: its name, its job, its metrics in the tracker, and what the stage `train` keeps of it."""
 
 import csv
-import json
 import logging
 import math
 import shutil
@@ -18,13 +17,15 @@ from caft.data.training.index import read_summary
 from caft.data.training.subset import describe
 from caft.errors import DataError
 from caft.locking import locked
-from caft.model.card import render
+from caft.model.card import ModelCard
+from caft.model.card_page import render
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
 from caft.train.job import TrainJob
 from caft.train.plan import INDEX, plan
 from caft.train.tail import Tail
 from caft.train.tracking.runs import Run, open_training
+from caft.weights.files import read_card
 
 logger = logging.getLogger(__name__)
 EXCLUDED = Path("data/excluded.npy")
@@ -59,14 +60,8 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
     alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
     folder = storage.runs_folder(params) / name
     with locked(folder, "training this run", patience=0):
-        card = {
-            **settings,
-            "fingerprint": name,
-            "splitter": recipe.splitter,
-            "chunks": recipe.chunks,
-            "balanced_rule": recipe.balanced_rule,
-            "data": summary["corpora"],
-        }
+        reading = {key: settings["recipe"][key] for key in ("splitter", "chunks", "balanced_rule")}
+        facts = {**settings, **reading, "fingerprint": name, "data": summary["corpora"]}
         job = TrainJob(
             params,
             name,
@@ -75,7 +70,7 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
             EXCLUDED.resolve(),
             storage.root(params) / "images",
             superpixels.resolve() if superpixels is not None else None,
-            card,
+            ModelCard.model_validate(facts, strict=False),
         )
         _run(job, launch, open_training(params, name, alike, overlays))
     return folder
@@ -160,7 +155,7 @@ def write_results(folder: Path) -> None:
         writer.writerows(rows)
     steps = [row for row in rows if "loss" in row]
     last = steps[-1]
-    card = json.loads((folder / "final.json").read_text())
+    card = read_card(folder / "final.safetensors")
     summary = {
         "steps": rows[-1]["step"],
         "samples": rows[-1]["samples"],
@@ -169,7 +164,7 @@ def write_results(folder: Path) -> None:
         "losses": {key: last[key] for key in last if key.endswith("loss")},
         "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
         "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
-        "settings_digest": card["fingerprint"],
+        "settings_digest": card.fingerprint,
     }
     storage.write_json("metrics/train.json", summary)
     storage.write_text("models/caft.md", render(card, {"train": summary}))

@@ -9,7 +9,7 @@ from caft.data.tables.schema import FIELDS
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.eval.scores.retrieval import recall_at_k
-from caft.model.scores import part_scores
+from caft.model.scores import part_scores, whole_scores
 from caft.network.caft import CAFT
 from caft.params import Params
 from caft.train.stalled import time_limit
@@ -43,7 +43,7 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))
     image_whole = torch.cat([features.whole for features in images])
-    scores = recall_at_k(model.whole_logits(image_whole, whole).cpu().numpy(), ks=(1,))
+    scores = recall_at_k(whole_scores(model, image_whole, whole).numpy(), ks=(1,))
     if parts is not None:
         segments = torch.cat([features.part for features in images if features.part is not None])
         scores["part_t2i_r1"] = recall_at_k(part_scores(model, segments, parts).numpy(), ks=(1,))["t2i_r1"]
