@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from caft.model.maps import stretched
+from caft.transforms import nearest_pixels
 
 # Anchors of a colour scale from dark to bright, of even steps in lightness.
 _HEAT = np.array(
@@ -37,10 +37,8 @@ def overlay(image: Image.Image, values: NDArray[np.floating]) -> Image.Image:
     scaled = (np.asarray(values, np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
     map_image = Image.fromarray((scaled * 255).round().astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
     heat = np.asarray(map_image, np.float64) / 255
-    position = heat * (len(_HEAT) - 1)
-    lower = np.minimum(position.astype(int), len(_HEAT) - 2)
-    share = (position - lower)[..., None]
-    colour = _HEAT[lower] * (1 - share) + _HEAT[lower + 1] * share
+    places = np.linspace(0, 1, len(_HEAT))
+    colour = np.stack([np.interp(heat, places, channel) for channel in _HEAT.T], axis=-1)
     grey = np.asarray(image.convert("L"), np.float64)[..., None]
     return Image.fromarray((0.4 * grey + 0.6 * colour).round().clip(0, 255).astype(np.uint8))
 
@@ -55,17 +53,16 @@ def cut_out(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
 def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Image.Image:
     """Returns the image with a line of two pixels around a mask of any size."""
     scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
-    inside = np.asarray(scaled) > 0
-    thick = _grown(inside) & ~_shrunk(inside)
+    grown, shrunk = (np.asarray(scaled.filter(kind(3))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
     pixels = np.array(image.convert("RGB"))
-    pixels[thick] = colour
+    pixels[grown != shrunk] = colour
     return Image.fromarray(pixels)
 
 
 def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
     """Returns the image with lines between segments; labels (h, w) of any size."""
     pixels = np.array(image.convert("RGB"))
-    pixels[_edges(stretched(labels, image.height, image.width))] = LINE
+    pixels[_edges(nearest_pixels(labels, image.height, image.width))] = LINE
     return Image.fromarray(pixels)
 
 
@@ -91,7 +88,7 @@ def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> 
             share = np.minimum(0.22 * ((place + 1) // 2), 0.66)[:, None]
             colours = colours[parent] * (1 - share) + towards * share
         parents = segments.reshape(labels.shape)
-        flat = colours[stretched(parents, image.height, image.width)]
+        flat = colours[nearest_pixels(parents, image.height, image.width)]
         blended = Image.fromarray((0.3 * grey + 0.7 * flat).round().clip(0, 255).astype(np.uint8))
         shown.append(borders(blended, parents))
     return shown[::-1]
@@ -115,12 +112,3 @@ def _edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 def _hue(turn: float) -> tuple[float, float, float]:
     red, green, blue = colorsys.hsv_to_rgb(turn % 1, 0.75, 0.95)
     return 255 * red, 255 * green, 255 * blue
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    padded = np.pad(mask, 1)
-    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-
-
-def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return ~_grown(~mask)

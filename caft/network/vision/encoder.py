@@ -1,5 +1,6 @@
 """The fine-to-coarse image encoder: superpixel tokens, then ever fewer segments."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,12 @@ from torch import Tensor, nn
 from caft.network.layers import TransformerBlock, sin_cos_positions
 from caft.network.vision.graph_pool import GraphPool
 from caft.network.vision.segments import superpixel_tokens
+from caft.params import ModelParams
 
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """What the encoder gives for a batch of images.
+    """Tokens of every stage, and how tokens were grouped, for a batch of images.
 
     Attributes:
         cls: Class token after the last stage, before any norm, (B, W).
@@ -59,47 +61,29 @@ class HierarchicalVisionEncoder(nn.Module):
     """Stem, superpixel tokens, and stages of blocks with a graph pooling between them (CAST).
 
     Args:
-        image_size: Image side in pixels, S.
-        stem_channels: Of `ConvStem`.
-        stem_strides: Of `ConvStem`.
-        width: Width of the tokens, W.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the MLPs over the width.
-        tokens: Tokens of each stage: superpixels, then groups.
-        blocks: Transformer blocks of each stage.
-        pool_dropout: Dropout inside the poolings.
+        config: Sizes of a tower over superpixels.
     """
 
     norm_eps = 1e-6  # of all norms, as CAST's
 
-    def __init__(
-        self,
-        image_size: int,
-        stem_channels: Sequence[int],
-        stem_strides: Sequence[int],
-        width: int,
-        heads: int,
-        mlp_ratio: int,
-        tokens: Sequence[int],
-        blocks: Sequence[int],
-        pool_dropout: float,
-    ) -> None:
+    def __init__(self, config: ModelParams) -> None:
         super().__init__()
-        self.tokens = tuple(tokens)
-        self.stride = 1
-        for stride in stem_strides:
-            self.stride *= stride
-        self.stem = ConvStem(stem_channels, stem_strides, width)
+        assert config.stem is not None and config.pool_dropout is not None, "a flat tower is FlatVisionEncoder"
+        width, heads, dropout = config.width, config.heads, config.pool_dropout
+        self.tokens = config.tokens
+        self.stride = math.prod(config.stem.strides)
+        self.stem = ConvStem(config.stem.channels, config.stem.strides, width)
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
-        self.register_buffer("positions", sin_cos_positions(image_size // self.stride, width), persistent=False)
+        self.register_buffer("positions", sin_cos_positions(config.image_size // self.stride, width), persistent=False)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(TransformerBlock(width, heads, mlp_ratio) for _ in range(depth))) for depth in blocks
+            nn.Sequential(*(TransformerBlock(width, heads, config.mlp_ratio) for _ in range(depth)))
+            for depth in config.blocks
         )
-        self.pools = nn.ModuleList(GraphPool(width, heads, groups, pool_dropout) for groups in tokens[1:])
+        self.pools = nn.ModuleList(GraphPool(width, heads, groups, dropout) for groups in config.tokens[1:])
         self._initialise(width)
 
     def _initialise(self, width: int) -> None:
-        """The release's start: normal of deviation 0.02 at width 768, cut at two; wider maps start smaller."""
+        """The authors' start: normal of deviation 0.02 at width 768, cut at two; wider maps start smaller."""
         std = 0.02 * (768 / width) ** 0.5
         nn.init.trunc_normal_(self.cls, std=0.02)
         for module in self.modules():

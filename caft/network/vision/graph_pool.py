@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from caft.network.layers import Attention
 from caft.network.vision.sampling import farthest_points
 
-# Similarity is this times a cosine (temperature 0.2); a constant in CAST and in the release.
+# Similarity is this times a cosine (temperature 0.2); a constant in CAST and in the authors' code.
 _SIMILARITY_SCALE = 5.0
 
 
 class Pooled(NamedTuple):
-    """What one pooling gives.
+    """The result of one pooling.
 
     Attributes:
         cls: Class token after the pooling's MLP, (B, 1, W).

@@ -25,15 +25,4 @@ def image_tower(config: ModelParams) -> HierarchicalVisionEncoder | FlatVisionEn
         return FlatVisionEncoder(
             config.image_size, config.patch, config.width, config.heads, config.mlp_ratio, config.blocks[0]
         )
-    assert config.stem is not None and config.pool_dropout is not None
-    return HierarchicalVisionEncoder(
-        config.image_size,
-        config.stem.channels,
-        config.stem.strides,
-        config.width,
-        config.heads,
-        config.mlp_ratio,
-        config.tokens,
-        config.blocks,
-        config.pool_dropout,
-    )
+    return HierarchicalVisionEncoder(config)
