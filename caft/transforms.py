@@ -1,17 +1,20 @@
-"""Pictures to tensors, with Pillow and torch only."""
+"""Pictures to tensors, and maps to other sizes, with Pillow and torch only."""
 
 import io
 import math
 import struct
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from caft.errors import DataError
 
+_Kind = TypeVar("_Kind", bound=np.generic)
 # Long side over short side beyond which the ends of a picture are cut off before a central crop is resized.
 _STRIP = 16
 
@@ -53,6 +56,13 @@ def squash(image: Image.Image, size: int) -> Tensor:
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return _tensor(image)
+
+
+def nearest_pixels(values: NDArray[_Kind], height: int, width: int) -> NDArray[_Kind]:
+    """A mask or label map at another size, each pixel from the nearest one, (height, width)."""
+    rows = np.arange(height) * values.shape[0] // height
+    columns = np.arange(width) * values.shape[1] // width
+    return values[rows[:, None], columns[None]]
 
 
 def center_crop(image: Image.Image, size: int) -> Tensor:

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--model", default="models/caft.safetensors", help="weights (models/caft.safetensors)")
     arguments = parser.parse_args()
     try:
-        blocks = of_set(load_model(arguments.model), arguments.set)
+        blocks = of_set(load_model(arguments.model).network, arguments.set)
         for path in write(blocks, 2, arguments.output):
             print(path)
     except CaftError as error:

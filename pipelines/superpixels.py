@@ -14,7 +14,8 @@ from caft.errors import ParamsError
 from caft.params import Params
 from caft.train.superpixels import train_superpixels
 from caft.transforms import squash
-from caft.weights.files import save_model, sfcn_from_checkpoint
+from caft.weights.files import save_model
+from caft.weights.sfcn import sfcn_from_checkpoint
 from pipelines.stage import run
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import json
 import logging
 import math
 import shutil
@@ -19,12 +18,14 @@ from caft.data.training.index import read_summary
 from caft.data.training.subset import describe
 from caft.errors import DataError
 from caft.locking import locked
-from caft.model.card import render
+from caft.model.card import ModelCard
+from caft.model.card_page import render
 from caft.params import Params
 from caft.train.fingerprint import file_digest, fingerprint
 from caft.train.job import TrainJob
 from caft.train.plan import plan
 from caft.train.tracking.runs import Run, open_training
+from caft.weights.files import read_card
 from pipelines.stage import run
 from slurm import submit
 
@@ -79,22 +80,15 @@ def trained(params: Params, overlays: Sequence[str]) -> Path:
     alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
     folder = storage.runs_folder(params) / name
     with locked(folder, "training this run", patience=0):
-        card = {
-            **settings,
-            "fingerprint": name,
-            "splitter": recipe.splitter,
-            "chunks": recipe.chunks,
-            "balanced_rule": recipe.balanced_rule,
-            "data": summary["corpora"],
-        }
+        reading = {key: settings["recipe"][key] for key in ("splitter", "chunks", "balanced_rule")}
+        facts = {**settings, **reading, "fingerprint": name, "data": summary["corpora"]}
+        card = ModelCard.model_validate(facts, strict=False)
         tracked = open_training(params, name, alike, overlays)
         _train(params, name, folder, card, tracked, superpixels)
     return folder
 
 
-def _train(
-    params: Params, name: str, folder: Path, card: dict[str, Any], tracked: Run, superpixels: Path | None
-) -> None:
+def _train(params: Params, name: str, folder: Path, card: ModelCard, tracked: Run, superpixels: Path | None) -> None:
     """Runs the job unless the run has ended before, and replays its metrics into the tracker."""
     status = "FAILED"
     try:
@@ -153,7 +147,7 @@ def _write_outs(folder: Path, name: str) -> None:
         writer.writerows(rows)
     steps = [row for row in rows if "loss" in row]
     last = steps[-1]
-    card = json.loads((folder / "final.json").read_text())
+    card = read_card(folder / "final.safetensors")
     summary = {
         "steps": rows[-1]["step"],
         "samples": rows[-1]["samples"],
@@ -162,7 +156,7 @@ def _write_outs(folder: Path, name: str) -> None:
         "losses": {key: last[key] for key in last if key.endswith("loss")},
         "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
         "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
-        "settings_digest": card["fingerprint"],
+        "settings_digest": card.fingerprint,
     }
     storage.write_json("metrics/train.json", summary)
     storage.write_text("models/caft.md", render(card, {"train": summary}))

@@ -51,8 +51,8 @@ def require_system() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def model():
-    """The tiny model at random weights, with a part level and temperatures that are not at their start."""
+def network():
+    """The tiny network at random weights, with a part level and temperatures that are not at their start."""
     from caft.network.caft import CAFT
     from caft.params import load_params
 
@@ -64,13 +64,17 @@ def model():
         built.whole_log_scale.fill_(2.5)
         for parameter in built.vision.parameters():  # else all images look alike to random weights
             parameter.mul_(1.5)
-    built.card = {
-        "splitter": "dreamlip",
-        "chunks": 4,
-        "balanced_rule": "paper",
-        "fingerprint": "0123456789abcdef",
-    }
     return built
+
+
+@pytest.fixture(scope="session")
+def model(network):
+    """The network with a card: what a user holds."""
+    from caft.model.card import ModelCard
+    from caft.model.model import Model
+
+    reading = {"splitter": "dreamlip", "chunks": 4, "balanced_rule": "paper"}
+    return Model(network, ModelCard(**reading, model=network.config, fingerprint="0123456789abcdef"))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,10 @@ from caft.errors import ParamsError
 from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.regions import box_weights
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.model.maps import attention_maps, encode_captions, encode_images, encode_texts
+from caft.model.card import ModelCard
+from caft.model.encoding import encode_captions, encode_cropped, encode_sub_captions
+from caft.model.maps import attention_maps
+from caft.model.model import Model
 from caft.model.scores import part_scores, whole_scores
 from caft.network.caft import CAFT
 from caft.network.vision.superpixels import SFCN
@@ -33,7 +36,8 @@ from caft.params import Params, flat, load_params
 from caft.train.job import TrainJob
 from caft.train.task import TrainingTask
 from caft.transforms import center_crop, open_image, squash
-from caft.weights.files import load, save_model
+from caft.weights.files import save_model
+from caft.weights.load import load
 from pipelines.evaluate_retrieval import score
 from tests.data.test_index import _corpus
 from tests.loss.test_golden import pooling
@@ -353,7 +357,7 @@ def test_shared_levels_have_one_temperature_and_one_projection(row: str) -> None
     cls = torch.randn(3, model.config.width)
     assert torch.equal(model.project_whole(cls), model.project_part(cls))
     images, texts = F.normalize(torch.randn(3, 64)), F.normalize(torch.randn(2, 64))
-    torch.testing.assert_close(model.whole_logits(images, texts), np.exp(1.5) * images @ texts.T - 2.0)
+    torch.testing.assert_close(whole_scores(model, images, texts), np.exp(1.5) * images @ texts.T - 2.0)
 
 
 # ---- captions
@@ -404,16 +408,16 @@ def test_flairs_sampling_follows_its_rule(num_sentences: list[int]) -> None:
 def test_a_stored_model_scores_as_before(row: str, tmp_path: Path) -> None:
     model, params = built(row)
     chunks = params.selected_recipe.chunks
-    card = {"model": model.config.model_dump(mode="json"), "chunks": chunks}
+    card = ModelCard(model=model.config, chunks=chunks, splitter="dreamlip", balanced_rule="paper")
     save_model(model.eval(), tmp_path / "model.safetensors", card)
-    again = load(tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors").network
     images, _ = fixed_batch(params)
     tokens = tokenize([f"a {k} b" for k in range(3 * chunks)]).unflatten(0, (3, chunks))
     scores = []
     for one in (model, again):
         features = one.image_features(images)
         whole, parts = one.text_features(tokens)
-        scores.append([one.whole_logits(features.whole, whole)])
+        scores.append([whole_scores(one, features.whole, whole)])
         if parts is not None:
             scores[-1].append(one.part_logits(features.part, parts.flatten(0, 1)))
     assert len(scores[0]) == len(scores[1]) == (1 if row in PART_LESS else 2)
@@ -445,8 +449,8 @@ def pictures(tmp_path: Path) -> list[Path]:
 def test_scores_that_a_model_cannot_give_are_null(row: str, pictures: list[Path]) -> None:
     model, params = built(row)
     recipe = params.selected_recipe
-    model.eval().card = {"splitter": "dreamlip", "chunks": recipe.chunks, "balanced_rule": recipe.balanced_rule}
-    entry, curve = score(model, retrieval_set(pictures), params.evaluation)
+    card = ModelCard(splitter="dreamlip", chunks=recipe.chunks, balanced_rule=recipe.balanced_rule)
+    entry, curve = score(Model(model.eval(), card), retrieval_set(pictures), params.evaluation)
     facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen"}
     assert set(entry) == facts | {"whole", "part", "blend_0.3", "blend_0.7"}
     assert entry["whole"]["i2t_r10"] == 100.0
@@ -460,11 +464,11 @@ def test_flairs_score_is_that_of_the_whole_caption_as_one_text_of_77_tokens(
     pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     model, _ = built("flair")
-    model.eval().card = {"splitter": "dreamlip", "chunks": 1, "balanced_rule": "paper"}
+    card = ModelCard(splitter="dreamlip", chunks=1, balanced_rule="paper")
     with caplog.at_level(logging.WARNING):
-        captions = encode_captions(model, CAPTIONS, batch=3)
+        captions = encode_captions(Model(model.eval(), card), CAPTIONS, batch=3)
     assert "1 of 4 chunks are longer than 77 tokens and were cut" in caplog.text
-    encoded = encode_images(model, pictures, batch=3)
+    encoded = encode_cropped(model, pictures, batch=3)
     image_whole, image_part = encoded.whole, encoded.part
     part = part_scores(model, image_part, captions.parts)
     whole = whole_scores(model, image_whole, captions.whole)
@@ -490,7 +494,7 @@ def test_maps_of_a_flat_model_are_its_grid_stretched_over_the_image() -> None:
     maps = attention_maps(model, image, texts, (40, 60))
     expected = F.interpolate(attention.view(1, -1, 8, 8), size=(40, 60), mode="bilinear", align_corners=False)[0]
     np.testing.assert_allclose(maps, expected.numpy(), atol=1e-6)
-    assert maps.shape == (8, 40, 60) and model.segments(image) == []
+    assert maps.shape == (8, 40, 60) and len(model.stage_labels(image)) == 1
 
 
 def test_masks_of_a_flat_model_are_scored_on_its_only_level(pictures: list[Path]) -> None:
@@ -505,7 +509,7 @@ def test_masks_of_a_flat_model_are_scored_on_its_only_level(pictures: list[Path]
     ious = []
     for path in pictures:
         image = model.image_features(squash(open_image(path), 64)[None])
-        for values in model.attention(image.part, encode_texts(model, texts)[None])[0].view(2, 8, 8):
+        for values in model.attention(image.part, encode_sub_captions(model, texts)[None])[0].view(2, 8, 8):
             large = F.interpolate(values[None, None], size=(64, 64), mode="bilinear")[0, 0].numpy().astype(np.float64)
             mask = large > threshold_otsu(large)
             ious.append((mask & truth).sum() / (mask | truth).sum())

@@ -33,7 +33,7 @@ def user_folder(model, tmp_path_factory):
     """What a reader has: settings, a trained model (here of random weights), metrics, pictures; `caft` on the path."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "models").mkdir()
-    save_model(model, folder / "models/caft.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
+    save_model(model.network, folder / "models/caft.safetensors", model.card)
     (folder / "params.yaml").symlink_to(PROJECT / "params.yaml")
     (folder / "metrics").mkdir()
     (folder / "metrics/grounding.json").symlink_to(PROJECT / "metrics/grounding.json")

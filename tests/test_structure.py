@@ -212,19 +212,20 @@ sys.meta_path.insert(0, OnlyCore())
 import torch
 import caft
 from caft.params import load_params
-from caft.captions.chunks import caption_tokens
+from caft.captions.chunks import caption_chunks
+from caft.captions.tokenizer import tokenize
 
-model = caft.CAFT(load_params().models["tiny"], chunks=4).eval()
-tokens = caption_tokens("A red bus. It stands under a tree. Two people wait.", "dreamlip", chunks=4)
+network = caft.CAFT(load_params().models["tiny"], chunks=4).eval()
+tokens = tokenize(caption_chunks("A red bus. It stands under a tree. Two people wait.", "dreamlip", chunks=4))
 with torch.no_grad():
-    images = model.image_features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-    whole, parts = model.text_features(tokens[None])
+    images = network.image_features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    whole, parts = network.text_features(tokens[None])
 print(images.whole.shape == whole.shape == (1, 64), tuple(parts.shape))
 
 from PIL import Image
 
 picture = Image.new("RGB", (30, 20), (200, 30, 30))
-model.card = {"splitter": "spacy", "chunks": 4, "balanced_rule": "paper"}
+model = caft.Model(network, caft.ModelCard(splitter="spacy", chunks=4, balanced_rule="paper"))
 print(tuple(model.similarity(picture, "A red bus. It waits.").shape), model.ground(picture, "A bus. Red!").shape)
 print(model.retrieve("A bus.", [picture])[0].image, model.segment(picture)[0].shape)
 

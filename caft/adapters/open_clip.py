@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from caft.model.maps import open_picture, token_rows
-from caft.network.caft import CAFT
+from caft.model.card import ModelCard
+from caft.model.encoding import open_picture, token_rows
+from caft.model.model import Model
 from caft.transforms import center_crop
-from caft.weights.files import load, read_card
+from caft.weights.files import read_card
+from caft.weights.load import load
 
 Transform = Callable[[Any], Tensor]
 
@@ -26,19 +28,19 @@ class OpenClipModel(nn.Module):
         model: The model; it is shared, not copied.
     """
 
-    def __init__(self, model: CAFT) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.model = model
+        self.network, self.card = model.network, model.card
 
     @property
     def logit_scale(self) -> Tensor:
         """Log scale of the whole level's cosines."""
-        return self.model.temperature("whole")[0]
+        return self.network.temperature("whole")[0]
 
     @property
     def logit_bias(self) -> Tensor:
         """Bias of the whole level's logits."""
-        return self.model.temperature("whole")[1]
+        return self.network.temperature("whole")[1]
 
     @torch.no_grad()
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
@@ -54,13 +56,13 @@ class OpenClipModel(nn.Module):
         Raises:
             ValueError: Images of another size or kind.
         """
-        size = self.model.config.image_size
+        size = self.network.image_size
         if image.dtype != torch.uint8 or image.shape[1:] != (3, size, size):
             raise ValueError(
                 f"expected images as the transform gives them, uint8 (B, 3, {size}, {size}); found {image.dtype} "
                 f"{tuple(image.shape)}"
             )
-        return self.model.image_features(image).whole
+        return self.network.image_features(image).whole
 
     @torch.no_grad()
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
@@ -78,21 +80,21 @@ class OpenClipModel(nn.Module):
         """
         if text.dim() != 3:
             raise ValueError(
-                f"expected ids as get_tokenizer's give them, (texts, sub-captions, {self.model.config.text.context}); "
+                f"expected ids as get_tokenizer's give them, (texts, sub-captions, {self.network.context}); "
                 f"found shape {tuple(text.shape)}"
             )
-        return self.model.text_features(text)[0]
+        return self.network.text_features(text)[0]
 
 
 class CaptionTokenizer:
     """Turns texts into ids (Q, C, L), each split and grouped into C sub-captions as a model's card says.
 
     Args:
-        card: Of the model.
-        context: Most tokens of a sub-caption, L.
+        card: The model's card.
+        context: Tokens of a sub-caption, L; longer ones are cut.
     """
 
-    def __init__(self, card: dict[str, Any], context: int) -> None:
+    def __init__(self, card: ModelCard, context: int) -> None:
         self.card, self.context_length = card, context
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
@@ -111,10 +113,10 @@ def create_model_and_transforms(
     """As open_clip's, for a file: the model, and the transform of pictures twice, since none is for training.
 
     Raises:
-        CheckpointError: The file is no model.
+        CheckpointError: The file is not a model.
     """
     model = load(pretrained).to(device)
-    size = model.config.image_size
+    size = model.network.image_size
 
     def transform(picture: Any) -> Tensor:
         return center_crop(open_picture(picture), size)
@@ -129,7 +131,7 @@ def get_tokenizer(pretrained: str | Path) -> CaptionTokenizer:
         CheckpointError: There is no card.
     """
     card = read_card(Path(pretrained))
-    return CaptionTokenizer(card, card["model"]["text"]["context"])
+    return CaptionTokenizer(card, card.sizes.text.context)
 
 
 def load_clip_benchmark(
@@ -147,4 +149,4 @@ def load_clip_benchmark(
         Model, transform and tokenizer.
     """
     model, _, transform = create_model_and_transforms(pretrained, device)
-    return model, transform, CaptionTokenizer(model.model.card, model.model.config.text.context)
+    return model, transform, CaptionTokenizer(model.card, model.network.context)

@@ -1,8 +1,9 @@
-"""Models of the library open_clip as baselines: two encoders without a part level, scored by the whole score alone.
+"""Models of the library open_clip as baselines: two encoders without a part level, compared by the whole score alone.
 
 open_clip is no dependency of this project: it needs torchvision. Where it is installed, its models are scored here.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caft.errors import CheckpointError
-from caft.network.caft import CAFT, ImageFeatures
-from caft.params import ModelParams, TextSizes
+from caft.model.card import ModelCard
+from caft.network.caft import ImageFeatures, Level
 
 PREFIX = "open_clip:"
 _CLIP_VOCABULARY = 49408
@@ -20,21 +21,23 @@ _CLIP_VOCABULARY = 49408
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-class OpenClip(CAFT):
-    """A model of open_clip behind the methods that the evaluation calls; what it has not is None, as in any baseline.
+class OpenClipNetwork(nn.Module):
+    """A model of open_clip as a `caft.model.protocols.RetrievalNetwork`.
 
     Args:
-        inner: The model: `encode_image`, `encode_text`, `visual.image_size`, `context_length`, `vocab_size`,
+        inner: The library's model: `encode_image`, `encode_text`, `visual.image_size`, `context_length`, `vocab_size`,
             `logit_scale`.
 
     Raises:
         CheckpointError: It reads texts with another tokenizer than CLIP's.
     """
 
+    pool = None
+
     def __init__(self, inner: Any) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         text = inner if hasattr(inner, "context_length") else getattr(inner, "text", inner)
-        context, vocabulary = getattr(text, "context_length", 77), getattr(text, "vocab_size", None)
+        vocabulary = getattr(text, "vocab_size", None)
         if vocabulary != _CLIP_VOCABULARY:
             raise CheckpointError(
                 f"open_clip: the model has a vocabulary of {vocabulary} tokens; only models with CLIP's tokenizer "
@@ -42,24 +45,8 @@ class OpenClip(CAFT):
             )
         size = inner.visual.image_size
         self.inner = inner
-        self.config = ModelParams.model_construct(
-            image_size=size[0] if isinstance(size, tuple | list) else size,
-            superpixels=None,
-            grounding=None,
-            text=TextSizes.model_construct(context=context, vocabulary=vocabulary),
-        )
-        self.card = {
-            "model": {"image_size": self.config.image_size, "text": {"context": context, "vocabulary": vocabulary}},
-            "splitter": "dreamlip",
-            "chunks": 1,
-            "balanced_rule": "paper",
-        }
-        self.superpixels = self.pool = self.part_log_scale = self.part_bias = None
-        bias = getattr(inner, "logit_bias", None)
-        self.whole_log_scale = nn.Parameter(inner.logit_scale.detach().clone(), requires_grad=False)
-        self.whole_bias = nn.Parameter(
-            torch.tensor(0.0) if bias is None else bias.detach().clone(), requires_grad=False
-        )
+        self.image_size: int = size[0] if isinstance(size, tuple | list) else size
+        self.context: int = getattr(text, "context_length", 77)
         self.mean = getattr(inner.visual, "image_mean", None) or _MEAN
         self.std = getattr(inner.visual, "image_std", None) or _STD
 
@@ -82,8 +69,21 @@ class OpenClip(CAFT):
         """Features of captions, each one text: ids (Q, 1, L) to (Q, D) of unit norm."""
         return F.normalize(self.inner.encode_text(tokens.squeeze(1)).float(), dim=-1), None
 
+    def temperature(self, level: Level) -> tuple[Tensor, Tensor]:
+        """Log scale and bias of the only level."""
+        bias: Tensor | None = getattr(self.inner, "logit_bias", None)
+        return self.inner.logit_scale, torch.zeros((), device=self.device) if bias is None else bias
 
-def load_open_clip(setting: str) -> OpenClip:
+
+@dataclass(frozen=True)
+class OpenClipBaseline:
+    """A model of open_clip as a `caft.model.protocols.RetrievalModel`: a caption is one text."""
+
+    network: OpenClipNetwork
+    card: ModelCard = ModelCard(splitter="dreamlip", chunks=1, balanced_rule="paper")
+
+
+def load_open_clip(setting: str) -> OpenClipBaseline:
     """Loads `open_clip:<architecture>/<path or tag>`.
 
     Args:
@@ -112,4 +112,4 @@ def load_open_clip(setting: str) -> OpenClip:
     except Exception as error:  # the library, torch and its downloads raise errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"weights = {setting}: open_clip does not load it ({reason})") from error
-    return OpenClip(inner).eval()
+    return OpenClipBaseline(OpenClipNetwork(inner).eval())

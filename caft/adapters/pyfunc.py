@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caft.errors import DataError
-from caft.model.maps import EncodedCaptions, EncodedImages, similarity
-from caft.network.caft import CAFT
-from caft.weights.files import load
+from caft.model.encoding import EncodedCaptions, EncodedImages
+from caft.model.model import Model
+from caft.weights.load import load
 
 # Names in the folder that MLflow keeps.
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -34,11 +34,11 @@ class PairScores:
         model: The model.
     """
 
-    def __init__(self, model: CAFT) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
-        """Scores each row's picture with its caption, as `CAFT.similarity` does.
+        """Scores each row's picture with its caption, as `Model.similarity` does.
 
         Args:
             model_input: A table (pandas) with the columns `image`, the path of a file or its bytes in base64, with or
@@ -54,16 +54,16 @@ class PairScores:
         pictures, captions = (list(model_input[column]) for column in COLUMNS)
         if not pictures:
             return np.zeros(0)
-        weight = float((params or {}).get("part_weight", default_part_weight(self.model.has_part)))
+        weight = float((params or {}).get("part_weight", default_part_weight(self.model.network.has_part)))
         of_picture, images = _numbered(pictures)
         of_caption, texts = _numbered(captions)
         encoded = self.model.encode_images([_picture(image, row) for row, image in enumerate(images)])
-        known = self.model.encode_texts(texts)
+        known = self.model.encode_captions(texts)
         scores = np.zeros(len(pictures))
         for number in range(len(images)):
             rows = np.flatnonzero(of_picture == number)
             one, asked = _images(encoded, number), _captions(known, of_caption[rows])
-            scores[rows] = similarity(self.model, one, asked, weight)[0].numpy()
+            scores[rows] = self.model.similarity(one, asked, weight)[0].numpy()
         return scores
 
 
@@ -78,10 +78,10 @@ def default_part_weight(has_part: bool) -> float:
 
 
 def requirements(splitter: str) -> list[str]:
-    """Distributions that the model takes, each of the version that is installed here.
+    """Distributions that the model needs, each of the version that is installed here.
 
     Args:
-        splitter: Of the model's card; `spacy` reads sentences exactly as in training only where spaCy is installed.
+        splitter: The card's; `spacy` reads sentences exactly as in training only where spaCy is installed.
     """
     found = []
     for name in (*_CORE, "spacy") if splitter == "spacy" else _CORE:

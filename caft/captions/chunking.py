@@ -15,7 +15,7 @@ def random_chunks(
     """Consecutive sentences in random groups, for training.
 
     The sizes are drawn one after the other, each uniform over those that leave the rest possible, as the authors'
-    release does; the paper says only "randomly". With fewer sentences than chunks, each is a chunk, in order, and
+    code does; the paper says only "randomly". With fewer sentences than chunks, each is a chunk, in order, and
     random repeats follow.
 
     Args:
@@ -54,7 +54,7 @@ def balanced_chunks(
     """Consecutive sentences in groups of nearly equal size, for inference.
 
     Each chunk gets n // M sentences and the first n % M one more. With fewer sentences than chunks they repeat in a
-    cycle (s1 s2 s1 s2), as the release; the paper is silent there.
+    cycle (s1 s2 s1 s2), as the authors' code; the paper is silent there.
 
     Args:
         num_sentences: Sentences of the caption, n.

@@ -1,12 +1,9 @@
-"""From a caption to the token rows that the text encoder reads."""
+"""The strings of a caption's chunks, which the text encoder reads as sub-captions."""
 
 from typing import Literal
 
-from torch import Tensor
-
 from caft.captions.chunking import balanced_chunks
 from caft.captions.sentences import Splitter, spans
-from caft.captions.tokenizer import CONTEXT, tokenize
 
 # What stands between two sentences of a chunk whose text is not one slice of a caption.
 JOINERS: dict[Splitter, str] = {"spacy": " ", "dreamlip": ". "}
@@ -32,18 +29,3 @@ def caption_chunks(
     found = spans(caption, splitter)
     groups = balanced_chunks(len(found), chunks, rule)
     return [chunk_text(caption, [found[i] for i in group], splitter) for group in groups]
-
-
-def caption_tokens(
-    caption: str,
-    splitter: Splitter,
-    chunks: int = 4,
-    rule: Literal["paper", "release"] = "paper",
-    context_length: int = CONTEXT,
-) -> Tensor:
-    """Token rows of the balanced chunks of a long caption, (chunks, L), int64.
-
-    Raises:
-        ValueError: The caption has no sentence.
-    """
-    return tokenize(caption_chunks(caption, splitter, chunks, rule), context_length)

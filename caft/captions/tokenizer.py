@@ -48,8 +48,7 @@ def encode(text: str) -> list[int]:
 
 def frame(ids: Sequence[int], context_length: int = CONTEXT) -> list[int]:
     """Start token, ids, end token; a longer text is cut and its last id becomes the end token."""
-    framed = [START, *ids[: context_length - 2], END]
-    return framed
+    return [START, *ids[: context_length - 2], END]
 
 
 def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT) -> Tensor:

@@ -11,17 +11,19 @@ from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
 from caft.errors import CaftError, CheckpointError
 from caft.eval.scores.features import load_model
-from caft.model.card import render
+from caft.model.card import ModelCard
+from caft.model.card_page import render
 from caft.model.drawing import panels
 from caft.model.gallery import read_gallery
-from caft.model.maps import best
 from caft.storage import disk_problem, read_json
 from caft.train.fingerprint import file_digest
 from caft.transforms import open_image
-from caft.weights.authors import RELEASED_CAPTIONS
-from caft.weights.files import load, read_card, save_model
+from caft.weights.files import read_card, save_model
+from caft.weights.load import load
 
 MODEL = "models/caft.safetensors"
+# How `caft chunk` reads a caption when no model is named.
+_PLAIN_READING = ModelCard(splitter="dreamlip", chunks=4, balanced_rule="paper")
 SIDE = 288  # pixels of a picture's longer side on a sheet
 
 _ABOUT = f"""\
@@ -35,7 +37,7 @@ Use a trained CAFT model on your own pictures and texts.
   caft convert release.pt -o release.safetensors
 
 A model is a .safetensors file with its .json beside it, or the authors' checkpoint. {MODEL} is what
-`dvc repro` trains. Results go to standard output, all else to standard error; what you can mend ends with code 2.
+`dvc repro` trains. Results go to standard output, all else to standard error; errors that you can fix exit with code 2.
 `caft COMMAND --help` says more of each."""
 
 
@@ -82,22 +84,17 @@ def segment(arguments: argparse.Namespace) -> None:
 def search(arguments: argparse.Namespace) -> None:
     """Lists the pictures of a folder that fit a long description best."""
     model = load_model(arguments.model)
-    query = model.encode_texts(arguments.text)
-    gallery = read_gallery(model, file_digest(Path(arguments.model)), arguments.folder)
-    scores = model.similarity(gallery.encoded, query, arguments.part_weight)[:, 0]
-    for match in best(scores, arguments.number):
+    query = model.encode_captions(arguments.text)
+    gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
+    for match in model.retrieve(query, gallery.encoded, arguments.number, arguments.part_weight):
         print(f"{match.score:8.3f}  {gallery.files[match.image]}")
 
 
 def chunk(arguments: argparse.Namespace) -> None:
     """Shows how a caption is split into sentences and grouped into the sub-captions that the model reads."""
-    reading = {**RELEASED_CAPTIONS, "balanced_rule": "paper"}
-    if arguments.model:
-        reading = read_card(Path(arguments.model))
-    if arguments.splitter:
-        reading = {**reading, "splitter": arguments.splitter}
+    card = read_card(Path(arguments.model)) if arguments.model else _PLAIN_READING
     try:
-        chunks = caption_chunks(arguments.text, reading["splitter"], reading["chunks"], reading["balanced_rule"])
+        chunks = caption_chunks(arguments.text, arguments.splitter or card.splitter, card.chunks, card.balanced_rule)
     except ValueError as error:
         raise CaftError(f"{error}; give a text of at least one word") from None
     for number, text in enumerate(chunks, start=1):
@@ -114,18 +111,19 @@ def info(arguments: argparse.Namespace) -> None:
         metrics = {path.stem: read_json(path, "evaluate") for path in sorted(arguments.metrics.glob("*.json"))}
         if not metrics:
             raise CaftError(f"{arguments.metrics}: no .json file there; give the folder that the stages write, metrics")
-        trained, own = metrics.get("train", {}).get("settings_digest"), model.card.get("fingerprint")
+        trained, own = metrics.get("train", {}).get("settings_digest"), model.card.fingerprint
         if trained not in (None, own):
             raise CaftError(f"{arguments.metrics}: scores of the model {trained}, not of {own}; run `dvc repro` again")
     print(render(model.card, metrics))
     print("## Weights\n")
-    groups = {"superpixels (frozen)": model.superpixels, "image tower": model.vision, "text pooling": model.pool}
+    network = model.network
+    groups = {"superpixels (frozen)": network.superpixels, "image tower": network.vision, "text pooling": network.pool}
     counts = {name: sum(p.numel() for p in module.parameters()) for name, module in groups.items() if module}
-    total = sum(p.numel() for p in model.parameters())
+    total = sum(p.numel() for p in network.parameters())
     counts["text tower, norms and projections"] = total - sum(counts.values())
     for name, count in {**counts, "all": total}.items():
         print(f"- {name}: {count:,}")
-    for level, (log_scale, bias) in model.temperatures.items():
+    for level, (log_scale, bias) in network.temperatures.items():
         print(f"- {level} level: scale {log_scale.detach().exp():.2f}, bias {bias.detach():.2f}")
 
 
@@ -137,7 +135,7 @@ def convert(arguments: argparse.Namespace) -> None:
     if arguments.checkpoint.suffix == ".safetensors":
         raise CheckpointError(f"{arguments.checkpoint}: is in this project's form already; caft.load reads it")
     model = load(arguments.checkpoint)
-    save_model(model, output, model.card)
+    save_model(model.network, output, model.card)
     print(output, output.with_suffix(".json"), sep="\n")
 
 

@@ -1,15 +1,16 @@
-"""Pictures and texts of any kind through a model: the features of `EncodedImages` and `EncodedCaptions`.
+"""Encodes pictures and texts of any kind; the evaluation's sets and a user's pictures take the same way.
 
-There is one way in, for the evaluation's sets and for a user's pictures. A model whose weights are on a GPU works
-there; what comes back is on the CPU, so that a large collection fits.
+Retrieval takes pictures cropped and long captions in chunks (`encode_cropped`, `encode_captions`); maps and boxes take
+pictures squashed and single sub-captions (`encode_squashed`, `encode_sub_captions`). The model works where its weights
+are. Features for retrieval come back on the CPU, so that a large collection fits.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -19,11 +20,11 @@ from caft.captions.chunks import caption_chunks
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode, pad, tokenize
 from caft.errors import DataError
+from caft.model.card import ModelCard
+from caft.model.protocols import RetrievalModel, RetrievalNetwork
+from caft.network.caft import CAFT, ImageFeatures
 from caft.progress import track
 from caft.transforms import center_crop, open_image, squash
-
-if TYPE_CHECKING:  # the model's own methods call these functions
-    from caft.network.caft import CAFT, ImageFeatures
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,10 @@ Picture = Path | str | bytes | Image.Image | Tensor
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Images as the scores see them.
+    """Features of images for retrieval, on the CPU.
 
     Attributes:
-        whole: Of unit norm, (B, D).
+        whole: Whole-level features of unit norm, (B, D).
         part: Part-level segments, not normalised, (B, N, D); None for a model without a part level.
     """
 
@@ -46,16 +47,16 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class EncodedCaptions:
-    """Long captions as the scores see them.
+    """Features of long captions for retrieval, on the CPU, and how much of them the text encoder read.
 
     Attributes:
-        whole: Of unit norm, (Q, D).
-        parts: Of the chunks, not normalised, (Q, C, D); None for a model without a part level.
-        cut_chunks: Chunks that were longer than the text encoder's context and lost their end.
-        cut_tokens: Tokens lost that way.
-        chunks: All chunks, those that a short caption has twice counted twice, as in the two fields above.
-        tokens: Of the captions, without start and end; what is there twice counts once.
-        seen_tokens: Those of them that the text encoder read.
+        whole: Whole-level features of unit norm, (Q, D).
+        parts: Features of the chunks, not normalised, (Q, C, D); None for a model without a part level.
+        cut_chunks: Number of chunks that were longer than the text encoder's context and lost their end.
+        cut_tokens: Number of tokens lost that way.
+        chunks: Number of chunks; a chunk that repeats in a short caption counts each time, as in the two counts above.
+        tokens: Number of tokens of the captions, without start and end; a chunk that repeats counts once.
+        seen_tokens: How many of `tokens` the text encoder read.
     """
 
     whole: Tensor
@@ -72,9 +73,9 @@ class TokenRows(NamedTuple):
 
     Attributes:
         ids: Rows of the chunks, (Q, C, L).
-        lost: For each chunk that is longer than a row, the tokens that it loses.
-        tokens: Of the captions, without start and end; a chunk that is there twice counts once.
-        seen: Those of them that are in the rows.
+        lost: Number of tokens that each chunk longer than a row loses.
+        tokens: Number of tokens of the captions, without start and end; a chunk that repeats counts once.
+        seen: How many of `tokens` are in the rows.
     """
 
     ids: Tensor
@@ -92,7 +93,7 @@ def open_picture(picture: Picture) -> Image.Image:
     Raises:
         DataError: It cannot be decoded, or has no pixels.
         ValueError: A tensor of another shape or other values.
-        TypeError: No kind of picture.
+        TypeError: An object that is not a picture.
     """
     if isinstance(picture, Tensor):
         picture = _from_tensor(picture)
@@ -107,7 +108,7 @@ def open_picture(picture: Picture) -> Image.Image:
 def _from_tensor(tensor: Tensor) -> Image.Image:
     if tensor.dim() != 3 or len(tensor) != 3:
         raise ValueError(
-            f"expected a picture as a tensor (3, H, W), or several as (B, 3, H, W); found shape {_shape(tensor)}"
+            f"expected a picture as a tensor (3, H, W), or several as (B, 3, H, W); found shape {tuple(tensor.shape)}"
         )
     if tensor.is_floating_point():
         if tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
@@ -130,94 +131,91 @@ def several(images: Picture | Sequence[Picture]) -> list[Picture]:
     return [images] if isinstance(images, Path | str | bytes | Image.Image) else list(images)
 
 
-def encode_images(model: "CAFT", images: Sequence[Picture], batch: int = 64) -> EncodedImages:
-    """Encodes images for retrieval: short side resized, centre cropped, as the compared methods do.
+def encode_cropped(network: RetrievalNetwork, pictures: Sequence[Picture], batch: int = 64) -> EncodedImages:
+    """Encodes pictures for retrieval: short side resized, centre cropped, as the compared methods do.
 
     Args:
-        model: The model.
-        images: Any number but none.
-        batch: Images at once.
+        network: The network.
+        pictures: At least one.
+        batch: Pictures at once.
 
     Raises:
-        DataError: There is no image, or one cannot be decoded.
+        DataError: There is no picture, or one cannot be decoded.
     """
-    if not images:
+    if not pictures:
         raise DataError("no pictures were given; give at least one")
-    _require_float32(model)
+    _require_float32(network)
     whole, part = [], []
-    size, device = model.config.image_size, model.device
-    for first in track(range(0, len(images), batch), "batches of images"):
-        pixels = torch.stack([center_crop(open_picture(image), size) for image in images[first : first + batch]])
-        features = model.image_features(pixels.to(device))
+    for first in track(range(0, len(pictures), batch), "batches of images"):
+        opened = map(open_picture, pictures[first : first + batch])
+        pixels = torch.stack([center_crop(picture, network.image_size) for picture in opened])
+        features = network.image_features(pixels.to(network.device))
         whole.append(features.whole.cpu())
         if features.part is not None:
             part.append(features.part.float().cpu())
     return EncodedImages(torch.cat(whole), torch.cat(part) if part else None)
 
 
-def encode_pictures(model: "CAFT", pictures: Iterable[Image.Image], batch: int = 64) -> "Iterator[ImageFeatures]":
-    """Encodes images for maps and boxes: squashed to the model's size, so that every pixel is seen.
+def encode_squashed(network: CAFT, pictures: Iterable[Image.Image], batch: int = 64) -> Iterator[ImageFeatures]:
+    """Encodes pictures for maps and boxes: squashed to the network's size, so that every pixel is seen.
 
     Args:
-        model: The model.
+        network: The network.
         pictures: RGB, opened one batch at a time.
-        batch: Images at once.
+        batch: Pictures at once.
 
     Yields:
-        Features of one image after the other, B = 1.
+        Features of one picture after the other, B = 1.
     """
-    _require_float32(model)
+    _require_float32(network)
     left = iter(pictures)
     while group := list(islice(left, batch)):
-        pixels = torch.stack([squash(picture, model.config.image_size) for picture in group])
-        yield from model.image_features(pixels.to(model.device)).split()
+        pixels = torch.stack([squash(picture, network.image_size) for picture in group])
+        yield from network.image_features(pixels.to(network.device)).split()
 
 
 # ---------------------------------------------------------------------- texts
 
 
-def sentences(model: "CAFT", text: str) -> list[str]:
-    """Sentences of a text, as the model's card says.
+def sentences(text: str, card: ModelCard) -> list[str]:
+    """Sentences of a text, as a model's card says.
 
     Raises:
-        DataError: There is none.
+        DataError: The text has no sentence.
     """
-    found = split(text, _reading(model)["splitter"])
+    found = split(text, card.splitter)
     if not found:
         raise DataError(_no_sentence(text))
     return found
 
 
-def encode_captions(model: "CAFT", captions: Sequence[str], batch: int = 64) -> EncodedCaptions:
+def encode_captions(model: RetrievalModel, captions: Sequence[str], batch: int = 64) -> EncodedCaptions:
     """Encodes long captions, each split into sentences and balanced chunks as the model's card says.
 
     Args:
-        model: The model; `card` gives splitter, chunks and balanced_rule.
+        model: The model.
         captions: Texts of at least one sentence.
         batch: Captions at once.
-
-    Returns:
-        Features on the CPU.
 
     Raises:
         DataError: There is no caption, or one has no sentence.
     """
     if not captions:
         raise DataError("no captions were given; give at least one")
-    _require_float32(model)
-    card, context = _reading(model), model.config.text.context
+    network, context = model.network, model.network.context
+    _require_float32(network)
     whole, parts = [], []
     lost: list[int] = []
     tokens = seen = 0
     for first in track(range(0, len(captions), batch), "batches of captions"):
-        rows = token_rows(card, captions[first : first + batch], context, first)
+        rows = token_rows(model.card, captions[first : first + batch], context, first)
         lost += rows.lost
         tokens, seen = tokens + rows.tokens, seen + rows.seen
-        one, many = model.text_features(rows.ids.to(model.device))
+        one, many = network.text_features(rows.ids.to(network.device))
         whole.append(one.cpu())
         if many is not None:
             parts.append(many.float().cpu())
-    chunks = len(captions) * card["chunks"]
+    chunks = len(captions) * model.card.chunks
     if lost:
         logger.warning(
             "%d of %d chunks are longer than %d tokens and were cut, %d tokens lost",
@@ -228,11 +226,11 @@ def encode_captions(model: "CAFT", captions: Sequence[str], batch: int = 64) -> 
     )
 
 
-def token_rows(card: Mapping[str, Any], captions: Sequence[str], context: int, first: int = 0) -> TokenRows:
+def token_rows(card: ModelCard, captions: Sequence[str], context: int, first: int = 0) -> TokenRows:
     """Token rows of the balanced chunks of long captions.
 
     Args:
-        card: Gives splitter, chunks and balanced_rule.
+        card: Says how captions are read.
         captions: Texts of at least one sentence.
         context: Length of a row, L.
         first: Number of the first caption, for messages.
@@ -246,7 +244,7 @@ def token_rows(card: Mapping[str, Any], captions: Sequence[str], context: int, f
     tokens = seen = 0
     for number, caption in enumerate(captions, start=first):
         try:
-            chunks = caption_chunks(caption, card["splitter"], card["chunks"], card["balanced_rule"])
+            chunks = caption_chunks(caption, card.splitter, card.chunks, card.balanced_rule)
         except ValueError:
             raise DataError(f"caption {number}: {_no_sentence(caption)}") from None
         ids = [encode(chunk) for chunk in chunks]
@@ -258,45 +256,24 @@ def token_rows(card: Mapping[str, Any], captions: Sequence[str], context: int, f
     return TokenRows(torch.stack(rows), lost, tokens, seen)
 
 
-def encode_texts(model: "CAFT", texts: Sequence[str], batch: int = 64) -> Tensor:
-    """Encodes short texts as single sub-captions, without a template.
+def encode_sub_captions(network: CAFT, texts: Sequence[str], batch: int = 64) -> Tensor:
+    """Encodes short texts, each as one sub-caption, without a template.
 
     Returns:
-        Features on the model's device, not normalised, (T, D).
+        Features on the network's device, not normalised, (T, D).
     """
-    context, device = model.config.text.context, model.device
-    features = [
-        model.sub_caption_features(tokenize(list(texts[first : first + batch]), context).to(device)).float()
-        for first in range(0, len(texts), batch)
-    ]
-    return torch.cat(features)
+    tokens = tokenize(texts, network.context).split(batch)
+    return torch.cat([network.sub_caption_features(rows.to(network.device)).float() for rows in tokens])
 
 
-# ---------------------------------------------------------------------- what a model must bring
-
-
-def _require_float32(model: "CAFT") -> None:
-    if (found := next(model.parameters()).dtype) != torch.float32:
+def _require_float32(network: RetrievalNetwork) -> None:
+    if (found := next(network.parameters()).dtype) != torch.float32:
         raise ValueError(
-            f"the weights are {found}; superpixels and scores need float32. Call model.float(), and for speed run "
+            f"the weights are {found}; superpixels and scores need float32. Call network.float(), and for speed run "
             "under torch.autocast"
         )
-
-
-def _reading(model: "CAFT") -> dict[str, Any]:
-    """The card, which says how captions are read."""
-    if missing := [key for key in ("splitter", "chunks", "balanced_rule") if key not in model.card]:
-        raise DataError(
-            f"the model's card does not say how captions are read: {', '.join(missing)} missing; load the model with "
-            "caft.load, or set model.card"
-        )
-    return model.card
 
 
 def _no_sentence(text: str) -> str:
     shown = text if len(text) <= 40 else text[:37] + "..."
     return f"the text {shown!r} has no sentence; give words to look for"
-
-
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from caft.errors import DataError
-from caft.model.maps import EncodedImages, encode_images
+from caft.model.encoding import EncodedImages, encode_cropped
 from caft.network.caft import CAFT
 from caft.progress import track
 from caft.storage import replacing
@@ -41,7 +41,7 @@ class Gallery:
     damaged: dict[Path, str] = field(default_factory=dict)
 
 
-def read_gallery(model: CAFT, identity: str, folder: Path, batch: int = 64) -> Gallery:
+def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) -> Gallery:
     """Encodes the pictures of a folder and the folders in it, but for those that were encoded before.
 
     Features are kept in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`), one file for a folder and a model: for
@@ -49,7 +49,7 @@ def read_gallery(model: CAFT, identity: str, folder: Path, batch: int = 64) -> G
     the work is interrupted, what was done is kept.
 
     Args:
-        model: The model.
+        network: The network.
         identity: Differs where the weights do.
         folder: Holds the pictures.
         batch: Pictures at once.
@@ -69,7 +69,7 @@ def read_gallery(model: CAFT, identity: str, folder: Path, batch: int = 64) -> G
     damaged: dict[Path, str] = {}
     try:
         for first in track(range(0, len(new), batch), f"batches of {len(new)} new pictures"):
-            for path, row in _encode(model, new[first : first + batch], damaged):
+            for path, row in _encode(network, new[first : first + batch], damaged):
                 known[stamps[path]] = row
     finally:
         if new or len(known) < len(rows):
@@ -95,16 +95,16 @@ def _stamp(path: Path, folder: Path) -> _Stamp:
     return path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
-def _encode(model: CAFT, paths: Sequence[Path], damaged: dict[Path, str]) -> Iterator[tuple[Path, EncodedImages]]:
+def _encode(network: CAFT, paths: Sequence[Path], damaged: dict[Path, str]) -> Iterator[tuple[Path, EncodedImages]]:
     """Features of each picture; where one of several cannot be read, they are taken one by one."""
     try:
-        encoded = encode_images(model, paths, len(paths))
+        encoded = encode_cropped(network, paths, len(paths))
     except DataError as error:
         if len(paths) == 1:
             damaged[paths[0]] = str(error)
         else:
             for path in paths:
-                yield from _encode(model, [path], damaged)
+                yield from _encode(network, [path], damaged)
         return
     for number, path in enumerate(paths):
         part = None if encoded.part is None else encoded.part[number]

@@ -1,16 +1,16 @@
-"""CAFT: an image hierarchy and a text hierarchy, aligned at the part level and at the whole level.
+"""The network CAFT: an image hierarchy and a text hierarchy, aligned at the part level and at the whole level.
 
-The baselines and ablations are the same class with a flat tower or a level less, as their sizes say.
+It maps tensors to tensors; `caft.model.model.Model` adds what a user's pictures and captions need. The baselines and the
+ablations are the same class with a flat tower, or without one of the levels, as their sizes say.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caft.model.model import Interface
 from caft.network.text.encoder import SubCaptionTransformer, WholeCaptionTransformer
 from caft.network.text_pool import TextConditionedPool
 from caft.network.vision.encoder import Hierarchy
@@ -28,7 +28,7 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """An image as the scores see it.
+    """Features of images, and how their pixels belong to segments.
 
     Attributes:
         whole: Whole-level features of unit norm, (B, D).
@@ -55,12 +55,12 @@ class ImageFeatures:
         ]
 
 
-class CAFT(Interface, nn.Module):
-    """Both towers, the text-conditioned pooling and the temperatures; `Interface` has what a user calls.
+class CAFT(nn.Module):
+    """Both towers, the text-conditioned pooling and the temperatures.
 
-    What a model has not, as its sizes say, is None: `superpixels` with a flat image tower, `whole_caption` with a flat
-    text tower, all of the part level without grounding, and norm, projection and temperature of the whole level where
-    the levels share those of the part level.
+    Modules that the sizes leave out are None: `superpixels` with a flat image tower, `whole_caption` with a flat text
+    tower, all of the part level without grounding, and norm, projection and temperature of the whole level where both
+    levels share those of the part level.
 
     Args:
         config: Sizes, one entry of the table `models`.
@@ -74,7 +74,6 @@ class CAFT(Interface, nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.card: dict[str, Any] = {}
         width, embed, text, grounding = config.width, config.embed_dim, config.text, config.grounding
         has_part, has_whole = grounding is not None, config.levels == "separate"
         self.superpixels = superpixel_network(config)
@@ -114,8 +113,18 @@ class CAFT(Interface, nn.Module):
         return self.sub_caption.positions.device
 
     @property
+    def image_size(self) -> int:
+        """Side of the images it takes, S."""
+        return self.config.image_size
+
+    @property
+    def context(self) -> int:
+        """Tokens of a text it takes, L, start and end included."""
+        return self.config.text.context
+
+    @property
     def has_part(self) -> bool:
-        """Whether texts can ask the image: there is a part level."""
+        """Whether there is a part level: a text can ask for its parts of an image."""
         return self.pool is not None
 
     @property
@@ -195,7 +204,10 @@ class CAFT(Interface, nn.Module):
     def image_features(self, pixels: Tensor) -> ImageFeatures:
         """Features of images, uint8 (B, 3, S, S) of the model's size."""
         labels = self.superpixel_labels(pixels)
-        hierarchy = self.encode_hierarchy(pixels, labels)
+        return self.features_of(self.encode_hierarchy(pixels, labels), labels)
+
+    def features_of(self, hierarchy: Hierarchy, labels: Tensor) -> ImageFeatures:
+        """Features of images from the tokens of every stage and the labels that these were made with."""
         return ImageFeatures(
             whole=F.normalize(self.project_whole(hierarchy.cls).float(), dim=-1),
             part=self.project_part(hierarchy.stages[self.config.part_stage - 1]) if self.has_part else None,
@@ -242,12 +254,6 @@ class CAFT(Interface, nn.Module):
     # ------------------------------------------------------------------ scores
 
     @torch.no_grad()
-    def whole_logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Whole-level logits of features of unit norm: (B, D) and (Q, D) to (B, Q)."""
-        log_scale, bias = self.temperature("whole")
-        return log_scale.exp() * images @ texts.T + bias
-
-    @torch.no_grad()
     def part_logits(self, part: Tensor, texts: Tensor) -> Tensor:
         """Part-level logits of every image asked by every text: (B, N, D) and (T, D) to (B, T)."""
         pooled, _ = self._pool(texts.expand(len(part), -1, -1), part)
@@ -287,43 +293,48 @@ class CAFT(Interface, nn.Module):
 
     # ------------------------------------------------------------------ maps
 
-    def segment_weights(self, images: ImageFeatures, membership: Membership = "hard") -> Tensor:
-        """Share of each superpixel or patch in each part-level segment: the assignments' product up to that stage.
+    def segment_weights(
+        self, images: ImageFeatures, membership: Membership = "hard", stage: int | None = None
+    ) -> Tensor:
+        """Share of each superpixel or patch in each segment of a stage: the product of the assignments up to it.
 
         Args:
             images: Features, B images.
-            membership: "hard" takes every token as a member of its best group, as CAST does for its maps; "soft"
-                takes the assignments as they are.
+            membership: "hard" puts every token into its best group, as CAST does for its maps; "soft" takes the
+                assignments as they are.
+            stage: From 0, fine to coarse; None is the part level's.
 
         Returns:
-            Shares (B, N_1, N); rows sum to one.
+            Shares (B, N_1, N_s); rows sum to one.
         """
+        stage = self.config.part_stage - 1 if stage is None else stage
         superpixels = self.config.tokens[0]
         weights = torch.eye(superpixels, device=images.whole.device).expand(len(images.whole), -1, -1)
-        for assignment in images.assignments[: self.config.part_stage - 1]:
+        for assignment in images.assignments[:stage]:
             if membership == "hard":
                 assignment = F.one_hot(assignment.argmax(2), assignment.shape[2])
             weights = weights @ assignment.float()
         return weights
 
-    def segment_to_pixels(self, values: Tensor, images: ImageFeatures, membership: Membership = "hard") -> Tensor:
-        """Spreads values of part-level segments over the label map: (B, Q, N) to (B, Q, S, S).
+    def segment_to_pixels(
+        self, values: Tensor, images: ImageFeatures, membership: Membership = "hard", stage: int | None = None
+    ) -> Tensor:
+        """Spreads values of a stage's segments over the label map: (B, Q, N_s) to (B, Q, S, S).
 
-        For a flat tower, over the grid of its patches, (B, Q, h, w).
+        For a flat tower, over the grid of its patches, (B, Q, h, w). Other arguments as in `segment_weights`.
         """
-        on_superpixels = values @ self.segment_weights(images, membership).transpose(1, 2)  # (B, Q, N_1)
+        on_superpixels = values @ self.segment_weights(images, membership, stage).transpose(1, 2)  # (B, Q, N_1)
         flat = images.labels.flatten(1)[:, None].expand(-1, values.shape[1], -1)
         return on_superpixels.gather(2, flat).unflatten(2, images.labels.shape[1:])
 
-    def segments(self, images: ImageFeatures) -> list[Tensor]:
-        """Nested label maps after each pooling, fine to coarse, each (B, S, S); every token goes to its best group.
+    def stage_labels(self, images: ImageFeatures) -> list[Tensor]:
+        """Nested label maps of the stages, fine to coarse, each (B, S, S): superpixels first, every token in its best group.
 
-        A flat tower has none.
+        A flat tower has one, the grid of its patches, (B, h, w).
         """
-        maps = []
-        labels = images.labels.flatten(1)
+        maps = [images.labels]
         for assignment in images.assignments:
-            labels = assignment.argmax(2).gather(1, labels)
+            labels = assignment.argmax(2).gather(1, maps[-1].flatten(1))
             maps.append(labels.unflatten(1, images.labels.shape[1:]))
         return maps
 

@@ -26,7 +26,8 @@ from caft.data.training.subset import nested
 from caft.errors import CheckpointError, DataError
 from caft.eval.scores.retrieval import recall_at_k
 from caft.locking import locked
-from caft.model.scores import part_scores
+from caft.model.card import ModelCard
+from caft.model.scores import part_scores, whole_scores
 from caft.network.caft import CAFT
 from caft.params import Params
 from caft.storage import disk_problem, replacing
@@ -69,7 +70,7 @@ class TrainJob:
     excluded: Path
     images_root: Path
     superpixels: Path | None
-    card: dict[str, Any]
+    card: ModelCard
 
     def __call__(self) -> None:
         """Runs one rank."""
@@ -205,7 +206,7 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))
     image_whole = torch.cat([features.whole for features in images])
-    scores = recall_at_k(model.whole_logits(image_whole, whole).cpu().numpy(), ks=(1,))
+    scores = recall_at_k(whole_scores(model, image_whole, whole).numpy(), ks=(1,))
     if parts is not None:
         segments = torch.cat([features.part for features in images if features.part is not None])
         scores["part_t2i_r1"] = recall_at_k(part_scores(model, segments, parts).numpy(), ks=(1,))["t2i_r1"]

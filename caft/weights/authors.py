@@ -1,6 +1,6 @@
-"""The names of the published files, and ours: the authors' release of CAFT, and SFCN's checkpoint.
+"""The names in the authors' published weights of CAFT, and ours.
 
-Only names, shapes and layouts; `caft.weights.files` reads the files and fills the modules.
+Only names, shapes and layouts; `caft.weights.load` builds the model.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,12 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from caft.errors import CheckpointError
 from caft.network.layers import sin_cos_positions
 from caft.params import ModelParams
+from caft.weights.sfcn import UNUSED_HEADS
 
-# The released model. Heads, groups and how blocks are spread over stages cannot be read off the weights; the same
+# Sizes of the authors' model. Heads, groups and how blocks are spread over stages cannot be read off the weights; the same
 # numbers stand in params.yaml as models.base, where they may be edited without changing what this file format is.
-RELEASED = ModelParams.model_validate(
+AUTHORS_MODEL = ModelParams.model_validate(
     {
         "image_size": 224,
         "superpixels": {"cell": 16, "widths": [16, 32, 64, 128, 256]},
@@ -40,21 +42,19 @@ RELEASED = ModelParams.model_validate(
         "grounding": {"heads": 8, "start": "default"},
     }
 )
-# How the release reads captions, which its weights were trained with.
-RELEASED_CAPTIONS: dict[str, Any] = {"chunks": 4, "splitter": "dreamlip", "balanced_rule": "release"}
+# How the authors' code reads captions, which their weights were trained with.
+AUTHORS_READING: dict[str, Any] = {"chunks": 4, "splitter": "dreamlip", "balanced_rule": "release"}
 
-# Heads of the published SFCN file that its forward pass does not use.
-UNUSED_HEADS = ("pred_mask1.", "pred_mask2.", "pred_mask3.")
 _GENERATOR = "visual.superpixel_generator."
 _LEAVES = ("weight", "bias")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the release and where it goes.
+    """One tensor of a published file and where it goes.
 
     Attributes:
-        theirs: Its name.
+        theirs: Its name in the file.
         ours: Names here; three for a packed projection of queries, keys and values.
         layout: "same"; "transposed" for a matrix that is applied from the right; "packed" for rows of three;
             "batched" for a leading axis of one.
@@ -65,7 +65,7 @@ class Entry:
     layout: Literal["same", "transposed", "packed", "batched"] = "same"
 
     def shape(self, own: Mapping[str, Tensor]) -> tuple[int, ...]:
-        """Shape that the release's tensor must have, given the module's state."""
+        """Shape that the published tensor must have, given the module's state."""
         first, *rest = own[self.ours[0]].shape if own[self.ours[0]].dim() else (None,)
         if first is None or self.layout == "same":
             return tuple(own[self.ours[0]].shape)
@@ -84,8 +84,15 @@ class Entry:
 
 
 def entries(model: ModelParams) -> Iterator[Entry]:
-    """Every tensor of a release of these sizes, but for SFCN's and for the two fixed ones."""
-    assert model.stem is not None and model.text.whole_layers is not None, "the release is a hierarchy on both sides"
+    """Every tensor of the authors' model at these sizes, except SFCN's and the two fixed ones.
+
+    Raises:
+        CheckpointError: The sizes are of a flat model.
+    """
+    if model.stem is None or model.text.whole_layers is None:
+        raise CheckpointError(
+            "the authors' weights fill a model with both hierarchies; select one, such as models.base"
+        )
     yield Entry("visual.cls_token", ("vision.cls",))
     for number in range(len(model.stem.channels)):
         yield Entry(f"visual.patch_embed.proj.{3 * number}.weight", (f"vision.stem.layers.{3 * number}.weight",))
@@ -138,16 +145,16 @@ def entries(model: ModelParams) -> Iterator[Entry]:
 def convert(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], model: ModelParams
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """A release's weights under our names, in our layouts.
+    """The authors' weights under our names, in our layouts.
 
     Args:
-        state: The release's, without a prefix.
+        state: Tensors by the authors' names, without a prefix.
         own: Names and shapes of the model to fill.
-        model: Its sizes.
+        model: Sizes of that model.
 
     Returns:
         The weights that fit, none sharing memory with `state`, and a line for each that is missing, unexpected, of
-        another shape, or fixed and of another value.
+        another shape, or fixed but with another value.
     """
     left = dict(state)
     result, problems = take(left, own, [*entries(model), *_superpixel_entries(left, own)])
@@ -159,7 +166,7 @@ def convert(
 def take(
     left: dict[str, Tensor], own: Mapping[str, Tensor], table: Iterable[Entry]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Takes the tensors of a table out of `left`: those that fit, by our names, and a line for each that does not."""
+    """Removes the tensors of a table from `left`; returns those that fit, by our names, and a line for each other one."""
     result, problems = {}, []
     for entry in table:
         if entry.theirs not in left:
@@ -191,7 +198,7 @@ def _superpixel_entries(left: dict[str, Tensor], own: Mapping[str, Tensor]) -> I
 
 
 def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[str]:
-    """Takes the fixed tensors out of `left`; here they are computed, so they must have the value that they have."""
+    """Removes the fixed tensors from `left`; here they are computed, so the file's must have the same values."""
     assert model.stem is not None
     stride = torch.tensor(model.stem.strides).prod().item()
     positions = sin_cos_positions(model.image_size // int(stride), model.width).view(1, -1, model.width)
@@ -208,7 +215,7 @@ def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[str
 
 
 def flair_parts(model: ModelParams) -> Iterator[Entry]:
-    """What the release has from FLAIR: the pooling and the encoder of sub-captions."""
+    """What the authors' model shares with FLAIR: the pooling and the encoder of sub-captions."""
     yield from pooling("visual_proj", "pool")
     yield Entry("token_embedding.weight", ("sub_caption.embedding.weight",))
     yield Entry("positional_embedding", ("sub_caption.positions",))

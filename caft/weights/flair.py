@@ -1,19 +1,20 @@
-"""The names of FLAIR's published files, and ours: the baseline that the paper starts from, as our flat model.
+"""The names in FLAIR's published weights, and ours: the baseline that the paper starts from, as our flat model.
 
-FLAIR's class is part of the authors' release of CAFT, which subclasses it; the names are read from there.
+FLAIR's class is part of the authors' code of CAFT, which subclasses it; the names are read from there.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from caft.params import ModelParams
-from caft.weights.authors import RELEASED, Entry, flair_parts, leaves, take, text_blocks
+from caft.weights.authors import AUTHORS_MODEL, Entry, flair_parts, leaves, take, text_blocks
 
 # ViT-B/16 and CLIP's text tower; pipelines/ablation/flair.yaml over models.base gives the same.
 FLAIR = ModelParams.model_validate(
     {
-        **RELEASED.model_dump(mode="json"),
+        **AUTHORS_MODEL.model_dump(mode="json"),
         "patch": 16,
         "superpixels": None,
         "stem": None,
@@ -22,9 +23,11 @@ FLAIR = ModelParams.model_validate(
         "blocks": [12],
         "part_stage": 1,
         "levels": "shared",
-        "text": {**RELEASED.text.model_dump(mode="json"), "sub_layers": 12, "whole_layers": None, "adapter": None},
+        "text": {**AUTHORS_MODEL.text.model_dump(mode="json"), "sub_layers": 12, "whole_layers": None, "adapter": None},
     }
 )
+# A long caption is one text.
+FLAIR_READING: dict[str, Any] = {"chunks": 1, "splitter": "dreamlip", "balanced_rule": "paper"}
 
 
 def is_flair(state: Mapping[str, Tensor]) -> bool:

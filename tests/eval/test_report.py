@@ -203,9 +203,8 @@ def written(trained, small, scenes, model, tmp_path_factory):
     for name in ("data", "images"):
         shutil.copytree(trained[0] / name, folder / name, dirs_exist_ok=True)
     shutil.copy(PROJECT / "params.yaml", folder)
-    settings = {"model": model.config.model_dump(mode="json"), "recipe": {}, "data": [], "seed": 0}
-    card = {**model.card, "splitter": "spacy", **settings}
-    save_model(model, folder / "models/caft.safetensors", card)
+    card = {**model.card.record(), "splitter": "spacy", "recipe": {}, "data": [], "seed": 0}
+    save_model(model.network, folder / "models/caft.safetensors", card)
     regions = params.benchmarks["regions"]
     loaded = load_regions(regions.model_copy(update={"path": str(sets / regions.path)}))
     recall = {f"{way}_r{k}": 6.25 * k for way in ("i2t", "t2i") for k in (1, 5, 10)}
@@ -217,8 +216,8 @@ def written(trained, small, scenes, model, tmp_path_factory):
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
         "retrieval": {"look_alike": pairs, "random": pairs},
-        "grounding": {name: score_referring(model, benchmark, 8) for name, benchmark in scenes.items()},
-        "regions": score_regions(model, loaded, 8),
+        "grounding": {name: score_referring(model.network, benchmark, 8) for name, benchmark in scenes.items()},
+        "regions": score_regions(model.network, loaded, 8),
     }.items():
         write_json(folder / f"metrics/{name}.json", content)
     (folder / "plots").mkdir()

@@ -8,7 +8,7 @@ import torch
 from caft.captions.tokenizer import tokenize
 from caft.data.sets import ZeroShotSet, load_zero_shot
 from caft.eval.scores.zero_shot import class_features, prompts, score_zero_shot
-from caft.model.maps import encode_images
+from caft.model.encoding import encode_cropped
 from caft.params import BenchmarkParams
 from tests.data.published import write_imagenet
 
@@ -42,7 +42,9 @@ def test_a_class_is_the_mean_of_its_sentences(model):
     name = "St. Bernard dog"
     (feature,) = class_features(model, [name], 33)
     rows = tokenize(prompts(name))
-    whole, _ = model.text_features(torch.stack([torch.stack([row] * 4) for row in rows]))  # every chunk is the sentence
+    whole, _ = model.network.text_features(
+        torch.stack([torch.stack([row] * 4) for row in rows])
+    )  # every chunk is the sentence
     total = sum(row.double() for row in whole)
     assert torch.allclose(feature.double(), total / total.norm(), atol=1e-6)
 
@@ -51,7 +53,7 @@ def test_top_1_and_top_5_count_as_a_person_would(model, found, two, monkeypatch)
     monkeypatch.setattr("caft.eval.scores.zero_shot._IMAGES_AT_ONCE", 4)
     scores = score_zero_shot(model, found, 4)
     classes = class_features(model, found.classes, 64)
-    images = encode_images(model, found.images, 8).whole
+    images = encode_cropped(model.network, found.images, 8).whole
     hits = 0
     for image, label in zip(images, found.labels, strict=True):
         cosines = [float(image @ feature) for feature in classes]

@@ -11,7 +11,7 @@ from caft.weights.files import save_model
 def model_file(model, tmp_path_factory):
     """Weights and card of the random model."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(model, path, {**model.card, "model": model.config.model_dump(mode="json")})
+    save_model(model.network, path, model.card)
     return path
 
 

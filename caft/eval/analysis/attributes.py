@@ -15,7 +15,7 @@ from caft.data.scenes.grammar import COLOURS, PATTERNS, SHAPES, SIZES
 from caft.data.sets import ReferringSet
 from caft.eval.analysis.examples import Scored
 from caft.eval.scores.features import encode_pictures
-from caft.model.maps import encode_texts
+from caft.model.encoding import encode_sub_captions
 from caft.network.caft import CAFT
 
 # Each attribute with its lists of values; a value is replaced by others of its own list. Places come in two wordings,
@@ -111,7 +111,7 @@ def score_attributes(model: CAFT, expressions: Sequence[Scored], batch: int) -> 
         asked = {text: {a: [t for t in changed(text, a) if t not in own] for a in ATTRIBUTES} for text in own}
         texts = sorted(own | {t for of_attribute in asked.values() for found in of_attribute.values() for t in found})
         assert picture.part is not None, "the model has no part level"
-        logits = model.part_logits(picture.part, encode_texts(model, texts, batch))[0].tolist()
+        logits = model.part_logits(picture.part, encode_sub_captions(model, texts, batch))[0].tolist()
         score = dict(zip(texts, logits, strict=True))
         for text, of_attribute in asked.items():
             for attribute, others in of_attribute.items():

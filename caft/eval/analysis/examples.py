@@ -16,7 +16,10 @@ from caft.captions.sentences import split
 from caft.data.sets import Expression, ReferringImage, ReferringSet, RetrievalSet
 from caft.eval.scores.features import encode_pictures
 from caft.eval.scores.referring import iou, otsu_mask
-from caft.model.maps import attention_maps, encode_captions, encode_images, encode_texts, ground, label_maps
+from caft.model.encoding import encode_captions, encode_cropped, encode_sub_captions
+from caft.model.maps import attention_maps, ground, label_maps
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel
 from caft.model.scores import blend, part_scores, whole_scores
 from caft.network.caft import CAFT
 from caft.params import EvaluationParams, Membership
@@ -122,7 +125,7 @@ def picks(scores: Sequence[float], each: int) -> list[tuple[str, int]]:
 
 
 def retrieved(
-    model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams, each: int
+    model: RetrievalModel, benchmark: RetrievalSet, settings: EvaluationParams, each: int
 ) -> tuple[list[Retrieved], list[Retrieved]]:
     """Returns examples of texts that look for images, and of images that look for texts.
 
@@ -133,13 +136,13 @@ def retrieved(
         each: Examples of each kind.
     """
     images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
-    encoded = encode_images(model, images, settings.batch)
+    network, encoded = model.network, encode_cropped(model.network, images, settings.batch)
     texts = encode_captions(model, captions, settings.batch)
-    whole_matrix = whole_scores(model, encoded.whole, texts.whole)
+    whole_matrix = whole_scores(network, encoded.whole, texts.whole)
     blended = whole_matrix
     if encoded.part is not None and texts.parts is not None:
-        part_matrix = part_scores(model, encoded.part, texts.parts)
-        blended = blend(model, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
+        part_matrix = part_scores(network, encoded.part, texts.parts)
+        blended = blend(network, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
     return _cases(blended.T, whole_matrix.T, each), _cases(blended, whole_matrix, each)
 
 
@@ -164,13 +167,13 @@ def look(model: CAFT, path: Path, texts: list[str], membership: Membership = "ha
     return Look(image, texts, list(ground(model, image, texts, membership)))
 
 
-def looks(model: CAFT, benchmark: RetrievalSet, count: int, sentences: int, membership: Membership) -> list[Look]:
+def looks(model: Model, benchmark: RetrievalSet, count: int, sentences: int, membership: Membership) -> list[Look]:
     """Returns where each sentence of a long caption looks in its image; up to `sentences` of a caption."""
     return [
         look(
-            model,
+            model.network,
             benchmark.images[index],
-            split(benchmark.captions[index], model.card["splitter"])[:sentences],
+            split(benchmark.captions[index], model.card.splitter)[:sentences],
             membership,
         )
         for index in spread(len(benchmark.images), count)
@@ -184,7 +187,7 @@ def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int, member
     sizes = [(image.height, image.width) for image in chosen]
     pictures = encode_pictures(model, [image.path for image in chosen], sizes, batch)
     for image, size, picture in zip(chosen, sizes, pictures, strict=True):
-        texts = encode_texts(model, [expression.text for expression in image.expressions], batch)
+        texts = encode_sub_captions(model, [expression.text for expression in image.expressions], batch)
         masks = image.masks
         maps = attention_maps(model, picture, texts, size, membership)
         for values, expression in zip(maps, image.expressions, strict=True):

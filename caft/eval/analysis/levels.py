@@ -8,7 +8,7 @@ from caft.data.sets import ReferringSet
 from caft.eval.scores.referring import iou, otsu_mask
 from caft.eval.scores.stages import MEMBERSHIPS, encode_stages
 from caft.eval.scores.superpixels import oracle_iou, squash_mask
-from caft.model.maps import encode_texts
+from caft.model.encoding import encode_sub_captions
 from caft.network.caft import CAFT
 
 
@@ -53,7 +53,7 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
     chosen = benchmark.images[:images]
     encoded = encode_stages(model, [image.path for image in chosen], [(i.height, i.width) for i in chosen], batch)
     for image, picture in zip(chosen, encoded, strict=True):
-        texts = encode_texts(model, [expression.text for expression in image.expressions], batch)
+        texts = encode_sub_captions(model, [expression.text for expression in image.expressions], batch)
         masks = image.masks
         truths = [masks[expression.annotation] for expression in image.expressions]
         fitted = [squash_mask(mask, model.config.image_size) for mask in masks.values()]
@@ -66,7 +66,7 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
                 others = [mask for annotation, mask in masks.items() if annotation != expression.annotation]
                 if others:
                     wrong[stage].append(float(np.mean([iou(otsu_mask(value), other) for other in others])))
-            labels = picture.segments(stage)
+            labels = picture.segments(model, stage)
             oracle[stage] += [oracle_iou(labels, mask) for mask in fitted if mask.any()]
     return [
         Level(

@@ -18,8 +18,8 @@ from torch import Tensor
 
 import caft.network.layers
 from caft import storage
-from caft.model.maps import EncodedCaptions, EncodedImages, encode_captions, encode_images
-from caft.network.caft import CAFT
+from caft.model.encoding import EncodedCaptions, EncodedImages, encode_captions, encode_cropped
+from caft.model.protocols import RetrievalModel
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _COUNTS = ("cut_chunks", "cut_tokens", "chunks", "tokens", "seen_tokens")
 
 
 def encode_pairs(
-    model: CAFT, images: Sequence[Path], captions: Sequence[str], batch: int, folder: Path | None = None
+    model: RetrievalModel, images: Sequence[Path], captions: Sequence[str], batch: int, folder: Path | None = None
 ) -> tuple[EncodedImages, EncodedCaptions]:
     """Encodes a retrieval set, or takes what an earlier call has kept.
 
@@ -44,29 +44,32 @@ def encode_pairs(
         DataError: An image cannot be decoded, or a caption has no sentence.
     """
     if folder is None:
-        return encode_images(model, images, batch), encode_captions(model, captions, batch)
+        return encode_cropped(model.network, images, batch), encode_captions(model, captions, batch)
     key = _key(model, images, captions)
     path = folder / f"{key[:16]}.safetensors"
     if (kept := _read(path, key)) is not None:
         logger.info("features are taken from %s", path)
         return kept
-    found = encode_images(model, images, batch), encode_captions(model, captions, batch)
+    found = encode_cropped(model.network, images, batch), encode_captions(model, captions, batch)
     _write(path, key, *found)
     return found
 
 
-def _key(model: CAFT, images: Sequence[Path], captions: Sequence[str]) -> str:
+def _key(model: RetrievalModel, images: Sequence[Path], captions: Sequence[str]) -> str:
     """Hash of all that features depend on."""
-    reading = {key: model.card.get(key) for key in ("splitter", "chunks", "balanced_rule")}
+    keys = ("model", "splitter", "chunks", "balanced_rule")
+    reading = {key: value for key, value in model.card.record().items() if key in keys}
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in images]
-    settings = [reading, model.config.model_dump(mode="json"), files, list(captions)]
-    digest = hashlib.sha256(json.dumps([torch.__version__, model.device.type, *settings], sort_keys=True).encode())
+    settings = [reading, files, list(captions)]
+    digest = hashlib.sha256(
+        json.dumps([torch.__version__, model.network.device.type, *settings], sort_keys=True).encode()
+    )
     package = Path(caft.network.layers.__file__).parents[1]
     for name in _CODE:
         place = package / name
         for source in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(source.read_bytes())
-    digest.update(_digest(model.state_dict().items()).encode())
+    digest.update(_digest(model.network.state_dict().items()).encode())
     return digest.hexdigest()
 
 

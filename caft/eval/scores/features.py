@@ -1,4 +1,4 @@
-"""The model that is evaluated, and features of images that have annotations; other features are of `caft.model.maps`."""
+"""The model that is evaluated, and features of images that have annotations; other features are of `caft.model.encoding`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 
 from caft.errors import DataError
-from caft.model import maps as inference
+from caft.model.encoding import encode_squashed
+from caft.model.model import Model
 from caft.network.caft import CAFT, ImageFeatures
 from caft.transforms import open_image
-from caft.weights.files import load
+from caft.weights.load import load
 
 
-def load_model(path: Path | str = "models/caft.safetensors") -> CAFT:
+def load_model(path: Path | str = "models/caft.safetensors") -> Model:
     """Loads a model for evaluation, onto the GPU if there is one.
 
     Raises:
@@ -25,7 +26,7 @@ def load_model(path: Path | str = "models/caft.safetensors") -> CAFT:
 def encode_pictures(
     model: CAFT, paths: Sequence[Path], sizes: Sequence[tuple[int, int]], batch: int
 ) -> Iterator[ImageFeatures]:
-    """Encodes annotated images for maps and boxes, as `inference.encode_pictures`.
+    """Encodes annotated images for maps and boxes, as `caft.model.encoding.encode_squashed`.
 
     Args:
         model: The model.
@@ -40,7 +41,7 @@ def encode_pictures(
         DataError: An image is not of the size that its annotations are for.
     """
     opened = (open_annotated(path, size) for path, size in zip(paths, sizes, strict=True))
-    return inference.encode_pictures(model, opened, batch)
+    return encode_squashed(model, opened, batch)
 
 
 def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:

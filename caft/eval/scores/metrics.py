@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from caft import storage
+from caft.model.card import ModelCard
 from caft.params import Params
 from caft.train.tracking.runs import EXTERNAL_TAG, Run, open_run
 
 
-def publish(params: Params, card: Mapping[str, Any], path: Path, scores: Mapping[str, Any]) -> None:
+def publish(params: Params, card: ModelCard, path: Path, scores: Mapping[str, Any]) -> None:
     """Writes a metrics file and logs its scores into the training run.
 
     Args:
@@ -27,16 +28,16 @@ def publish(params: Params, card: Mapping[str, Any], path: Path, scores: Mapping
     run.finish()
 
 
-def run_of(params: Params, card: Mapping[str, Any]) -> Run:
+def run_of(params: Params, card: ModelCard) -> Run:
     """Opens the run that trained a model; given weights get one of their own, with the tag `caft.external`, their digest.
 
     Raises:
         TrackingError: The tracker cannot be reached.
     """
-    fingerprint = str(card["fingerprint"])
-    if "external" in card:
-        tags = {EXTERNAL_TAG: str(card["external"])}
-        return open_run(params, fingerprint, f"external-{fingerprint[:8]}-{card['name']}", tags, {})
+    fingerprint = str(card.fingerprint)
+    if card.external is not None:
+        tags = {EXTERNAL_TAG: card.external}
+        return open_run(params, fingerprint, f"external-{fingerprint[:8]}-{card.name}", tags, {})
     return open_run(params, fingerprint, f"scored-{fingerprint[:8]}", {}, {})
 
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caft.data.sets import ReferringSet
 from caft.eval.scores.stages import encode_stages
-from caft.model.maps import encode_texts
+from caft.model.encoding import encode_sub_captions
 from caft.network.caft import CAFT
 from caft.params import Membership
 from caft.progress import track
@@ -201,7 +201,7 @@ def score_expressions(
         each level.
     """
     images = benchmark.images
-    texts = encode_texts(model, [e.text for image in images for e in image.expressions], batch)
+    texts = encode_sub_captions(model, [e.text for image in images for e in image.expressions], batch)
     sizes = [(image.height, image.width) for image in images]
     levels = model.config.tokens
     tallies = [ReferringTally() for _ in levels]

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from caft.data.sets import Region, RegionSet
 from caft.eval.scores.features import encode_pictures, open_annotated
-from caft.model import maps as inference
-from caft.model.maps import encode_texts
+from caft.model.encoding import encode_squashed, encode_sub_captions
 from caft.network.caft import CAFT, ImageFeatures
 from caft.params import BoxMode, Membership
 from caft.progress import track
@@ -47,7 +46,7 @@ def score_regions(
     """
     texts = sorted({t for rows in benchmark.regions.values() for r in rows for t in (r.positive, *r.negatives)})
     numbers = {text: number for number, text in enumerate(texts)}
-    features = encode_texts(model, texts, batch)
+    features = encode_sub_captions(model, texts, batch)
     of_image: list[list[tuple[str, int]]] = [[] for _ in benchmark.images]
     for level, rows in benchmark.regions.items():
         for row, region in enumerate(rows):
@@ -68,7 +67,7 @@ def score_regions(
             }
             for name, found in scores.items():
                 margins[name][level][row] = found[0] - found[1:].max()
-    crops = inference.encode_pictures(model, _crops(benchmark, of_image), batch)
+    crops = encode_squashed(model, _crops(benchmark, of_image), batch)
     for level, row in (place for places in of_image for place in places):
         part = next(crops).part
         assert part is not None, "the model has no part level"

@@ -6,7 +6,6 @@ for these pairs, and a match that is not among them is lost. FLAIR's and the aut
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,14 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from caft.eval.scores.retrieval import Ranking, rank_rows
+from caft.model.protocols import RetrievalNetwork
 from caft.model.scores import blend, some_part_scores
-
-if TYPE_CHECKING:
-    from caft.network.caft import CAFT
 
 
 def rerank(
-    model: "CAFT",
+    model: RetrievalNetwork,
     whole: Tensor,
     part: Tensor,
     texts: Tensor,

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from caft.transforms import nearest_pixels
+
 
 def oracle_iou(labels: NDArray[np.integer], mask: NDArray[np.bool_]) -> float:
     """IoU of an object with the union of the superpixels that lie mostly inside it, in [0, 1].
@@ -70,10 +72,7 @@ def thin_parts(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
 
 def squash_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     """Returns a mask at size x size, by the nearest pixel."""
-    height, width = mask.shape
-    rows = (np.arange(size) * height) // size
-    columns = (np.arange(size) * width) // size
-    return mask[rows[:, None], columns[None]]
+    return nearest_pixels(mask, size, size)
 
 
 def _boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from caft.captions.tokenizer import tokenize
 from caft.data.sets import ZeroShotSet
-from caft.model.maps import encode_images
-from caft.network.caft import CAFT
+from caft.model.encoding import encode_cropped
+from caft.model.protocols import RetrievalModel
 from caft.progress import track
 
 # The sentences of CLIP's authors for ImageNet. Most come twice, with "a" and with "the"; `{a}` stands for either.
@@ -65,7 +65,7 @@ def prompts(name: str) -> list[str]:
 
 
 @torch.no_grad()
-def class_features(model: CAFT, classes: list[str], batch: int) -> Tensor:
+def class_features(model: RetrievalModel, classes: list[str], batch: int) -> Tensor:
     """Features of classes, as open_clip's zero-shot classifier: the mean over their sentences, brought to unit norm.
 
     A sentence is not split at its full stops ("St. Bernard"): it is every chunk of its caption.
@@ -78,19 +78,18 @@ def class_features(model: CAFT, classes: list[str], batch: int) -> Tensor:
     Returns:
         Unit norm, (classes, D), on the CPU.
     """
-    chunks, context = model.card["chunks"], model.config.text.context
+    chunks, context = model.card.chunks, model.network.context
     features = []
     for name in track(classes, "classes"):
         sentences = []
         for tokens in tokenize(prompts(name), context).split(batch):
-            chunk = model.sub_caption(tokens.to(model.device))  # (S, W)
-            whole = model.combine(chunk[:, None].expand(-1, chunks, -1))
-            sentences.append(F.normalize(whole.float(), dim=-1).cpu())
+            captions = tokens[:, None].expand(-1, chunks, -1)  # (S, C, L)
+            sentences.append(model.network.text_features(captions.to(model.network.device))[0].cpu())
         features.append(F.normalize(torch.cat(sentences).mean(0), dim=-1))
     return torch.stack(features)
 
 
-def score_zero_shot(model: CAFT, benchmark: ZeroShotSet, batch: int) -> dict[str, float | int]:
+def score_zero_shot(model: RetrievalModel, benchmark: ZeroShotSet, batch: int) -> dict[str, float | int]:
     """Classifies the images of a set by their whole features.
 
     Returns:
@@ -100,7 +99,7 @@ def score_zero_shot(model: CAFT, benchmark: ZeroShotSet, batch: int) -> dict[str
     classes = class_features(model, benchmark.classes, batch)
     ranks = []
     for first in range(0, len(benchmark.images), _IMAGES_AT_ONCE):
-        images = encode_images(model, benchmark.images[first : first + _IMAGES_AT_ONCE], batch).whole.float()
+        images = encode_cropped(model.network, benchmark.images[first : first + _IMAGES_AT_ONCE], batch).whole.float()
         scores = images @ classes.T
         own = scores.gather(1, torch.tensor(benchmark.labels[first : first + _IMAGES_AT_ONCE])[:, None])
         ranks.append(((scores >= own).sum(1) - 1).numpy())

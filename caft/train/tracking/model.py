@@ -50,8 +50,8 @@ def log_model(client: MlflowClient, run_id: str, weights: Path) -> None:
             loader_module=pyfunc.__name__,
             data_path=data,
             code_paths=[Path(caft.__file__).parent],  # this very version; the project is in no package index
-            pip_requirements=pyfunc.requirements(card["splitter"]),  # else MLflow loads the model to find them
-            signature=_signature(card["model"]["grounding"] is not None),
+            pip_requirements=pyfunc.requirements(card.splitter),  # else MLflow loads the model to find them
+            signature=_signature(card.sizes.grounding is not None),
             mlflow_model=Model(artifact_path=made.artifact_location, run_id=run_id, model_id=made.model_id),
         )
         client.log_model_artifacts(made.model_id, str(saved))
