@@ -87,7 +87,7 @@ def blend(model: "CAFT", whole: Tensor, part: Tensor, weight: float, space: str 
         space: "logit" or "cosine".
 
     Raises:
-        ValueError: The weight or the space is none.
+        ValueError: The weight is outside [0, 1], or the space is unknown.
     """
     if not 0 <= weight <= 1 or space not in ("logit", "cosine"):
         raise ValueError(f"weight {weight} in space {space}: expected a weight in [0, 1], and logit or cosine")
