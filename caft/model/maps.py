@@ -148,7 +148,7 @@ def label_maps(model: "CAFT", image: Image.Image) -> list[NDArray[np.int64]]:
     return [labels[0].cpu().numpy() for labels in (features.labels, *model.segments(features))]
 
 
-def stretched(labels: NDArray[np.integer[Any]], height: int, width: int) -> NDArray[np.integer[Any]]:
+def stretched(labels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """A label map at another size, by the nearest pixel, (height, width)."""
     rows = np.arange(height) * labels.shape[0] // height
     columns = np.arange(width) * labels.shape[1] // width
