@@ -41,7 +41,7 @@ def run(
     Args:
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
-        external: The stage can score given weights in place of the trained model; see `pipelines.place`.
+        external: The stage can score given weights in place of the trained model; see `caft.eval.place`.
         plan: Says what the stage would do, in lines, for `--dry-run`.
         more: Adds arguments of the stage's own.
     """

@@ -62,7 +62,7 @@ def settings_of(params: Params) -> list[str]:
     return found
 
 
-def describe(setting: str) -> Given:
+def describe_weights(setting: str) -> Given:
     """Name, digest and kind of given weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which model a stage scores and where it writes: the trained one, or given weights, which have folders of their own."""
+"""Which model a stage scores and where its scores go: the trained model, or given weights, which have their own folders."""
 
 import argparse
 from dataclasses import dataclass
@@ -10,19 +10,21 @@ from caft import storage
 from caft.eval.given import load_given, settings_of
 from caft.network.caft import CAFT
 from caft.params import Params
+from caft.weights.files import load
 
 WEIGHTS = Path("metrics/external/weights.json")
+GRAPH = "pipelines/score/dvc.yaml"  # its stages score given weights
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where scores go.
+    """A model to score, and where its scores go.
 
     Attributes:
         metrics: Folder of the metrics files.
         plots: Folder of blend.csv.
         reports: Folder of the report.
-        number: Of the given weights that are scored, in the order of the setting; None for the trained model.
+        number: Index of the given weights in the setting `weights`; None for the trained model.
     """
 
     metrics: Path
@@ -30,25 +32,35 @@ class Place:
     reports: Path
     number: int | None = None
 
-    def given(self, params: Params) -> CAFT | None:
-        """The model of the given weights, on the GPU if there is one; None where the trained model is scored.
+    def model(self, params: Params) -> CAFT:
+        """Loads the model, onto the GPU if there is one.
 
         Raises:
             CheckpointError: The file is missing, damaged, or not the one that the stage `weights` read.
             DataError: The stage `weights` has not run.
         """
         if self.number is None:
-            return None
-        expected = storage.read_json(WEIGHTS, "pipelines/score/dvc.yaml")
+            return load_model()
+        expected = storage.read_json(WEIGHTS, GRAPH)
         described = [expected, *expected["more"]][self.number]
-        model = load_given(settings_of(params)[self.number], params, described)
-        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        return _on_device(load_given(settings_of(params)[self.number], params, described))
 
 
 def place_of(arguments: argparse.Namespace) -> Place:
-    """The place that a stage's arguments ask for."""
-    if place := getattr(arguments, "place", None):  # of a stage that calls another's `main`
-        return place
+    """Returns the place that a stage's arguments ask for."""
     if getattr(arguments, "external", False):
         return Place(Path("metrics/external"), Path("metrics/external"), Path("reports/external"), 0)
     return Place(Path("metrics"), Path("plots"), Path("reports"))
+
+
+def load_model(path: Path | str = "models/caft.safetensors") -> CAFT:
+    """Loads a model for evaluation, onto the GPU if there is one.
+
+    Raises:
+        CheckpointError: Its files are missing or damaged.
+    """
+    return _on_device(load(path))
+
+
+def _on_device(model: CAFT) -> CAFT:
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
