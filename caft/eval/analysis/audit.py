@@ -72,6 +72,12 @@ class Audit:
     repeats: dict[str, Repeats]
     flaws: dict[str, dict[str, Flaw]]
 
+    def filled(self, column: str) -> int:
+        """Rows in which a column of `repeats` is not empty."""
+        if column == "url":
+            return self.addresses
+        return self.images - (0 if column == "sha256" else self.flaws[column][EMPTY].count)
+
 
 def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_gb: int = 2) -> dict[str, Audit]:
     """Looks for repeated values and flaws; every column is read twice.
