@@ -218,6 +218,7 @@ def test_an_interval_over_seeds_worked_by_hand() -> None:
     assert (found.value, found.sd) == (2.0, 1.0)
     assert (found.low, found.high) == (pytest.approx(2 - reach, abs=1e-4), pytest.approx(2 + reach, abs=1e-4))
     assert over_seeds([7.0]) == Interval(7.0, None, None)
+    assert over_seeds([5.0, 5.0]) == Interval(5.0, 5.0, 5.0, 0.0)
 
 
 def test_no_order_without_a_gap() -> None:

@@ -14,10 +14,10 @@ _TEXT = {".csv", ".json", ".jsonl", ".jsonlines", ".p", ".txt"}
 _SMALL = 2**20  # bytes; larger files are told apart by their size alone, for some sets have gigabytes
 
 T = TypeVar("T")
-Loaders = Mapping[str, Callable[[BenchmarkParams], T | Missing]]
+Loader = Callable[[BenchmarkParams], T | Missing]
 
 
-def each_set(params: Params, loaders: Loaders[T]) -> Iterator[tuple[str, T | Missing]]:
+def each_set(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[tuple[str, T | Missing]]:
     """Yields name and content of each set of some kinds, in the order of the settings.
 
     Args:
@@ -29,14 +29,16 @@ def each_set(params: Params, loaders: Loaders[T]) -> Iterator[tuple[str, T | Mis
             yield name, load(benchmark)
 
 
-def present_sets(params: Params, loaders: Loaders[T]) -> Iterator[tuple[str, T]]:
+def present_sets(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[tuple[str, T]]:
     """As `each_set`, of those that are there."""
     for name, loaded in each_set(params, loaders):
         if not isinstance(loaded, Missing):
             yield name, loaded
 
 
-def score_sets(params: Params, loaders: Loaders[T], score: Callable[[str, T], dict[str, Any]]) -> dict[str, Any]:
+def score_sets(
+    params: Params, loaders: Mapping[str, Loader[Any]], score: Callable[[str, Any], dict[str, Any]]
+) -> dict[str, Any]:
     """Returns the scores of each set by its name, or `{"not_run": reason}`.
 
     Args:

@@ -160,7 +160,7 @@ def test_the_section_on_leakage_shows_counts_and_pairs():
     leak = Leak("urban1k", 2, "cc3m, row 17", picture, picture)
     page = section("Leakage", Report(card={}, metrics={"leakage": facts}, curves=[], blend=[], notes={}, leaks=[leak]))
     rows = [" ".join(re.sub(r"<[^>]*>", " ", line).split()) for line in page.replace("</td>", "| ").splitlines()]
-    assert "urban1k| 1,000| 7| 9| 0| 3|" in rows
+    assert "urban1k| 1,000| 7| 9| 0| 3|" in rows and "images of cc12m" in page
     assert "9 of 2,800,000 training images" in page and "1 sets are not there" in page
     assert "dci and iiw 112" in page and "None of them was left out" in page
     assert page.count("<img") == 2 and "cc3m, row 17, 2 bits apart" in page

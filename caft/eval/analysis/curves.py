@@ -50,8 +50,8 @@ def over_seeds(values: Sequence[float]) -> Interval:
     if len(values) == 1:
         return Interval(mean, None, None)
     sd = float(np.std(values, ddof=1))
-    low, high = student.interval(_LEVEL, len(values) - 1, mean, sd / len(values) ** 0.5)
-    return Interval(mean, float(low), float(high), sd)
+    low, high = (mean + float(end) * sd / len(values) ** 0.5 for end in student.interval(_LEVEL, len(values) - 1))
+    return Interval(mean, low, high, sd)
 
 
 def order(first: Interval, second: Interval) -> Order:

@@ -17,7 +17,12 @@ def _leakage(report: Report) -> dict[str, Any]:
     scored = {name: entry for name, entry in sets.items() if "images" in entry}
     corpora = next((list(entry["training_images"]) for entry in scored.values()), [])
     pairs = [(leak, fit(leak.evaluated, SIDE), fit(leak.trained, SIDE)) for leak in report.leaks]
-    return {"scored": scored, "corpora": corpora, "pairs": pairs}
+    return {
+        "scored": scored,
+        "corpora": corpora,
+        "counts": [f"images of {corpus}" for corpus in corpora],
+        "pairs": pairs,
+    }
 
 
 def _settings(report: Report) -> dict[str, Any]:

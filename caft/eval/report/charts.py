@@ -73,7 +73,7 @@ def line_chart(
     if not series:
         return None
     with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(figsize=(6, 3.2), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(5.2, 2.9), layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
         _axes(axes, x_label)
         for line in series:
@@ -100,7 +100,7 @@ def line_chart(
 def _axes(axes: Axes, x_label: str) -> None:
     axes.spines[:].set_visible(False)
     axes.grid(axis="y", color=_RULE, linewidth=0.8, clip_on=False)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, pad=6)
     axes.margins(x=0)
     axes.set_xlabel(x_label, loc="right")
 

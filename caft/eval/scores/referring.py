@@ -99,7 +99,7 @@ class ReferringTally:
         self._found.append(score)
         return score
 
-    def scores(self) -> dict[str, float | int | None]:
+    def scores(self) -> dict[str, Any]:
         """Returns the scores in percent.
 
         - `miou`: mean IoU of the expressions' masks with their objects.

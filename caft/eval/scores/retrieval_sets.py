@@ -4,7 +4,7 @@ Two matrices of scores are held, whole and part; blends are formed row by row.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from caft import storage
-from caft.data.sets import Missing, RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
+from caft.data.sets import RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
 from caft.eval.scores.cache import encode_pairs
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.rerank import rerank
@@ -23,16 +23,13 @@ from caft.eval.sets import score_sets
 from caft.model.maps import EncodedCaptions, EncodedImages
 from caft.model.scores import blend, part_scores, whole_scores
 from caft.network.caft import CAFT
-from caft.params import BenchmarkParams, EvaluationParams, Params
+from caft.params import EvaluationParams, Params
 
 logger = logging.getLogger(__name__)
 
 CURVE = ("set", "space", "weight", "i2t_r1", "t2i_r1")  # columns of blend.csv
 WEIGHTS = [number / 10 for number in range(11)]
-LOADERS: Mapping[str, Callable[[BenchmarkParams], RetrievalSet | ZeroShotSet | Missing]] = {
-    "retrieval": load_retrieval,
-    "zero_shot": load_zero_shot,
-}
+LOADERS = {"retrieval": load_retrieval, "zero_shot": load_zero_shot}
 
 
 def score_benchmarks(params: Params, model: CAFT) -> tuple[dict[str, Any], list[dict[str, Any]]]:
