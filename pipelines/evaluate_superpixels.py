@@ -1,6 +1,6 @@
 """Stage evaluate_superpixels: what masks the superpixels could make at best, on the first referring set that is there.
 
-A stage of its own, so that a new evaluation set never trains superpixels, and with them the model, again.
+A stage of its own, so that a new evaluation set never retrains the superpixels, and with them the model.
 """
 
 import argparse

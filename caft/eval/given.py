@@ -48,7 +48,7 @@ def settings_of(params: Params) -> list[str]:
     """The weights that are to be scored, at least one.
 
     Raises:
-        ParamsError: There is none, or one is named twice.
+        ParamsError: No weights are given, or the same are named twice.
     """
     given = params.weights
     found = [given] if isinstance(given, str) else list(given or ())

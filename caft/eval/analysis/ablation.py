@@ -27,7 +27,7 @@ def read_points(row: str) -> list[dict[str, Any]]:
     """Returns the points of a row, one for each seed.
 
     Raises:
-        DataError: There is none.
+        DataError: The row has no point.
     """
     paths = [path for path in sorted(FOLDER.glob(f"{row}-*.json")) if re.fullmatch(rf"{row}-\d+", path.stem)]
     if not paths:

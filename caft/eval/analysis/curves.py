@@ -20,7 +20,7 @@ class Interval:
         value: The estimate.
         low: Lower end; minus infinity is None.
         high: Upper end; infinity is None.
-        sd: Standard deviation (n - 1) of what the estimate is the mean of; None if it is none, or of one alone.
+        sd: Standard deviation (n - 1) of what the estimate is the mean of; None for any other estimate, or the mean of one.
     """
 
     value: float
@@ -42,7 +42,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
         values: A score of each run.
 
     Raises:
-        ValueError: There is none.
+        ValueError: `values` is empty.
     """
     if not len(values):
         raise ValueError("no run to take the mean of")

@@ -27,7 +27,7 @@ class Cell:
         row: As printed.
         column: Key of the score.
         paper: Its value.
-        ours: None if there is none.
+        ours: Our value; None if it is missing.
         status: The verdict.
         rule: What decided it.
         reason: Why it is not run, or only partial.
@@ -60,7 +60,7 @@ class _Found:
 
     Attributes:
         value: In the paper's unit.
-        reason: Why there is none.
+        reason: Why it is missing.
         items: That it is a mean over.
         full: Items of the whole set.
         is_share: Each item counts as 0 or 1.

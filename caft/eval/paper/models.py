@@ -23,7 +23,7 @@ class PaperModel:
     Attributes:
         name: Of its weights.
         method: caft, flair, open_clip or a row of the ablation; None for a model that is not in the paper.
-        size: Of its training data; None if it is none of the paper's, or not known.
+        size: Of its training data; None if it is not one of the paper's, or unknown.
         reason: Why it fills no cell of the paper; None if it may.
         retrained: Trained by this project, so with another random seed and perhaps on fewer images than the paper's.
         images: That it was trained on; None where nothing says it.
