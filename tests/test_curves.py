@@ -16,15 +16,15 @@ import yaml
 from caft.data.training.batch import split_validation
 from caft.data.training.subset import describe, nested
 from caft.errors import DataError, ParamsError
+from caft.eval.analysis.ablation import paper_model, summarize, table, table_3
 from caft.eval.analysis.curves import Interval, bootstrap, order, over_seeds, slope
+from caft.eval.analysis.point import budget
+from caft.eval.analysis.scaling import differences, fitted, lines
 from caft.eval.report.ablation import ablation_page
 from caft.params import Params, load_params
 from caft.train.plan import plan
 from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.flair import FLAIR
-from pipelines.point import budget
-from pipelines.summarize_ablation import scored, summarize, table, table_3
-from pipelines.summarize_scaling import differences, fitted, lines
 from pipelines.tune import best
 from tests.eval.test_paper import retrained
 from tests.test_structure import PACKAGES, PLUMBING, covers, runs, source_of, tree
@@ -218,6 +218,7 @@ def test_an_interval_over_seeds_worked_by_hand() -> None:
     assert (found.value, found.sd) == (2.0, 1.0)
     assert (found.low, found.high) == (pytest.approx(2 - reach, abs=1e-4), pytest.approx(2 + reach, abs=1e-4))
     assert over_seeds([7.0]) == Interval(7.0, None, None)
+    assert over_seeds([5.0, 5.0]) == Interval(5.0, 5.0, 5.0, 0.0)
 
 
 def test_no_order_without_a_gap() -> None:
@@ -297,7 +298,7 @@ def test_rows_of_the_papers_size_fill_its_table_by_their_means_and_deviations() 
             for seed, value in enumerate(i2t)
         ]
         over = summarize({"row": points}, {"row": kind})["rows"]["row"]["scores"]
-        return scored(params, card, points, over, {"commit": "c", "fingerprint": "a b c"})
+        return paper_model(params, card, points, over, {"commit": "c", "fingerprint": "a b c"})
 
     # R@1 of 7,805 pairs is known to 1.1 points; 58.6 is too far from the paper's 56.6, with a deviation of 1.5 it is not.
     def verdict(*i2t: float) -> str:

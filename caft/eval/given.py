@@ -52,7 +52,7 @@ def settings_of(params: Params) -> list[str]:
     """The weights that are to be scored, at least one.
 
     Raises:
-        ParamsError: There is none, or one is named twice.
+        ParamsError: No weights are given, or the same are named twice.
     """
     given = params.weights
     found = [given] if isinstance(given, str) else list(given or ())
@@ -66,7 +66,7 @@ def settings_of(params: Params) -> list[str]:
     return found
 
 
-def describe(setting: str) -> Given:
+def describe_weights(setting: str) -> Given:
     """Name, digest and kind of given weights.
 
     Raises:

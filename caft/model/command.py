@@ -10,7 +10,7 @@ from caft.captions.chunks import caption_chunks
 from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
 from caft.errors import CaftError, CheckpointError
-from caft.eval.scores.features import load_model
+from caft.eval.place import load_model
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.model.drawing import panels
