@@ -17,11 +17,12 @@ from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training import excluded
 from caft.data.training.index import read_summary
 from caft.data.training.subset import describe
+from caft.digests import file_digest
 from caft.errors import DataError
 from caft.locking import locked
 from caft.model.card import render
 from caft.params import Params
-from caft.train.fingerprint import file_digest, fingerprint
+from caft.train.fingerprint import fingerprint
 from caft.train.job import TrainJob
 from caft.train.plan import plan
 from caft.train.tracking.runs import Run, open_training

@@ -9,6 +9,7 @@ from pathlib import Path
 from caft.captions.chunks import caption_chunks
 from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
+from caft.digests import file_digest
 from caft.errors import CaftError, CheckpointError
 from caft.eval.scores.features import load_model
 from caft.model.card import render
@@ -16,7 +17,6 @@ from caft.model.drawing import panels
 from caft.model.gallery import read_gallery
 from caft.model.maps import best
 from caft.storage import disk_problem, read_json
-from caft.train.fingerprint import file_digest
 from caft.transforms import open_image
 from caft.weights.authors import RELEASED_CAPTIONS
 from caft.weights.files import load, read_card, save_model

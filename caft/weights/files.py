@@ -1,6 +1,5 @@
 """Saving and loading models as safetensors with a card beside them; importing the published weights."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from caft.digests import file_digest
 from caft.errors import CheckpointError
 from caft.network.caft import CAFT
 from caft.network.vision.superpixels import SFCN
@@ -55,8 +55,7 @@ def load(path: str | Path) -> CAFT:
     if path.suffix != ".safetensors":
         state = read_checkpoint(path)
         model = (from_flair if is_flair(state) else from_release)(state, str(path))
-        with path.open("rb") as file:
-            model.card["fingerprint"] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        model.card["fingerprint"] = file_digest(path)[:16]
         return model
     card = read_card(path)
     model = _without_values(ModelParams.model_validate(card["model"], strict=False), card["chunks"])

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from caft.captions.tokenizer import tokenize
 from caft.data.sets import RetrievalSet
+from caft.digests import file_digest
 from caft.errors import CheckpointError, ParamsError
 from caft.eval.given import describe, load_given, settings_of
 from caft.params import load_params
-from caft.train.fingerprint import file_digest
 from caft.weights.files import save_model
 from pipelines.evaluate_retrieval import score
 from tests.test_pretrained import TINY, released_state
