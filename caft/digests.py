@@ -32,6 +32,7 @@ NO_RESULT = {
     "caft/params/problems.py": "words for users",
     "caft/params/rules.py": "refuses values and changes none",
     "caft/params/sets.py": "values, which count themselves",
+    "caft/model/kept.py": "keeps what was computed",
     "caft/weights/authors.py": "names in published files; what is in a file counts itself",
     "caft/weights/flair.py": "the same",
     "caft/train/cost.py": "what a step costs, by formula",
