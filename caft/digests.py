@@ -96,43 +96,44 @@ def closure(
         ValueError: A module or an import leads to no file.
     """
     without = {Path(entry) for entry in left_out}
-
-    def counts(path: Path) -> bool:
-        return without.isdisjoint((path, *path.parents))
-
     found: set[Path] = set()
-    todo = [file for module in modules for file in _files(module)]
+    todo, seen = [(module, "") for module in modules], set()
     while todo:
-        path = todo.pop()
-        if path not in found and counts(path):
-            found.add(path)
-            code = _code(path)
-            for module, name, _ in code.imports:
-                if module.startswith("."):
-                    raise ValueError(f"{path}: imports {module}; name the package, so that the import can be followed")
-                if module.split(".")[0] in packages:
-                    todo += _files(module, name)
-            # A file that is run as a process of its own.
-            todo += [path.with_name(name) for name in code.scripts if (ROOT / path).with_name(name).is_file()]
+        module, name = todo.pop()
+        if (module, name) in seen or module.split(".")[0] not in packages:
+            continue
+        seen.add((module, name))
+        path = _file(module, name)
+        code = _code(path)
+        if path.name == "__init__.py":
+            todo += [(origin, inner) for origin, inner, own in code.imports if own and own == name]
+        if path in found or not without.isdisjoint((path, *path.parents)):
+            continue
+        found.add(path)
+        for origin, inner, _ in code.imports:
+            if origin.startswith("."):
+                raise ValueError(f"{path}: imports {origin}; name the package, so that the import can be followed")
+            todo.append((origin, inner))
+        # Files that are run as processes of their own.
+        scripts = [path.with_name(script).with_suffix("") for script in code.scripts]
+        todo += [(".".join(script.parts), "") for script in scripts if (ROOT / script.with_suffix(".py")).is_file()]
     found |= {folder / "__init__.py" for path in found for folder in list(path.parents)[:-1]}
-    files = {path for path in found if counts(path) and (ROOT / path).is_file() and _code(path).meaning}
-    return sorted(
-        files | {data for folder in {path.parent for path in files} for data in _data(folder) if counts(data)}
-    )
+    found |= {data for folder in {path.parent for path in found} for data in _data(folder)}
+    return sorted(path for path in found if without.isdisjoint((path, *path.parents)) and has_code(path))
 
 
-def _files(module: str, name: str = "") -> Iterator[Path]:
-    """Files that `from module import name`, or `import module`, leads to."""
+def has_code(path: Path) -> bool:
+    """Whether a file below `ROOT` has content that could have an effect; an `__init__` is often a docstring alone."""
+    return (ROOT / path).is_file() and (path.suffix != ".py" or bool(_code(path).meaning))
+
+
+def _file(module: str, name: str) -> Path:
+    """The file that `from module import name` runs, or `import module` where the name is empty."""
     for dotted in (f"{module}.{name}", module):
         place = Path(*dotted.split("."))
         for file in (place.with_suffix(".py"), place / "__init__.py"):
             if (ROOT / file).is_file():
-                yield file
-                if file.name == "__init__.py":
-                    for origin, inner, own in _code(file).imports:
-                        if own == name:
-                            yield from _files(origin, inner)
-                return
+                return file
     raise ValueError(f"{module}: is imported, but there is no such module below {ROOT}")
 
 
