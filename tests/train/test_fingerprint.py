@@ -217,7 +217,10 @@ def test_imports_are_followed_to_their_end(package: Path) -> None:
     everything = {"start.py", "names/__init__.py", "names/inner.py", "other.py", "lazy.py", "beside.py"}
     assert names("caft.start") == everything | data
     # What a package passes on is followed to its source, also where the package itself is left out.
-    assert names("caft.start", left_out=("caft/names/__init__.py",)) == everything - {"names/__init__.py", "other.py"} | data
+    assert (
+        names("caft.start", left_out=("caft/names/__init__.py",))
+        == everything - {"names/__init__.py", "other.py"} | data
+    )
     assert names("caft.start", left_out=("caft/names", "caft/lazy.py")) == {"start.py"}
 
 
