@@ -49,14 +49,17 @@ for path in sorted(copy.rglob("*.py")):
 assert name() == names[""]
 print(json.dumps(names))
 """
+# A rank, less the names that `caft/__init__.py` passes on to users: it would load all of the user's model.
 RANK = """
-import pickle, sys
+import pickle, sys, types
 from pathlib import Path
 
+sys.modules["caft"] = package = types.ModuleType("caft")
+package.__path__ = ["caft"]
 with open(sys.argv[1], "rb") as file:
     job = pickle.load(file)
 job()
-files = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "caft"]
+files = [str(Path(module.__file__).absolute()) for name, module in sys.modules.items() if name.startswith("caft.")]
 Path(sys.argv[2]).write_text("\\n".join(files))
 """
 
