@@ -72,13 +72,16 @@ def _code_in(folder: Path) -> list[Path]:
     return [path for path in paths if has_code(path)]
 
 
-def rewritten(graph: str) -> str:
-    """The text of a dvc.yaml with the lists of code that its stages need.
+def rewritten(graph: str, text: str) -> str:
+    """A dvc.yaml with the lists of code that its stages need.
+
+    Args:
+        graph: Its path.
+        text: What it holds.
 
     Raises:
         ValueError: A stage has no list `deps`, or its code cannot be found.
     """
-    text = (ROOT / graph).read_text(encoding="utf-8")
     stages: dict[str, dict[str, Any]] = yaml.safe_load(text)["stages"]
     blocks = re.split(r"^(?=  \w+:$)", text, flags=re.MULTILINE)
     for number, block in enumerate(blocks):
@@ -105,11 +108,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a list is not up to date")
     check = parser.parse_args().check
-    stale = [graph for graph in GRAPHS if (ROOT / graph).read_text(encoding="utf-8") != rewritten(graph)]
-    for graph in stale:
-        print(f"{graph}: {'is not up to date; run `python -m pipelines.deps`' if check else 'written'}")
-        if not check:
-            (ROOT / graph).write_text(rewritten(graph), encoding="utf-8")
+    stale = False
+    for graph in GRAPHS:
+        text = (ROOT / graph).read_text(encoding="utf-8")
+        if (new := rewritten(graph, text)) != text:
+            stale = True
+            print(f"{graph}: {'is not up to date; run `python -m pipelines.deps`' if check else 'written'}")
+            if not check:
+                (ROOT / graph).write_text(new, encoding="utf-8")
     sys.exit(1 if check and stale else 0)
 
 
