@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 _SCRIPT = re.compile(r"\w+\.py")
 
+# Settings; in recipes and models, which are not among them, methods compute.
+_VALUES = ("__init__", "bases", "corpora", "evaluation", "file", "launchers", "rules", "section", "sets", "settings")
 # Files and folders on which no result depends, so that neither a digest of code nor a stage of dvc.yaml holds them.
 NO_RESULT = {
     "caft/__init__.py": "passes names on",
@@ -27,18 +29,8 @@ NO_RESULT = {
     "caft/locking.py": "who may write at a time",
     "caft/progress.py": "log lines",
     "caft/storage.py": "where files lie",
-    # What a setting says counts by itself; only tables whose methods compute, recipes and models, are code of a result.
-    "caft/params/__init__.py": "passes names on",
-    "caft/params/bases.py": "reads values",
-    "caft/params/corpora.py": "values",
-    "caft/params/evaluation.py": "values",
-    "caft/params/file.py": "reads values",
-    "caft/params/launchers.py": "values",
     "caft/params/problems.py": "words for users",
-    "caft/params/rules.py": "refuses values",
-    "caft/params/section.py": "refuses values",
-    "caft/params/sets.py": "values",
-    "caft/params/settings.py": "reads values",
+    **{f"caft/params/{name}.py": "values, which count themselves" for name in _VALUES},
     "caft/model/kept.py": "keeps what was computed",
     "caft/weights/authors.py": "names in published files; what is in a file counts itself",
     "caft/weights/flair.py": "the same",

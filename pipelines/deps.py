@@ -24,20 +24,16 @@ PLUMBING = NO_RESULT | {"pipelines/stage.py": "the command line", "slurm": "wher
 # Given weights, which `SCORE` alone has.
 GIVEN = {"caft/eval/given.py", "caft/weights/authors.py", "caft/weights/flair.py"}
 # What some stages import although their results do not depend on it.
-NOT_OF = [
-    (
-        {"captions", "leakage", "superpixels", "train", "rate", "row", "point"},
-        "caft/data/crawl/fetch.py",
-        "puts lost images back, and verifies that they are the same",
-    ),
-    (
-        {"superpixels", "evaluate_superpixels"},
-        "caft/weights/files.py",
-        "reads and writes weights; it imports all of the model",
-    ),
-    ({"leakage", "superpixels"}, "caft/captions", "read pictures, by a reader that also gives texts"),
-    ({"summary"}, "caft/model/drawing/figures.py", "pictures, which these pages do not have"),
-]
+NOT_OF = {
+    # puts lost images back, and verifies that they are the same
+    "caft/data/crawl/fetch.py": {"captions", "leakage", "superpixels", "train", "rate", "row", "point"},
+    # reads and writes weights; it imports all of the model
+    "caft/weights/files.py": {"superpixels", "evaluate_superpixels"},
+    # read pictures, by a reader that also gives texts
+    "caft/captions": {"leakage", "superpixels"},
+    # pictures, which these pages do not have
+    "caft/model/drawing/figures.py": {"summary"},
+}
 
 
 def code_of(graph: str, name: str, command: str) -> list[Path]:
@@ -54,7 +50,7 @@ def code_of(graph: str, name: str, command: str) -> list[Path]:
     words = command.split()
     if words[:2] != ["python", "-m"]:
         raise ValueError(f"{graph}: stage {name} runs `{command}`; expected `python -m MODULE`, whose imports are read")
-    left_out = set(PLUMBING) | {path for stages, path, _ in NOT_OF if name in stages}
+    left_out = set(PLUMBING) | {path for path, stages in NOT_OF.items() if name in stages}
     return closure([words[2]], left_out - GIVEN if graph == SCORE else left_out | GIVEN, PACKAGES)
 
 

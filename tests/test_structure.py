@@ -246,7 +246,7 @@ def test_the_code_of_each_stage_is_listed(graph: str) -> None:
 def test_what_is_left_out_of_these_lists_exists() -> None:
     names = {name for graph in deps.GRAPHS for name in yaml.safe_load((PROJECT / graph).read_text())["stages"]}
     assert not [entry for entry in {*deps.PLUMBING, *deps.GIVEN} if not (PROJECT / entry).exists()]
-    assert not [(stages, path) for stages, path, _ in deps.NOT_OF if stages - names or not (PROJECT / path).exists()]
+    assert not [path for path, stages in deps.NOT_OF.items() if stages - names or not (PROJECT / path).exists()]
 
 
 def test_a_folder_is_listed_where_all_its_code_is_needed() -> None:
