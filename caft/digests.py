@@ -96,26 +96,28 @@ def closure(
     """
     without = {Path(entry) for entry in left_out}
     found: set[Path] = set()
-    todo, seen = [(module, "") for module in modules], set()
+    todo, seen = [(module, "", "a caller") for module in modules], set()  # module, name in it, and who asks for it
     while todo:
-        module, name = todo.pop()
+        module, name, asking = todo.pop()
         if (module, name) in seen or module.split(".")[0] not in packages:
             continue
         seen.add((module, name))
-        path = _file(module, name)
+        if (path := _file(module, name)) is None:
+            raise ValueError(f"{module}: {asking} imports it, but there is no such module below {ROOT}")
         code = _code(path)
         if path.name == "__init__.py":
-            todo += [(origin, inner) for origin, inner, own in code.imports if own and own == name]
+            todo += [(origin, inner, str(path)) for origin, inner, own in code.imports if own and own == name]
         if path in found or not without.isdisjoint((path, *path.parents)):
             continue
         found.add(path)
         for origin, inner, _ in code.imports:
             if origin.startswith("."):
                 raise ValueError(f"{path}: imports {origin}; name the package, so that the import can be followed")
-            todo.append((origin, inner))
+            todo.append((origin, inner, str(path)))
         # Files that are run as processes of their own.
         scripts = [path.with_name(script).with_suffix("") for script in code.scripts]
-        todo += [(".".join(script.parts), "") for script in scripts if (ROOT / script.with_suffix(".py")).is_file()]
+        found_scripts = [script for script in scripts if (ROOT / script.with_suffix(".py")).is_file()]
+        todo += [(".".join(script.parts), "", str(path)) for script in found_scripts]
     found |= {folder / "__init__.py" for path in found for folder in list(path.parents)[:-1]}
     found |= {data for folder in {path.parent for path in found} for data in _data(folder)}
     return sorted(path for path in found if without.isdisjoint((path, *path.parents)) and has_code(path))
@@ -126,14 +128,14 @@ def has_code(path: Path) -> bool:
     return (ROOT / path).is_file() and (path.suffix != ".py" or bool(_code(path).meaning))
 
 
-def _file(module: str, name: str) -> Path:
-    """The file that `from module import name` runs, or `import module` where the name is empty."""
+def _file(module: str, name: str) -> Path | None:
+    """The file that `from module import name` runs, or `import module` where the name is empty; None without one."""
     for dotted in (f"{module}.{name}", module):
         place = Path(*dotted.split("."))
         for file in (place.with_suffix(".py"), place / "__init__.py"):
             if (ROOT / file).is_file():
                 return file
-    raise ValueError(f"{module}: is imported, but there is no such module below {ROOT}")
+    return None
 
 
 def _data(folder: Path) -> Iterator[Path]:
@@ -164,12 +166,12 @@ class _Code(NamedTuple):
 
 
 def _code(path: Path) -> _Code:
-    return _parsed((ROOT / path).read_bytes())
+    return _parsed(path, (ROOT / path).read_bytes())
 
 
 @functools.cache
-def _parsed(source: bytes) -> _Code:
-    tree = ast.parse(source)
+def _parsed(path: Path, source: bytes) -> _Code:
+    tree = ast.parse(source, str(path))
     imports, scripts = [], []
     statements = _canonical(tree)
     for node in ast.walk(tree):

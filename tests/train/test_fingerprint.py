@@ -144,7 +144,7 @@ class Row:
 
 
 def meaning(source: str) -> str:
-    return digests._parsed(source.encode()).meaning
+    return digests._parsed(Path("module.py"), source.encode()).meaning
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_imports_are_followed_to_their_end(package: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("from caft.gone import x", "caft.gone: is imported, but there is no such module"),
+        ("from caft.gone import x", "caft.gone: caft/start.py imports it, but there is no such module"),
         ("from . import lazy", "caft/start.py: imports .; name the package"),
     ],
 )
