@@ -4,7 +4,6 @@ that the intervals do not separate."""
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,10 @@ from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.flair import FLAIR
 from pipelines.tune import best
 from tests.eval.test_paper import retrained
-from tests.test_structure import PACKAGES, PLUMBING, covers, runs, source_of, tree
 
 PROJECT = Path(__file__).parents[1]
 ROWS = ("flair", "visual_hierarchy", "textual_hierarchy", "hierarchical_loss", "no_part")
 FRACTIONS = ("0.5", "0.25", "0.125")
-NOT_FOLLOWED = {
-    "caft/data/crawl/fetch.py": "puts lost images back, and verifies that they are the same",
-    "caft/model/drawing/figures.py": "pictures, which these pages have none of",
-}
 
 
 # ---- graphs
@@ -85,30 +79,6 @@ def test_only_towers_of_superpixels_need_them(name: str) -> None:
             row = load_params(PROJECT / "params.yaml", [PROJECT / f"pipelines/ablation/{item['row']}.yaml"])
             flat = row.selected_model.superpixels is None
             assert item["tower"] == ("data/index/index.json" if flat else "models/sfcn.safetensors")
-
-
-def scripts() -> Iterator[tuple[str, str]]:
-    for name in ("ablation", "scaling"):
-        yield from ((name, stage) for stage in content(name)["stages"])
-
-
-@pytest.mark.parametrize(("name", "stage"), list(scripts()))
-def test_stages_list_the_code_they_run(name: str, stage: str) -> None:
-    entry = content(name)["stages"][stage]
-    entry = entry.get("do", entry)
-    script = source_of(entry["cmd"].split()[2])
-    assert script is not None
-    seen: set[Path] = set()
-    todo = [script]
-    while todo:
-        path = todo.pop()
-        if path not in seen and not covers(PLUMBING, path) and str(path) not in NOT_FOLLOWED:
-            seen.add(path)
-            todo += runs(path)
-    needed = {path for path in seen if len(tree(path).body) > 1 or path == script}
-    listed = [dep for dep in entry["deps"] if dep.split("/")[0] in PACKAGES and not dep.endswith(".yaml")]
-    assert not [str(path) for path in needed if not covers(listed, path)]
-    assert not [dep for dep in listed if not any(covers([dep], path) for path in needed)]
 
 
 @pytest.mark.parametrize("name", ["ablation", "scaling"])

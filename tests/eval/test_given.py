@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from caft.captions.tokenizer import tokenize
 from caft.data.sets import RetrievalSet, ZeroShotSet
+from caft.digests import file_digest
 from caft.errors import CheckpointError, ParamsError
 from caft.eval.given import describe_weights, load_given, settings_of
 from caft.eval.scores.retrieval_sets import score_retrieval as score
 from caft.eval.scores.zero_shot import prompts, score_zero_shot
 from caft.params import load_params
-from caft.train.fingerprint import file_digest
 from caft.weights.files import save_model
 from tests.test_pretrained import TINY, released_state
 from tests.test_pretrained_flair import TINY as FLAT
