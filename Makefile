@@ -13,6 +13,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ACTIVATE := source $(VENV)/bin/activate
+# Two processes; tests/conftest.py says which tests stay together, and begins with the longest.
+PYTEST := pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # No tool reports home.
 export DVC_NO_ANALYTICS := 1
@@ -78,11 +80,11 @@ test: setup ## style, types and all tests
 	@# Tests of jobs mostly wait for Slurm, so they run beside all others; what they print comes after.
 	@$(ACTIVATE); log=$$(mktemp); \
 	pytest --durations 10 tests/slurm > "$$log" 2>&1 & jobs=$$!; \
-	code=0; pytest --durations 30 --ignore tests/slurm || code=$$?; \
+	code=0; $(PYTEST) --durations 30 --ignore tests/slurm || code=$$?; \
 	wait $$jobs || code=$$?; cat "$$log"; rm "$$log"; exit $$code
 
 test-fast: setup ## the tests that take seconds
-	@$(ACTIVATE); pytest -m "not slow"
+	@$(ACTIVATE); $(PYTEST) -m "not slow"
 
 verify: setup ## the long runs, hours: full size, five seeds, twenty kills; not part of `make test`
 	@$(ACTIVATE); pytest tests/verify -s --timeout 14400
