@@ -45,6 +45,13 @@ git:
 
 setup: git $(STAMP) ## create .venv with everything in it
 
+# The stamp holds the build that was installed; another one that is asked for replaces it.
+ifneq ($(TORCH),)
+ifneq ($(TORCH),$(shell cat $(STAMP) 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
+
 $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml | git
 	@python=$$(for name in python3.11 python3.12 python3; do \
 	  command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
@@ -60,11 +67,13 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	  then torch=cpu; else torch=cuda; fi; \
 	fi; \
 	echo "setup: installing; torch $$version for $$torch"; \
-	$(PYTHON) -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock
+	[ "$$(cat $(STAMP) 2>/dev/null)" = "$$torch" ] || $(PYTHON) -m pip uninstall --quiet --yes torch 2>/dev/null; \
+	$(PYTHON) -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock; \
+	echo "$$torch" > $(VENV)/.torch
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@$(PYTHON) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "dvc", "caft"))))' || { \
 	  echo "setup: packages are not in $(VENV); does a setting of pip put them elsewhere? See: $(PYTHON) -m pip config list" >&2; exit 1; }
-	@touch $@
+	@mv $(VENV)/.torch $@
 
 repro: setup ## run the whole pipeline of dvc.yaml; what is up to date is skipped
 	@$(ACTIVATE); dvc repro
