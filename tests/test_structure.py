@@ -271,7 +271,8 @@ for line in CORE:
 def test_what_needs_no_network_starts_without_torch() -> None:
     code = """
 import sys
-import pipelines.captions, pipelines.fetch, pipelines.index, pipelines.params, pipelines.select, pipelines.source
+import pipelines.captions, pipelines.fetch, pipelines.index, pipelines.params, pipelines.select, pipelines.sentences
+import pipelines.source
 
 assert "torch" not in sys.modules
 import caft
