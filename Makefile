@@ -13,6 +13,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ACTIVATE := source $(VENV)/bin/activate
+# Two processes; tests/conftest.py says which tests stay together, and begins with the longest.
+PYTEST := pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # No tool reports home.
 export DVC_NO_ANALYTICS := 1
@@ -43,6 +45,13 @@ git:
 
 setup: git $(STAMP) ## create .venv with everything in it
 
+# The stamp holds the build that was installed; another one that is asked for replaces it.
+ifneq ($(TORCH),)
+ifneq ($(TORCH),$(shell cat $(STAMP) 2>/dev/null))
+.PHONY: $(STAMP)
+endif
+endif
+
 $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml | git
 	@python=$$(for name in python3.11 python3.12 python3; do \
 	  command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
@@ -58,11 +67,13 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	  then torch=cpu; else torch=cuda; fi; \
 	fi; \
 	echo "setup: installing; torch $$version for $$torch"; \
-	$(PYTHON) -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock
+	[ "$$(cat $(STAMP) 2>/dev/null)" = "$$torch" ] || $(PYTHON) -m pip uninstall --quiet --yes torch 2>/dev/null; \
+	$(PYTHON) -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock; \
+	echo "$$torch" > $(VENV)/.torch
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@$(PYTHON) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "dvc", "caft"))))' || { \
 	  echo "setup: packages are not in $(VENV); does a setting of pip put them elsewhere? See: $(PYTHON) -m pip config list" >&2; exit 1; }
-	@touch $@
+	@mv $(VENV)/.torch $@
 
 repro: setup ## run the whole pipeline of dvc.yaml; what is up to date is skipped
 	@$(ACTIVATE); dvc repro
@@ -78,11 +89,11 @@ test: setup ## style, types and all tests
 	@# Tests of jobs mostly wait for Slurm, so they run beside all others; what they print comes after.
 	@$(ACTIVATE); log=$$(mktemp); \
 	pytest --durations 10 tests/slurm > "$$log" 2>&1 & jobs=$$!; \
-	code=0; pytest --durations 30 --ignore tests/slurm || code=$$?; \
+	code=0; $(PYTEST) --durations 30 --ignore tests/slurm || code=$$?; \
 	wait $$jobs || code=$$?; cat "$$log"; rm "$$log"; exit $$code
 
 test-fast: setup ## the tests that take seconds
-	@$(ACTIVATE); pytest -m "not slow"
+	@$(ACTIVATE); $(PYTEST) -m "not slow"
 
 verify: setup ## the long runs, hours: full size, five seeds, twenty kills; not part of `make test`
 	@$(ACTIVATE); pytest tests/verify -s --timeout 14400

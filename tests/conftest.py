@@ -123,3 +123,42 @@ def scenes(small):
             if isinstance(loaded, ReferringSet):
                 found[name] = loaded
     return found
+
+
+# ---- pytest-xdist
+
+# Tests of a file run in one process, in their order, since they share fixtures; so do those of several files that share what
+# is costly. Longest first: then no process has a long one left when the other has nothing more to do.
+_TOGETHER = {
+    "faults": ("tests/faults/",),
+    "end to end": ("tests/test_end_to_end.py",),
+    "corpora": ("tests/data/test_corpora.py",),
+    "crawls": ("tests/data/test_fetch.py",),
+    "scale": ("tests/data/test_scale.py",),
+    "score": ("tests/test_score.py",),
+    # One Ray.
+    "ray": (
+        "tests/data/test_cluster.py",
+        "tests/data/test_crawl.py",
+        "tests/data/test_packed.py",
+        "tests/data/test_recaption.py",
+    ),
+    "docs": ("tests/test_docs.py",),
+    "eval": ("tests/eval/test_stages.py", "tests/eval/test_report.py"),
+}
+
+
+def _group(path: str) -> str:
+    """The group of a file's tests: a name of _TOGETHER, else the file itself."""
+    return next((name for name, begins in _TOGETHER.items() if path.startswith(begins)), path)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For pytest-xdist (`-n 2 --dist loadgroup --no-loadscope-reorder`): what stays together, and the longest first."""
+    if not config.getoption("numprocesses", None) and not os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    order = {name: number for number, name in enumerate(_TOGETHER)}
+    groups = {item: _group(item.path.relative_to(PROJECT).as_posix()) for item in items}
+    for item, name in groups.items():
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: order.get(groups[item], len(order)))  # stable, so the order within a group stays

@@ -62,12 +62,23 @@ def make(tmp_path):
 def test_setup_installs_the_locks_by_the_new_environments_own_pip(make):
     done, log = make("setup", OFFERED="2.13.0+cpu, 2.13.0")
     assert done.returncode == 0, done.stderr
-    installed = [line for line in log.splitlines() if "install" in line]
+    installed = [line for line in log.splitlines() if "pip install" in line]
     assert [line.split(" user=")[0] for line in installed] == [
         ".venv -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-cpu.lock",
         ".venv -m pip install --quiet --no-deps --no-build-isolation -e .",
     ]
     assert make("setup")[1] == "", "a second call has nothing to do"
+    assert make("setup", "TORCH=cpu")[1] == ""
+
+
+def test_another_build_of_torch_replaces_the_installed_one(make):
+    make("setup", "TORCH=cpu")
+    _, log = make("setup", "TORCH=cuda")
+    calls = [line.split(" user=")[0] for line in log.splitlines()]
+    removed = calls.index(".venv -m pip uninstall --quiet --yes torch")
+    assert calls[removed + 1].endswith("-r requirements.lock -r requirements-cuda.lock")
+    assert (make.folder / ".venv/.installed").read_text() == "cuda\n"
+    assert make("setup", "TORCH=cuda")[1] == make("setup")[1] == ""
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,25 @@ for line in CORE:
     assert done.stderr.count("spaCy is not installed") == 1
 
 
+def test_what_needs_no_network_starts_without_torch() -> None:
+    code = """
+import sys
+import pipelines.captions, pipelines.fetch, pipelines.index, pipelines.params, pipelines.select, pipelines.sentences
+import pipelines.source
+
+assert "torch" not in sys.modules
+import caft
+
+assert caft.CAFT is caft.model.CAFT and caft.load is caft.pretrained.load and {"CAFT", "load"} <= set(dir(caft))
+try:
+    caft.clip
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stdout == "module 'caft' has no attribute 'clip'\n", done.stderr
+
+
 # ---- dvc.yaml
 
 

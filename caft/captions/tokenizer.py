@@ -1,13 +1,17 @@
 """CLIP's byte-pair encoding, with open_clip's cleaning before it."""
 
+from __future__ import annotations
+
 import functools
 import html
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import ftfy
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 START, END = 49406, 49407
 CONTEXT = 77
@@ -71,6 +75,8 @@ def pad(texts: Sequence[Sequence[int]], context_length: int = CONTEXT) -> Tensor
     for row, ids in zip(rows, texts, strict=True):
         framed = frame(ids, context_length)
         row[: len(framed)] = framed
+    import torch  # what is tokenized for a table needs none
+
     return torch.from_numpy(rows)
 
 

@@ -21,14 +21,9 @@ from PIL import Image
 from caft.data.scenes.corpus import url
 from caft.data.scenes.server import picture, serving
 from caft.errors import LaunchError
+from tests.ports import free_port
 
 SEED, SIDE = 5, 64
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

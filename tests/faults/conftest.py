@@ -3,7 +3,6 @@
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import yaml
 
 from tests.data.conftest import web, web_server  # noqa: F401
 from tests.faults import stages
+from tests.ports import free_port, port_is_free
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -69,22 +69,6 @@ class Finished:
     def wait_for_port(self) -> None:
         """Waits until the picture server of a killed fetch has noticed its parent's death."""
         wait_until(lambda: port_is_free(self.port), 20)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from caft.params import load_params
 from caft.train.job import TrainJob
 from tests.faults import stages
-from tests.faults.conftest import Finished, free_port
+from tests.faults.conftest import Finished
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 SIZE = 2

@@ -8,7 +8,8 @@ import pytest
 from tests.faults import stages
 from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout
 from tests.faults.checks import is_whole
-from tests.faults.conftest import Finished, free_port
+from tests.faults.conftest import Finished
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -27,8 +27,9 @@ from mlflow import MlflowClient
 
 from caft.train.tracking.names import curve_name
 from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout
-from tests.faults.conftest import free_port, merge, port_is_free, wait_until
+from tests.faults.conftest import merge, wait_until
 from tests.faults.stages import STAGES, content, leftovers, outs
+from tests.ports import free_port, port_is_free
 
 # Not compared by their bytes: a report of speeds, among other things.
 SPEEDS = ("report",)

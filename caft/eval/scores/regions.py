@@ -25,11 +25,13 @@ BOX_MODES: tuple[BoxMode, ...] = ("masked_pool", "crop", "avg_pool")
 
 def score_benchmarks(params: Params, model: RetrievalModel) -> dict[str, dict[str, Any]]:
     """Scores a model on every set of regions of the settings, by set."""
-    evaluation, network = params.evaluation, part_network(model)
+    network = part_network(model)
 
     def score(name: str, loaded: RegionSet) -> dict[str, Any]:
         assert network is not None  # else nothing was loaded
-        found = score_regions(network, loaded, evaluation.batch, evaluation.membership, evaluation.box_mode)
+        found = score_regions(
+            network, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+        )
         found |= {"skipped": loaded.skipped} if loaded.skipped else {}
         for level, rows in loaded.regions.items():
             counts = counted(f"{level}_rows", len(rows), loaded.expected.get(level))
