@@ -23,7 +23,7 @@ from caft.weights.load import load
 WEIGHTS, CARD = "model.safetensors", "model.json"
 COLUMNS = ("image", "caption")
 # The distributions that loading and scoring take; those of pyproject.toml.
-_CORE = ("torch", "numpy", "Pillow", "pydantic", "PyYAML", "safetensors", "ftfy", "instant-clip-tokenizer")
+_CORE = ("torch", "numpy", "Pillow", "pydantic", "ruamel.yaml", "safetensors", "ftfy", "instant-clip-tokenizer")
 _DATA_URL = ";base64,"
 
 
