@@ -203,7 +203,7 @@ def test_neighbours_differ_exactly_where_the_paper_says(size: str) -> None:
         ),
         (
             "softmax",
-            "recipes: {smoke: {captions: flair}}",
+            "recipes: {smoke: {captions: flair, chunks: 1}}",
             "recipes.smoke.captions = flair: must be caft: models.tiny ",
         ),
     ],
