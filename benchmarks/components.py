@@ -132,7 +132,8 @@ def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
 _FUNCTIONS = {
     "caft.network.vision.graph_pool.farthest_points": "sampling",
     "caft.network.vision.encoder.superpixel_tokens": "superpixel tokens",
-    "caft.loss.part.PartTerm.__call__": "part loss",
+    "caft.loss.part.fused_pair_sum": "part loss",
+    "caft.loss.part.softmax_pair_sum": "part loss",
     "caft.loss.part_cls.matrix_loss": "whole loss",
     "caft.loss.whole.matrix_loss": "whole loss",
 }

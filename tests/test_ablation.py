@@ -315,8 +315,7 @@ def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature() -> N
     assert recipe.negatives == "sampled"
     part = PartTerm(recipe.loss.part, temperature, "sigmoid", pooling(arrays), lambda *_: index)
     class_token = PartClsTerm(recipe.loss.part_cls, temperature, "sigmoid")
-    part_cls, sub_captions = Exchange(cls, text).result()
-    features = Features(part=arrays["image_tokens"], part_cls=part_cls, sub_captions=sub_captions)
+    features = Features(part=arrays["image_tokens"], part_cls=Exchange(cls, False), sub_captions=Exchange(text))
     terms = hierarchical_loss([part, class_token], features)
     torch.testing.assert_close(terms["part"], arrays["loss_tcs"].to(text.dtype).squeeze(), atol=1e-8, rtol=1e-5)
     multi = 0.0
@@ -332,7 +331,7 @@ def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature() -> N
 def test_flairs_class_term_equals_the_original(case: int) -> None:
     arrays = golden("flair_sigmoid_loss")
     temperature = Temperature(arrays["log_logit_scale"][case].exp(), arrays["logit_bias"][case])
-    image, sub_captions, captions = Exchange(arrays["image"], arrays["text"], arrays["text"][::3]).result()
+    image, sub_captions, captions = map(Exchange, (arrays["image"], arrays["text"], arrays["text"][::3]))
     terms = hierarchical_loss(
         [PartClsTerm(1.0, temperature, "sigmoid"), WholeTerm(1.0, temperature, "sigmoid")],
         Features(part_cls=image, whole=image, sub_captions=sub_captions, captions=captions),

@@ -1,8 +1,8 @@
 """The hierarchical loss: the weighted sum of the terms that a recipe asks for.
 
 A term is an object with its weight and temperature; each stands in a file of its own: `part` (Eq. 8), `whole` (Eq. 9)
-and `part_cls` (the authors' third term). All are called with the same features, which were exchanged between the ranks
-before.
+and `part_cls` (the authors' third term). All are called with the same features, whose exchange between the ranks has
+been started before (`caft.loss.exchange`).
 """
 
 from abc import ABC, abstractmethod
@@ -13,11 +13,11 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from caft.loss.exchange import Gathered
+from caft.loss.exchange import Exchange
 
 
 class Features(NamedTuple):
-    """What the terms compare, none of it normalised; None where no term compares it.
+    """What the terms compare, not normalised; None where no term compares it.
 
     Attributes:
         part: Segments of the part level of this rank's images, (B, N, D).
@@ -28,10 +28,10 @@ class Features(NamedTuple):
     """
 
     part: Tensor | None = None
-    part_cls: Gathered | None = None
-    whole: Gathered | None = None
-    sub_captions: Gathered | None = None
-    captions: Gathered | None = None
+    part_cls: Exchange | None = None
+    whole: Exchange | None = None
+    sub_captions: Exchange | None = None
+    captions: Exchange | None = None
 
 
 class Temperature(NamedTuple):

@@ -52,7 +52,7 @@ class PartTerm(Term):
         normaliser, index = images, None
         if self.negatives is not None:
             normaliser = images + count - 1
-            index = self.negatives(images, count, len(texts.all) // len(texts.own)).to(tokens.device)
+            index = self.negatives(images, count, texts.ranks).to(tokens.device)
         positive = positive_pairs(owners(texts.all, count), images, texts.rank * images, index)
         pairs = Pairs(tokens, texts.all, positive, index)
         if self.form == "softmax":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.loss.exchange import Gathered
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, Term
 from caft.loss.labels import owners, positive_pairs
 from caft.loss.sigmoid import pairwise_sigmoid
@@ -24,7 +24,7 @@ class WholeTerm(Term):
         return {self.name: matrix_loss(features.whole, features.captions, self.temperature, self.form)}
 
 
-def matrix_loss(images: Gathered, texts: Gathered, temperature: Temperature, form: str) -> Tensor:
+def matrix_loss(images: Exchange, texts: Exchange, temperature: Temperature, form: str) -> Tensor:
     """Compares one feature per image with all texts, of which each image has equally many.
 
     The sigmoid form is a sum over pairs, divided by this rank's texts. The softmax form is the mean of both directions,

@@ -57,12 +57,13 @@ class TrainingTask(nn.Module):
         """
         if not self.model.has_part:
             tokens = tokens[:, : self.recipe.chunks]  # no term compares the others
-        # On their way to the other ranks while the image tower works.
-        texts = Exchange(*self._by_micro_batch(self._texts, tokens))
+        # The texts are on their way to the other ranks while the image tower works.
+        texts = [own if own is None else Exchange(own) for own in self._by_micro_batch(self._texts, tokens)]
         part, *classes = self._by_micro_batch(self._images, self._stem(images), labels)
         # A softmax compares each text with the images of all ranks too.
-        images_of_all = Exchange(*classes, needed=self.recipe.loss.form == "softmax")
-        return hierarchical_loss(self._terms(step), Features(part, *images_of_all.result(), *texts.result()))
+        sent = self.recipe.loss.form == "softmax"
+        features = Features(part, *(own if own is None else Exchange(own, sent) for own in classes), *texts)
+        return hierarchical_loss(self._terms(step), features)
 
     def _terms(self, step: int) -> list[Term]:
         """The terms that have a weight, with the temperatures of this step."""

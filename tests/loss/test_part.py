@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caft.loss.exchange import Exchange, Gathered
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature
 from caft.loss.labels import Pairs, positive_pairs, rank_blocks, sampled_index
 from caft.loss.part import PartTerm, fused_pair_sum, naive_pair_sum, part_loss
@@ -244,8 +244,8 @@ def test_the_first_whole_loss_of_2048_images_is_the_one_worked_out_by_hand() -> 
     vision, text = torch.randn(images, 8), torch.randn(images, 8)
     vision[:, :4], text[:, 4:] = 0, 0
     term = WholeTerm(1.0, Temperature(torch.tensor(1 / 0.07), torch.tensor(-10.0)), "sigmoid")
-    whole, captions = Exchange(vision, text).result()
-    assert float(term(Features(whole=whole, captions=captions))["whole"]) == pytest.approx(10.093, abs=1e-3)
+    features = Features(whole=Exchange(vision, needed=False), captions=Exchange(text))
+    assert float(term(features)["whole"]) == pytest.approx(10.093, abs=1e-3)
 
 
 @pytest.mark.parametrize("negatives", ["all", "sampled"])
@@ -276,10 +276,9 @@ def test_the_term_of_a_rank_is_the_loss_of_its_images_with_the_texts_of_all_rank
     temperature = Temperature(torch.tensor(14.0), torch.tensor(-3.0))
     index = rank_blocks(images, sub_captions, ranks, seed=7, step=1) if negatives == "sampled" else None
     draw = None if index is None else partial(rank_blocks, seed=7, step=1)
-    own = texts.chunk(ranks)[rank]
-    found = PartTerm(1.0, temperature, "sigmoid", pool, draw)(
-        Features(part=tokens, sub_captions=Gathered(own, texts, rank))
-    )
+    sent = Exchange(texts.chunk(ranks)[rank])
+    sent.rank, sent.ranks, sent.all = rank, ranks, texts  # as they arrive on this rank
+    found = PartTerm(1.0, temperature, "sigmoid", pool, draw)(Features(part=tokens, sub_captions=sent))
     expected = part_loss(
         tokens,
         texts,
@@ -297,7 +296,5 @@ def test_the_term_of_a_rank_is_the_loss_of_its_images_with_the_texts_of_all_rank
 
 
 def test_features_that_were_not_exchanged_are_not_taken_for_those_of_all_ranks() -> None:
-    features, none = Exchange(torch.randn(2, DIM), None, needed=False).result()
-    assert none is None
     with pytest.raises(AssertionError, match="not exchanged"):
-        _ = features.all
+        _ = Exchange(torch.randn(2, DIM), needed=False).all

@@ -37,9 +37,9 @@ class Tower(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.tensor(-1.0))
 
     def features(self, inputs: dict[str, Tensor]) -> Features:
-        classes = Exchange(self.image(inputs["cls"]), self.image(inputs["whole"]), needed=False)
-        texts = Exchange(self.text(inputs["texts"]), self.text(inputs["captions"]))
-        return Features(self.image(inputs["part"]), *classes.result(), *texts.result())
+        classes = [Exchange(self.image(inputs[name]), needed=False) for name in ("cls", "whole")]
+        texts = [Exchange(self.text(inputs[name])) for name in ("texts", "captions")]
+        return Features(self.image(inputs["part"]), *classes, *texts)
 
     def forward(self, inputs: dict[str, Tensor], term: str, negatives: str) -> Tensor:
         shared = 1.0, Temperature(self.log_scale.exp(), self.bias), "sigmoid"

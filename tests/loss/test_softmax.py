@@ -46,9 +46,9 @@ class Tower(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.tensor(1.0))
 
     def forward(self, inputs: dict[str, torch.Tensor], negatives: str, step: int = 0) -> dict[str, torch.Tensor]:
-        classes = Exchange(self.image(inputs["cls"]), self.image(inputs["whole"]))
-        texts = Exchange(self.text(inputs["texts"]), self.text(inputs["captions"]))
-        features = Features(self.image(inputs["part"]), *classes.result(), *texts.result())
+        classes = [Exchange(self.image(inputs[name]), needed=True) for name in ("cls", "whole")]
+        texts = [Exchange(self.text(inputs[name])) for name in ("texts", "captions")]
+        features = Features(self.image(inputs["part"]), *classes, *texts)
         shared = 1.0, Temperature(self.scale.exp(), torch.tensor(0.0)), "softmax"
         draw = partial(rank_blocks, seed=0, step=step) if negatives == "sampled" else None
         terms = [PartTerm(*shared, self.pool, draw), PartClsTerm(*shared), WholeTerm(*shared)]
