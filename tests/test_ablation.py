@@ -548,11 +548,13 @@ def test_the_training_job_takes_a_row_as_it_is(
     superpixels = tmp_path / "sfcn.safetensors"
     if row not in FLAT:  # a flat tower never opens the file
         save_model(SFCN(params.selected_model.superpixels.widths), superpixels, {})
-    card = {"model": params.selected_model.model_dump(mode="json"), "chunks": params.selected_recipe.chunks}
+    recipe = params.selected_recipe
+    reading = {"splitter": recipe.splitter, "chunks": recipe.chunks, "balanced_rule": recipe.balanced_rule}
+    card = ModelCard(model=params.selected_model, **reading)
     np.save(tmp_path / "excluded.npy", np.zeros(0, np.int64))
     excluded = tmp_path / "excluded.npy"
     TrainJob(params, "f" * 16, tmp_path, corpus / "index", excluded, corpus / "images", superpixels, card)()
-    assert load(tmp_path / "final.safetensors").config == params.selected_model
+    assert load(tmp_path / "final.safetensors").network.config == params.selected_model
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     trained, validated = lines[-2:]
     assert trained["step"] == validated["step"] == 3
