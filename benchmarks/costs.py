@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from caft.network.vision.superpixels import SFCN
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 from caft.train.cost import flops_of, forward_flops, model_of_shapes
 
 

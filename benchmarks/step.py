@@ -21,8 +21,10 @@ from benchmarks.work import Rate, Work, probe, seconds, step_work
 from caft.errors import CaftError, ParamsError
 from caft.network.caft import CAFT
 from caft.network.text.encoder import encoded_lengths
-from caft.params import ModelParams, Params, RecipeParams, load_params
+from caft.params import Params, load_params
+from caft.params.models import ModelParams
 from caft.params.problems import nearest
+from caft.params.recipes import RecipeParams
 from caft.train.optim import parameter_groups
 from caft.train.task import TrainingTask
 

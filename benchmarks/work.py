@@ -18,7 +18,8 @@ from caft.network.vision.encoder import ConvStem
 from caft.network.vision.graph_pool import GraphPool
 from caft.network.vision.sampling import farthest_points
 from caft.network.vision.superpixels import SFCN
-from caft.params import ModelParams, RecipeParams
+from caft.params.models import ModelParams
+from caft.params.recipes import RecipeParams
 from caft.train.cost import text_flops
 
 

@@ -5,7 +5,8 @@ import logging
 from pathlib import Path
 
 from caft.data.crawl.fetch import fetch, fetch_part
-from caft.params import Params, ScenesCorpus
+from caft.params import Params
+from caft.params.corpora import ScenesCorpus
 from caft.storage import write_json
 from pipelines.stage import run
 

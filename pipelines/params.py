@@ -4,8 +4,9 @@ import argparse
 import sys
 
 from caft.errors import CaftError, ParamsError
-from caft.params import Params, RecipeParams, flat, load_params
+from caft.params import Params, flat, load_params
 from caft.params.problems import show
+from caft.params.recipes import RecipeParams
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from caft.data.scenes.sets import write_benchmarks
 from caft.data.tables.records import CUSTOM, DREAMLIP
 from caft.data.tables.source import convert_table
 from caft.locking import locked
-from caft.params import CustomCorpus, Params, ScenesCorpus
+from caft.params import Params
+from caft.params.corpora import CustomCorpus, ScenesCorpus
 from caft.storage import replacing, scratch_folder
 from pipelines.stage import run
 

@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 
 from caft.errors import LaunchError
-from caft.params import LauncherParams
+from caft.params.launchers import LauncherParams
 
 ENVIRONMENT = Path(__file__).with_name("environment.sh")
 # If this process runs in an allocation itself, Slurm would take that one's variables for options of the new job.

@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 
 from caft.errors import LaunchError
-from caft.params import LauncherParams, SlurmParams
+from caft.params.launchers import LauncherParams, SlurmParams
 from caft.storage import write_json
 from slurm import queue
 from slurm.executors import executor, own_environment

@@ -12,16 +12,9 @@ import pytest
 import yaml
 
 from caft.errors import ParamsError
-from caft.params import (
-    CorporaOverrides,
-    FetchOverrides,
-    FetchParams,
-    Params,
-    RecipeParams,
-    TrainOverrides,
-    flat,
-    load_params,
-)
+from caft.params import Params, flat, load_params
+from caft.params.corpora import FetchOverrides, FetchParams
+from caft.params.recipes import CorporaOverrides, RecipeParams, TrainOverrides
 
 PROJECT = Path(__file__).parents[1]
 

@@ -11,7 +11,8 @@ import caft
 from caft.errors import CheckpointError
 from caft.model.command import main
 from caft.network.layers import sin_cos_positions
-from caft.params import ModelParams, load_params
+from caft.params import load_params
+from caft.params.models import ModelParams
 from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.files import read_weights, save_model
 from caft.weights.load import from_release, load

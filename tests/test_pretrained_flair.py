@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 import caft
 from caft.errors import CheckpointError
-from caft.params import ModelParams, load_params
+from caft.params import load_params
+from caft.params.models import ModelParams
 from caft.weights.flair import FLAIR
 from caft.weights.load import from_flair
 from tests.test_pretrained import Shapes, flair_parts, norm, part_of, random_state, resblocks, their_norm

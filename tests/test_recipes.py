@@ -11,7 +11,8 @@ import torch
 from caft import CAFT
 from caft.captions.chunking import balanced_chunks, random_chunks
 from caft.data.training.batch import Sampling, sample_sub_captions
-from caft.params import ModelParams, Params, flat, load_params
+from caft.params import Params, flat, load_params
+from caft.params.models import ModelParams
 from caft.train.task import TrainingTask
 from pipelines.params import compare
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from caft.data.sets import Missing
-from caft.params import BenchmarkParams, Params
+from caft.params import Params
+from caft.params.sets import BenchmarkParams
 
 logger = logging.getLogger(__name__)
 _TEXT = {".csv", ".json", ".jsonl", ".jsonlines", ".p", ".txt"}

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from caft.captions.sentences import Splitter
 from caft.errors import CheckpointError
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 
 
 class TrainedCorpus(BaseModel):

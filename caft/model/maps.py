@@ -12,7 +12,7 @@ from caft.errors import DataError
 from caft.model.encoding import encode_squashed, encode_sub_captions
 from caft.model.protocols import RetrievalModel
 from caft.network.caft import CAFT, ImageFeatures
-from caft.params import Membership
+from caft.params.evaluation import Membership
 
 # Why a model has no maps and no scores of boxes.
 NO_PART_LEVEL = "the model has no part level, so no text can ask its image"

@@ -17,7 +17,8 @@ from caft.network.vision.encoder import Hierarchy
 from caft.network.vision.flat import FlatVisionEncoder
 from caft.network.vision.superpixels import hard_labels
 from caft.network.vision.tower import image_tower, superpixel_network
-from caft.params import Membership, ModelParams
+from caft.params.evaluation import Membership
+from caft.params.models import ModelParams
 
 Level = Literal["part", "whole"]
 

@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from caft.network.caft import CAFT
 from caft.network.vision.encoder import HierarchicalVisionEncoder
-from caft.params import ModelParams, RecipeParams, TextSizes
+from caft.params.models import ModelParams, TextSizes
+from caft.params.recipes import RecipeParams
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One run of training: its name, its job, its metrics in the tracker, and what the stage `train` keeps of it."""
 
-import csv
 import logging
 import math
 import shutil
@@ -150,10 +149,7 @@ def write_results(folder: Path) -> None:
             shutil.copyfile(folder / f"final{suffix}", temporary)
     rows = Tail(folder / "metrics.jsonl").new()
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with storage.replacing("plots/train.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    storage.write_csv("plots/train.csv", columns, rows)
     steps = [row for row in rows if "loss" in row]
     last = steps[-1]
     card = read_card(folder / "final.safetensors")

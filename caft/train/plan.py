@@ -5,7 +5,8 @@ from typing import Any
 
 from caft.data.training.index import read_summary
 from caft.errors import DataError, ParamsError
-from caft.params import Params, ScenesCorpus
+from caft.params import Params
+from caft.params.corpora import ScenesCorpus
 from caft.train.cost import memory
 
 INDEX = Path("data/index")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from caft.network.text.encoder import encoded_lengths
-from caft.params import ModelParams, RecipeParams
+from caft.params.models import ModelParams
+from caft.params.recipes import RecipeParams
 from caft.train.cost import forward_flops, step_flops
 from caft.train.distributed import World
 

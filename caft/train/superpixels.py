@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from caft.network.vision.superpixels import SFCN, reconstruction_loss
-from caft.params import SuperpixelSizes, SuperpixelTraining
+from caft.params.models import SuperpixelSizes, SuperpixelTraining
 from caft.progress import track
 
 

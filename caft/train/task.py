@@ -16,7 +16,7 @@ from caft.loss.part import PartTerm
 from caft.loss.part_cls import PartClsTerm
 from caft.loss.whole import WholeTerm
 from caft.network.caft import CAFT, Level
-from caft.params import RecipeParams
+from caft.params.recipes import RecipeParams
 
 
 class TrainingTask(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from caft.data.training.batch import Batch
 from caft.errors import CaftError
-from caft.params import RecipeParams
+from caft.params.recipes import RecipeParams
 from caft.storage import replacing
 from caft.train import checkpoint
 from caft.train.distributed import World, barrier, of_all, of_main, seed_step

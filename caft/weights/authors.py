@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caft.errors import CheckpointError
 from caft.network.layers import sin_cos_positions
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 from caft.weights.sfcn import UNUSED_HEADS
 
 # Sizes of the authors' model. Heads, groups and how blocks are spread over stages cannot be read off the weights; the same

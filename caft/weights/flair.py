@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 from caft.weights.authors import AUTHORS_MODEL, Entry, flair_parts, leaves, take, text_blocks
 
 # ViT-B/16 and CLIP's text tower; pipelines/ablation/flair.yaml over models.base gives the same.

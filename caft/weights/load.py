@@ -12,7 +12,7 @@ from caft.digests import file_digest
 from caft.model.card import ModelCard
 from caft.model.model import Model
 from caft.network.caft import CAFT
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 from caft.weights import authors, flair
 from caft.weights.files import fill, misfit, read_card, read_checkpoint, read_weights
 

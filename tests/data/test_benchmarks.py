@@ -18,7 +18,8 @@ from caft.data.sets import (
 )
 from caft.data.sets.sharegpt4v import head
 from caft.errors import DataError, ParamsError
-from caft.params import BenchmarkParams, load_params
+from caft.params import load_params
+from caft.params.sets import BenchmarkParams
 from tests.data import published
 from tests.data.published import picture, reference
 

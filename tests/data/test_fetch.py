@@ -30,7 +30,7 @@ import json, sys
 from contextlib import nullcontext
 from pathlib import Path
 from caft.data.crawl.fetch import fetch_images
-from caft.params import FetchParams
+from caft.params.corpora import FetchParams
 urls, folder, settings = sys.argv[1:]
 manifest = fetch_images("web", Path(urls), Path(folder), FetchParams(**json.loads(settings)), nullcontext())
 print(json.dumps(manifest.as_json()))

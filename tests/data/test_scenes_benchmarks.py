@@ -15,7 +15,7 @@ from caft.data.scenes.examples import Example, look_alike_examples, random_examp
 from caft.data.scenes.referring import write_referring
 from caft.data.scenes.sets import write_benchmarks
 from caft.errors import ParamsError
-from caft.params import Faults, ScenesCorpus
+from caft.params.corpora import Faults, ScenesCorpus
 
 PAIRS, REGIONS = 32, 40
 FILES = {"1_attributes": 1, "2_attributes": 2, "3_attributes": 3, "shuffle_negatives": None}

@@ -17,7 +17,7 @@ from caft.data.scenes.grammar import (
     random_scene,
     training_scene,
 )
-from caft.params import Faults, ScenesCorpus
+from caft.params.corpora import Faults, ScenesCorpus
 
 
 def corpus(**changes: object) -> ScenesCorpus:

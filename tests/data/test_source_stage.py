@@ -11,7 +11,8 @@ import pytest
 
 from caft.data.tables.schema import FIELDS
 from caft.errors import DataError
-from caft.params import Params, RecaptionCorpus, load_params
+from caft.params import Params, load_params
+from caft.params.corpora import RecaptionCorpus
 from pipelines.source import main
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from caft.data.crawl.manifest import Manifest
 from caft.data.tables.schema import FIELDS, URLS
-from caft.params import FetchParams
+from caft.params.corpora import FetchParams
 
 SETTINGS = FetchParams(
     processes=1,

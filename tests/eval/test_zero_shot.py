@@ -9,7 +9,7 @@ from caft.captions.tokenizer import tokenize
 from caft.data.sets import ZeroShotSet, load_zero_shot
 from caft.eval.scores.zero_shot import class_features, prompts, score_zero_shot
 from caft.model.encoding import encode_cropped
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 from tests.data.published import write_imagenet
 
 # Of the 80 templates of OpenAI's notebook "Prompt_Engineering_for_ImageNet", sorted, a line each.

@@ -24,7 +24,8 @@ from caft.network.vision import superpixels
 from caft.network.vision.graph_pool import GraphPool
 from caft.network.vision.sampling import farthest_points
 from caft.network.vision.segments import segment_mean
-from caft.params import RecipeParams, load_params
+from caft.params import load_params
+from caft.params.recipes import RecipeParams
 from caft.train.distributed import World
 from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer

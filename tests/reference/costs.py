@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks.costs import Part as Count
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 
 
 def counts(model: ModelParams, chunks: int) -> list[Count]:

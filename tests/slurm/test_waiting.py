@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from caft.errors import LaunchError
-from caft.params import LauncherParams, load_params
+from caft.params import load_params
+from caft.params.launchers import LauncherParams
 from slurm import queue, submit
 from tests.faults.conftest import wait_until
 from tests.slurm.cluster import Cluster

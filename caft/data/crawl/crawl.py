@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from caft.data.crawl.manifest import Shard, forget_shard, notes_folder, shard_files
 from caft.data.crawl.shards import settle, stats_are_written
 from caft.errors import DataError
-from caft.params import FetchParams
+from caft.params.corpora import FetchParams
 
 logger = logging.getLogger(__name__)
 

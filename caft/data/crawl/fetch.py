@@ -28,7 +28,8 @@ from caft.data.crawl.shards import settle, stats_are_written
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.locking import locked
-from caft.params import CorpusParams, FetchParams, Params, ScenesCorpus
+from caft.params import Params
+from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
 from caft.progress import track
 from caft.storage import images_folder, read_json, replacing, write_json
 

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from caft.data.scenes.server import serving
-from caft.params import CorpusParams, CustomCorpus, ScenesCorpus
+from caft.params.corpora import CorpusParams, CustomCorpus, ScenesCorpus
 from caft.storage import main_checkout
 
 

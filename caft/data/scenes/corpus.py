@@ -10,7 +10,7 @@ import numpy as np
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
 from caft.data.tables.schema import CSV_COLUMNS
-from caft.params import ScenesCorpus
+from caft.params.corpora import ScenesCorpus
 from caft.progress import track
 from caft.storage import replacing
 

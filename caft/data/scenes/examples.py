@@ -20,7 +20,7 @@ from caft.data.scenes.grammar import (
     random_scene,
 )
 from caft.data.scenes.render import Rendering, jpeg, render
-from caft.params import ScenesCorpus
+from caft.params.corpora import ScenesCorpus
 from caft.progress import track
 
 GROUP = 4  # members of a look-alike group

@@ -11,20 +11,18 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-import psutil
 
 from caft.data.scenes.grammar import PIXELS, TRAIN, generator, training_scene
 from caft.data.scenes.render import jpeg, render
 from caft.errors import LaunchError
+from caft.locking import end_with
 
 HOST = "127.0.0.1"
 PICTURE = re.compile(r"/(train|missing|server_error|stalled|corrupt|opt_out)/(\d{1,9})\.jpg")
@@ -159,17 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: thousands of requests are no news."""
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process when its parent has ended, however that ended."""
-    with suppress(psutil.NoSuchProcess):
-        psutil.Process(parent).wait()
-    os._exit(0)
-
-
 def main() -> None:
     """Serves on the socket that the parent has opened; arguments: socket, parent, seed, side."""
     descriptor, parent, _Handler.seed, _Handler.side = map(int, sys.argv[1:])
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with(parent)
     server = ThreadingHTTPServer((HOST, 0), _Handler, bind_and_activate=False)
     server.daemon_threads = True
     server.socket.close()

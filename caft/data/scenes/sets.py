@@ -8,7 +8,7 @@ from pathlib import Path
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
 from caft.data.scenes.referring import write_referring
 from caft.data.scenes.regions import write_regions
-from caft.params import ScenesCorpus
+from caft.params.corpora import ScenesCorpus
 
 
 def write_benchmarks(folder: Path, corpus: ScenesCorpus) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from caft.data.sets.files import NotThereError, first_present, present, read_json, read_lines, read_text
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 
 
 class Item(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 from caft.storage import main_checkout
 
 logger = logging.getLogger(__name__)

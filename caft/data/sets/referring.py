@@ -21,7 +21,7 @@ from caft.data.sets.files import (
 from caft.data.sets.masks import decode_mask
 from caft.data.sets.references import read_references
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from caft.data.sets.files import (
     whose_image_is_there,
 )
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 
 logger = logging.getLogger(__name__)
 

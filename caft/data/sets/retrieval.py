@@ -8,7 +8,7 @@ from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, urban1k
 from caft.data.sets.files import Missing, NotThereError, check_count, folder_of, whose_image_is_there
 from caft.data.sets.sharegpt4v import sharegpt4v
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 
 _LAYOUTS: dict[str, Callable[[Path, BenchmarkParams], Iterator[Item]]] = {
     "urban1k": urban1k,

@@ -8,7 +8,7 @@ from typing import Any
 from caft.data.sets.captions import Item
 from caft.data.sets.files import first_present
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 
 ORIGINAL = "share-captioner_coco_lcs_sam_1246k_1107.json"
 RESAVED = "share4v_sam_10k.json"  # its first 10,000 rows as LoTLIP and FLAIR keep them, with other paths of pictures

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from caft.data.sets.files import Missing, NotThereError, check_count, first_present, folder_of, present, read_text
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 
 _SUFFIXES = {".jpeg", ".jpg", ".png"}
 

@@ -28,7 +28,7 @@ from caft.data.sets import (
 from caft.data.tables.cluster import ray_tasks
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 from caft.storage import replacing
 from caft.transforms import open_image
 

@@ -26,7 +26,7 @@ from caft.data.training.leakage import (
     near_duplicates,
 )
 from caft.data.training.reader import TrainingIndex
-from caft.params import BenchmarkParams
+from caft.params.sets import BenchmarkParams
 from caft.transforms import open_image
 
 logger = logging.getLogger(__name__)

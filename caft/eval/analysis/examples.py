@@ -24,7 +24,7 @@ from caft.model.otsu import otsu_mask
 from caft.model.protocols import RetrievalModel
 from caft.model.scores import blend
 from caft.network.caft import CAFT
-from caft.params import EvaluationParams, Membership
+from caft.params.evaluation import EvaluationParams, Membership
 from caft.transforms import open_image
 
 # Retrieval examples look among the first pairs of a set only, so that a report of 10,000 pairs stays a matter of

@@ -17,7 +17,7 @@ from caft.eval.analysis.examples import look, picks
 from caft.eval.scores.referring import iou
 from caft.model.otsu import otsu_mask
 from caft.network.caft import CAFT
-from caft.params import Membership
+from caft.params.evaluation import Membership
 
 WORD = "category name"
 

@@ -9,7 +9,8 @@ from caft.eval.given import SIZES, card_of, settings_of
 from caft.eval.place import GRAPH, Place
 from caft.eval.scores.metrics import run_of
 from caft.model.card import ModelCard
-from caft.params import ModelParams, Params
+from caft.params import Params
+from caft.params.models import ModelParams
 from caft.train.tracking.runs import Run, commit
 
 _SCORES = ("retrieval", "grounding", "regions")

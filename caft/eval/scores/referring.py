@@ -13,7 +13,7 @@ from caft.eval.scores.stages import Stages, encode_stages
 from caft.model.encoding import encode_sub_captions
 from caft.model.otsu import otsu_mask, otsu_threshold, scaled_map
 from caft.network.caft import CAFT
-from caft.params import Membership
+from caft.params.evaluation import Membership
 from caft.progress import track
 
 # Pixels this close to the maximum, as a share of the map's range, are maximal too: a segment has one value, which

@@ -17,7 +17,8 @@ from caft.model.encoding import encode_squashed, encode_sub_captions
 from caft.model.maps import NO_PART_LEVEL, part_network
 from caft.model.protocols import RetrievalModel
 from caft.network.caft import CAFT, ImageFeatures
-from caft.params import BoxMode, Membership, Params
+from caft.params import Params
+from caft.params.evaluation import BoxMode, Membership
 from caft.progress import track
 
 BOX_MODES: tuple[BoxMode, ...] = ("masked_pool", "crop", "avg_pool")

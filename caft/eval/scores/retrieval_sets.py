@@ -24,7 +24,8 @@ from caft.model.encoding import EncodedCaptions, EncodedImages
 from caft.model.model import Model
 from caft.model.protocols import RetrievalModel, RetrievalNetwork
 from caft.model.scores import blend, part_scores, whole_scores
-from caft.params import EvaluationParams, Params
+from caft.params import Params
+from caft.params.evaluation import EvaluationParams
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from caft.eval.scores.features import open_annotated
 from caft.model.maps import attention_maps
 from caft.network.caft import CAFT, ImageFeatures
-from caft.params import Membership
+from caft.params.evaluation import Membership
 from caft.transforms import squash
 
 MEMBERSHIPS: tuple[Membership, Membership] = ("hard", "soft")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from caft.network.layers import TransformerBlock, sin_cos_positions
 from caft.network.vision.graph_pool import GraphPool
 from caft.network.vision.segments import superpixel_tokens
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from caft.network.vision.encoder import HierarchicalVisionEncoder
 from caft.network.vision.flat import FlatVisionEncoder
 from caft.network.vision.superpixels import SFCN
-from caft.params import ModelParams
+from caft.params.models import ModelParams
 
 
 def superpixel_network(config: ModelParams) -> SFCN | None:
