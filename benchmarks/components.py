@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import now
 from caft.loss.exchange import Exchange
+from caft.network.vision.encoder import HierarchicalVisionEncoder
 from caft.train.task import TrainingTask
-from caft.vision.encoder import HierarchicalVisionEncoder
 
 REST = "rest"
 
@@ -130,11 +130,11 @@ def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 # Functions that are components, by the place where their callers look them up.
 _FUNCTIONS = {
-    "caft.vision.graph_pool.farthest_points": "sampling",
-    "caft.vision.encoder.superpixel_tokens": "superpixel tokens",
-    "caft.loss.hierarchical._part_term": "part loss",
-    "caft.loss.hierarchical._softmax_part_term": "part loss",
-    "caft.loss.hierarchical._matrix_term": "whole loss",
+    "caft.network.vision.graph_pool.farthest_points": "sampling",
+    "caft.network.vision.encoder.superpixel_tokens": "superpixel tokens",
+    "caft.loss.part.PartTerm.__call__": "part loss",
+    "caft.loss.part_cls.matrix_loss": "whole loss",
+    "caft.loss.whole.matrix_loss": "whole loss",
 }
 
 

@@ -1,13 +1,13 @@
-"""Prints parameters and floating point operations of each part of a model, by formula."""
+"""Prints parameters and floating point operations of each part of a model, without building it."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from caft.errors import CaftError, ParamsError
+from benchmarks.costs import Part, exchange, model_parts
+from caft.errors import ParamsError, exits_with_message
 from caft.params import Params, load_params
-from caft.params.rules import nearest
-from caft.train.throughput import Count, counts, exchange, sample_count, step_flops
+from caft.params.problems import nearest
+from caft.train.cost import sample_cost, step_flops
 
 FLAIR = "pipelines/ablation/flair.yaml"
 # Tokens of a text: one to three sentences, and one sentence, on average.
@@ -23,22 +23,19 @@ def main() -> None:
         "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
     )
     arguments = parser.parse_args()
-    try:
+    with exits_with_message():
         params = load_params(arguments.params, arguments.overlay)
         name = arguments.model or params.model
         if name not in params.models:
             raise ParamsError(f"--model {name}: no such key in models" + nearest(name, params.models))
         flair = load_params(arguments.params, [*arguments.overlay, Path(arguments.params).parent / FLAIR])
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     print("\n".join([*page(params, name), *against_flair(params, flair, name)]))
 
 
 def page(params: Params, name: str) -> list[str]:
     """Lines of the table and of the sums under it."""
     model, recipe = params.models[name], params.selected_recipe
-    parts = counts(model, recipe.chunks)
+    parts = model_parts(model, recipe.chunks)
     rows = [("part", "parameters", "fixed", "GFLOP", "of one"), *map(_row, parts)]
     for title, chosen in _sums(parts):
         rows.append((title, f"{sum(p.parameters for p in chosen):,}", f"{sum(p.fixed for p in chosen):,}", "", ""))
@@ -50,7 +47,7 @@ def page(params: Params, name: str) -> list[str]:
     ranks = params.selected_launcher.world_size
     local = recipe.batch // ranks
     asked = {"sampled": ranks * (local + recipe.sub_captions - 1), "all": recipe.batch * recipe.sub_captions}
-    work = sample_count(model, recipe.chunks, recipe.sub_captions, asked[recipe.negatives])
+    work = sample_cost(model, recipe.chunks, recipe.sub_captions, asked[recipe.negatives])
     return [
         f"model {name}; texts of {model.text.context} tokens",
         *lines,
@@ -90,12 +87,12 @@ def against_flair(params: Params, flair: Params, name: str) -> list[str]:
     return lines
 
 
-def _row(part: Count) -> tuple[str, str, str, str, str]:
+def _row(part: Part) -> tuple[str, str, str, str, str]:
     work = (_giga(part.flops), part.unit) if part.flops else ("", "")
     return part.name, f"{part.parameters:,}", f"{part.fixed:,}" if part.fixed else "", *work
 
 
-def _sums(parts: list[Count]) -> list[tuple[str, list[Count]]]:
+def _sums(parts: list[Part]) -> list[tuple[str, list[Part]]]:
     vision = [part for part in parts if part.name.startswith("vision.")]
     return [
         ("sum of vision", vision),

@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmarks.loading import IMAGES_PER_SHARD, SHARDS, write_corpus
 from benchmarks.measuring import machine, times
-from caft.data.batch import BatchOrder, Sampling, TrainingSet, collate
-from caft.data.reader import TrainingIndex
+from caft.data.training.batch import BatchOrder, Sampling, TrainingSet, collate
+from caft.data.training.reader import TrainingIndex
 
 BATCH, SIZE, CROP = 64, 224, (0.9, 1.0)
 REPETITIONS = 2

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool, attend
-from caft.layers import Attention
-from caft.loss.part import PartLoss, counted_part_loss
-from caft.loss.part_tiles import EPS
+from caft.loss.labels import Pairs
+from caft.loss.part import naive_pair_sum
 from caft.loss.sigmoid import pairwise_sigmoid
-from caft.text.encoder import SubCaptionTransformer
-from caft.vision.superpixels import SFCN
+from caft.network.layers import Attention
+from caft.network.part_pairs import EPS
+from caft.network.text.encoder import SubCaptionTransformer
+from caft.network.text_pool import TextConditionedPool, attend
+from caft.network.vision.superpixels import SFCN
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def without(names: Iterable[str], flair: bool = False) -> Iterator[None]:
             if gain.plain is not None:
                 stack.enter_context(mock.patch(gain.target, gain.plain))
         if flair:
-            stack.enter_context(mock.patch("caft.loss.hierarchical.counted_part_loss", _selected_part_loss))
+            stack.enter_context(mock.patch("caft.loss.part.fused_pair_sum", _selected_pair_sum))
         yield
 
 
@@ -75,30 +76,11 @@ def _masked_attention(self: Attention, tokens: Tensor) -> Tensor:
     return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
-def _naive_part_loss(*arguments: object, **named: object) -> PartLoss:
-    return counted_part_loss(*arguments, **{**named, "implementation": "naive"})  # type: ignore[arg-type]
-
-
-def _selected_part_loss(
-    tokens: Tensor,
-    texts: Tensor,
-    owner: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    *,
-    index: Tensor,
-    first_image: int,
-    normaliser: float,
-    negatives: str,
-) -> PartLoss:
-    images = torch.arange(first_image, first_image + len(tokens), device=tokens.device)[:, None]
-    labels = torch.where(owner[index] == images, 1.0, -1.0)
-    selected = texts[index]  # (B, Q, D), as it would be sent
-    mixed, _ = attend(pool.project_queries(selected), *pool.project_tokens(tokens))
+def _selected_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    selected = pairs.texts[pairs.selected]  # (B, Q, D), as it would be sent
+    mixed, _ = attend(pool.project_queries(selected), *pool.project_tokens(pairs.tokens))
     cosines = F.cosine_similarity(pool.out(mixed).float(), selected.float(), dim=-1, eps=EPS)
-    loss = pairwise_sigmoid(scale * cosines + bias, labels) / normaliser
-    return PartLoss(loss, torch.zeros((), dtype=torch.int64))
+    return pairwise_sigmoid(scale * cosines + bias, pairs.labels), torch.zeros((), dtype=torch.int64)
 
 
 @torch.no_grad()
@@ -133,24 +115,21 @@ GAINS = {
         Gain(
             "text",
             "every text at 77 tokens, repeats too",
-            "caft.text.encoder.SubCaptionTransformer.forward",
+            "caft.network.text.encoder.SubCaptionTransformer.forward",
             _padded_texts,
         ),
-        Gain("mask", "causality by a mask tensor", "caft.layers.Attention.forward", _masked_attention),
-        Gain(
-            "part_loss",
-            "every pair's pooled feature kept",
-            "caft.loss.hierarchical.counted_part_loss",
-            _naive_part_loss,
-        ),
+        Gain("mask", "causality by a mask tensor", "caft.network.layers.Attention.forward", _masked_attention),
+        Gain("part_loss", "every pair's pooled feature kept", "caft.loss.part.fused_pair_sum", naive_pair_sum),
         Gain(
             "sampling",
             "distances to each pick from vectors",
-            "caft.vision.graph_pool.farthest_points",
+            "caft.network.vision.graph_pool.farthest_points",
             farthest_by_vectors,
         ),
-        Gain("segments", "scatter_add in place of index_add", "caft.vision.segments._segment_sum", _scattered_sum),
-        Gain("superpixels", "SFCN channels first", "caft.model.superpixel_network", None),
+        Gain(
+            "segments", "scatter_add in place of index_add", "caft.network.vision.segments._segment_sum", _scattered_sum
+        ),
+        Gain("superpixels", "SFCN channels first", "caft.network.caft.superpixel_network", None),
         Gain("adamw", "one kernel a tensor and operation", "torch.optim.AdamW", None),
     )
 }

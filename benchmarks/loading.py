@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import webdataset
 
 from benchmarks.measuring import machine, times
-from caft.data.batch import Sampling, sample_sub_captions
-from caft.data.index import build_index
-from caft.data.reader import TrainingIndex
-from caft.data.schema import CAPTIONS, FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.sentence_table import write_sentences
+from caft.data.training.batch import Sampling, sample_sub_captions
+from caft.data.training.index import build_index
+from caft.data.training.reader import TrainingIndex
 
 SHARDS, IMAGES_PER_SHARD, PICTURE_BYTES = 8, 500, 30_000
 BUFFER = 1000
@@ -61,7 +61,7 @@ def write_corpus(folder: Path, picture: Callable[[np.random.Generator], bytes] =
         ]
         table = folder / "captions/made" / f"{shard:05d}.parquet"
         pq.write_table(pa.table(columns, schema=CAPTIONS), table)
-        write_shard(table, folder / "sentences/made" / table.name)
+        write_sentences(table, folder / "sentences/made" / table.name)
     build_index(folder / "index", [{"name": "made"}], "spacy", folder / "captions", folder / "sentences")
 
 

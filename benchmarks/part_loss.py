@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.measuring import machine, peak_memory, times
-from caft.grounding import TextConditionedPool
 from caft.loss.part import part_loss
+from caft.network.text_pool import TextConditionedPool
 
 IMAGES, SUB_CAPTIONS, DIM = 128, 8, 512
 # Heads and segments: the base model's; and two whose norms go by the Gram form.

@@ -3,30 +3,16 @@
 from functools import partial
 
 import torch
-from torch import Tensor
 
+from benchmarks.gains import farthest_by_vectors
 from benchmarks.measuring import machine, times
-from caft.vision.sampling import farthest_points
+from caft.network.vision.sampling import farthest_points
 
 BATCH, DIM = 16, 768
 SIZES = [(196, 64), (64, 32), (32, 16)]
 REPETITIONS = 15
 # Of the vector loop, at the first of the sizes.
 MOST_TIME = 0.3
-
-
-@torch.no_grad()
-def by_vectors(points: Tensor, count: int) -> Tensor:
-    """Picks (B, count) from points (B, N, D): at each step the distances of all points to the last pick."""
-    rows = torch.arange(len(points))
-    last = points.mean(1)
-    nearest = torch.full(points.shape[:2], torch.inf)
-    picks = []
-    for _ in range(count):
-        nearest = torch.minimum(nearest, (points - last[:, None]).square().sum(2))
-        picks.append(nearest.argmax(1))
-        last = points[rows, picks[-1]]
-    return torch.stack(picks, dim=1)
 
 
 def main() -> None:
@@ -36,14 +22,9 @@ def main() -> None:
     print(machine())
     for number, (total, count) in enumerate(SIZES):
         points = torch.randn(BATCH, total, DIM)
-        same = bool((farthest_points(points, count) == by_vectors(points, count)).all())
-        taken = times(
-            {
-                "vectors": partial(by_vectors, points, count),
-                "gram": partial(farthest_points, points, count),
-            },
-            REPETITIONS,
-        )
+        same = bool((farthest_points(points, count) == farthest_by_vectors(points, count)).all())
+        forms = {"vectors": farthest_by_vectors, "gram": farthest_points}
+        taken = times({name: partial(form, points, count) for name, form in forms.items()}, REPETITIONS)
         vectors, gram = taken["vectors"], taken["gram"]
         print(
             f"B = {BATCH}, {total} -> {count}, D = {DIM}: Gram {1e3 * gram.least:.1f} ms least, "

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measuring import machine, peak_memory, times
-from caft.grounding import TextConditionedPool
-from caft.part_cosines import PartCosines
+from caft.network.part_cosines import PartCosines
+from caft.network.text_pool import TextConditionedPool
 
 SUB_CAPTIONS, SEGMENTS, DIM, HEADS = 8, 64, 512, 8
 PAIRS, LARGE = 128, 2000

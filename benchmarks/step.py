@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.components import REST, Clock, watching
+from benchmarks.costs import exchange
 from benchmarks.gains import GAINS, lay_out, without
 from benchmarks.measuring import forget_peak, machine, now, resident
 from benchmarks.work import Rate, Work, probe, seconds, step_work
 from caft.errors import CaftError, ParamsError
-from caft.model import CAFT
+from caft.network.caft import CAFT
+from caft.network.text.encoder import encoded_lengths
 from caft.params import ModelParams, Params, RecipeParams, load_params
-from caft.params.rules import nearest
-from caft.text.encoder import encoded_lengths
+from caft.params.problems import nearest
 from caft.train.optim import parameter_groups
 from caft.train.task import TrainingTask
-from caft.train.throughput import exchange
 
 FLAIR = "pipelines/ablation/flair.yaml"
 # Of the paper's job, for the bytes that are exchanged; a step is measured on one.

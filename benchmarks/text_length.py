@@ -1,32 +1,30 @@
-"""Counts what a long caption costs as sub-captions of several lengths, against one text of 248 tokens; by formula.
+"""Counts what a long caption costs as sub-captions of several lengths, against one text of 248 tokens.
 
-The paper holds sub-captions to be cheaper than a long context [P 3.2]. Forward GFLOP of the text towers alone, of the model
-`base` and of CLIP's text tower of twelve layers.
+The paper holds sub-captions to be cheaper than a long context [P 3.2]. Compared are the operations of a forward pass of the
+text towers alone: of the model `base`, and of CLIP's text tower of twelve layers.
 """
 
 import argparse
 
-from caft.params import ModelParams, load_params
-from caft.release_flair import FLAIR
-from caft.train.throughput import counts
+from caft.params import load_params
+from caft.train.cost import sample_cost
+from caft.weights.flair import FLAIR
 
 LONG = 248  # tokens of Long-CLIP's context
 TEXTS = (8, 4)  # of an image in training, of a caption in evaluation
 LENGTHS = (77, 45, 25)  # padded as in training; packed: of half a caption, of one sentence
 
 
-def text_flops(model: ModelParams, texts: int, length: int) -> int:
-    """Forward operations of `texts` sub-captions of `length` tokens, and of the whole-caption transformer once."""
-    parts = {part.name: part.flops for part in counts(model, 4, length) if "caption" in part.name}
-    whole = sum(flops for name, flops in parts.items() if name.startswith("whole_caption"))
-    return texts * sum(flops for name, flops in parts.items() if name.startswith("sub_caption")) + whole
-
-
 def ratios() -> dict[str, float]:
     """Cost of sub-captions over that of one text of 248 tokens, by `<sub-captions>x<tokens of each>`."""
     base = load_params().models["base"]
-    long = text_flops(FLAIR.model_copy(update={"text": FLAIR.text.model_copy(update={"context": LONG})}), 1, LONG)
-    return {f"{texts}x{length}": text_flops(base, texts, length) / long for texts in TEXTS for length in LENGTHS}
+    flat = FLAIR.model_copy(update={"text": FLAIR.text.model_copy(update={"context": LONG})})
+    long = sample_cost(flat, 1, 1, asked=0).text
+    return {
+        f"{texts}x{length}": sample_cost(base, 4, texts, asked=0, text_length=length).text / long
+        for texts in TEXTS
+        for length in LENGTHS
+    }
 
 
 def main() -> None:

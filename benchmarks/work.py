@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmarks.costs import model_parts, part_pair_flops, superpixel_flops
 from benchmarks.measuring import times
-from caft.grounding import TextConditionedPool
-from caft.layers import TransformerBlock
 from caft.loss.part import part_loss
+from caft.network.layers import TransformerBlock
+from caft.network.text_pool import TextConditionedPool
+from caft.network.vision.encoder import ConvStem
+from caft.network.vision.graph_pool import GraphPool
+from caft.network.vision.sampling import farthest_points
+from caft.network.vision.superpixels import SFCN
 from caft.params import ModelParams, RecipeParams
-from caft.train.throughput import counts, part_pair_flops, superpixel_flops, text_flops
-from caft.vision.encoder import ConvStem
-from caft.vision.graph_pool import GraphPool
-from caft.vision.sampling import farthest_points
-from caft.vision.superpixels import SFCN
+from caft.train.cost import text_flops
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def step_work(
         fused: Whether the part loss is.
         size: Bytes of a number.
     """
-    parts = {part.name: part for part in counts(model, recipe.chunks)}
+    parts = {part.name: part for part in model_parts(model, recipe.chunks)}
     work: dict[str, Work] = {}
 
     def add(name: str, kind: str, forward: float, moved: float, trained: bool = True) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from caft.command import main
+from caft.model.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,6 +4,10 @@ Every message says what went wrong, where (file, shard, row or key), what was fo
 expected, and what to do next. The pipeline prints it without a traceback and exits with code 2.
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CaftError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -35,3 +39,13 @@ class LaunchError(CaftError):
 
 class TrackingError(CaftError):
     """The experiment tracker cannot be reached or refuses what is logged."""
+
+
+@contextmanager
+def exits_with_message() -> Iterator[None]:
+    """Ends a command with exit code 2 and one message, without a traceback, where the block raises a CaftError."""
+    try:
+        yield
+    except CaftError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

@@ -24,7 +24,7 @@ from caft.errors import DataError
 if TYPE_CHECKING:
     from caft.params import Params
 
-# What the system says of a disk or a path, as opposed to a mistake of ours.
+# Errors of the operating system about a disk or a path, as opposed to our own mistakes.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -61,7 +61,7 @@ def images_folder(params: Params, corpus: str) -> Path:
 
 
 def runs_folder(params: Params) -> Path:
-    """Returns the folder that holds one resumable folder a training run."""
+    """Returns the folder that holds a resumable folder for each training run."""
     return root(params) / "runs"
 
 
@@ -71,7 +71,7 @@ def features_folder(params: Params) -> Path:
 
 
 def scratch_folder(params: Params, name: str) -> Path:
-    """Returns the folder for what can be made again but had better not be; it may be deleted while no stage runs."""
+    """Returns the folder of files that are slow to recompute; it is safe to delete while no stage runs."""
     return root(params) / "scratch" / name
 
 
@@ -91,7 +91,7 @@ def artifact_location(params: Params) -> str:
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Gives a temporary sibling of `path`, and moves it into place if the block ends well.
+    """Gives a temporary sibling of `path`, and moves it into place if the block raises nothing.
 
     The block writes a file or makes a folder there. What stood at `path` is replaced; after an
     error or a kill it is untouched. Parents are created.
@@ -119,7 +119,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def _remove_leftovers(final: Path) -> None:
-    """Removes what processes of this machine that were killed while they replaced `final` have left beside it."""
+    """Removes the temporary siblings of `final` that killed processes of this machine have left."""
     mine = f".tmp-{socket.gethostname()}-"
     for name in os.listdir(final.parent):
         if not (name.startswith(mine) and name.endswith(f".{final.name}")):
@@ -175,9 +175,9 @@ def read_json(path: Path | str, stage: str) -> Any:
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """Says what is wrong with the disk or a path if that is what an error comes from, else gives None.
+    """Explains a disk or path error behind an exception; None if there is none.
 
-    Libraries wrap the system's error, or keep nothing of it but its words, so all causes are looked at.
+    Libraries wrap the system's error, or keep only its message, so the whole chain of causes is searched.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -197,5 +197,5 @@ def _advice(code: int, problem: str) -> str:
     elif code in _PATH:
         advice = "move what is in the way"
     else:
-        advice = "see that the folder can be written by you, or let storage.root (CAFT_STORAGE) point to one that can"
+        advice = "check that you may write to the folder, or let storage.root (CAFT_STORAGE) point to one that can"
     return f"{problem}; {advice}, and run the stage again: what was complete is kept"

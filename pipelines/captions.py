@@ -5,11 +5,12 @@ import json
 import logging
 from pathlib import Path
 
-from caft.data.fetch import ensure_images
-from caft.data.manifest import read_manifest
-from caft.data.recaption import join_captions, publish, resumable
-from caft.data.schema import CAPTIONS
-from caft.data.selection import content_fingerprint
+from caft.data.crawl.fetch import ensure_images
+from caft.data.crawl.manifest import read_manifest
+from caft.data.tables.recaption import join_captions
+from caft.data.tables.schema import CAPTIONS
+from caft.data.tables.selection import content_fingerprint
+from caft.data.tables.work import move_to, resumable
 from caft.params import Params
 from caft.storage import images_folder, scratch_folder
 from pipelines.stage import run
@@ -29,7 +30,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     folder = scratch_folder(params, "captions") / corpus
     with resumable(folder, made_from, "joining captions") as work:
         summary = join_captions(manifest, images_folder(params, corpus), urls, work, params.storage.memory_gb)
-        publish(work, Path("data/captions") / corpus)
+        move_to(Path("data/captions") / corpus, work)
     logger.info("%s: %d images have their captions", corpus, summary["rows_out"])
 
 

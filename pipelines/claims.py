@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.text_length import ratios
 from caft import storage
 from caft.errors import CaftError
-from caft.eval.claims import read_claims, render
+from caft.eval.paper.claims import read_claims, render
 
 LEDGER, PAGE = Path("docs/claims.yaml"), Path("docs/claims.md")
 # Files of metrics/, and what makes them.

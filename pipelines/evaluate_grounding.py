@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft import storage
-from caft.data.benchmarks import Missing, load_referring
-from caft.eval.features import load_model
-from caft.eval.metrics import counted, publish
-from caft.eval.referring import ExpressionScore, score_expressions
-from caft.inference import NO_PART_LEVEL
+from caft.data.sets import Missing, load_referring
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import counted, publish
+from caft.eval.scores.referring import ExpressionScore, score_expressions
+from caft.model.maps import NO_PART_LEVEL, part_network
 from caft.params import Params
 from pipelines.place import place_of
 from pipelines.stage import run
@@ -38,17 +38,19 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
     model = place.given(params) or load_model()
+    network = part_network(model)
     scores: dict[str, Any] = {}
     rows: dict[str, list[ExpressionScore]] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "referring":
             continue
-        loaded = load_referring(benchmark) if model.has_part else Missing(NO_PART_LEVEL)
+        loaded = load_referring(benchmark) if network else Missing(NO_PART_LEVEL)
         if isinstance(loaded, Missing):
             logger.warning("%s is not run: %s", name, loaded.reason)
             scores[name] = {"not_run": loaded.reason}
             continue
-        found, rows[name] = score_expressions(model, loaded, params.evaluation.batch, params.evaluation.membership)
+        assert network is not None
+        found, rows[name] = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
         expressions = sum(len(image.expressions) for image in loaded.images)
         scores[name] = found | counted("expressions", expressions, loaded.expected)
     write_expressions(place.reports / "expressions", rows)

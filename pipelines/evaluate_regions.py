@@ -4,11 +4,11 @@ import argparse
 import logging
 from typing import Any
 
-from caft.data.benchmarks import Missing, load_regions
-from caft.eval.features import load_model
-from caft.eval.metrics import counted, publish
-from caft.eval.regions import score_regions
-from caft.inference import NO_PART_LEVEL
+from caft.data.sets import Missing, load_regions
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import counted, publish
+from caft.eval.scores.regions import score_regions
+from caft.model.maps import NO_PART_LEVEL, part_network
 from caft.params import Params
 from pipelines.place import place_of
 from pipelines.stage import run
@@ -20,17 +20,19 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
     model = place.given(params) or load_model()
+    network = part_network(model)
     of_set: dict[str, dict[str, Any]] = {}
     for name, benchmark in params.benchmarks.items():
         if benchmark.kind != "regions":
             continue
-        loaded = load_regions(benchmark) if model.has_part else Missing(NO_PART_LEVEL)
+        loaded = load_regions(benchmark) if network else Missing(NO_PART_LEVEL)
         if isinstance(loaded, Missing):
             logger.warning("%s is not run: %s", name, loaded.reason)
             of_set[name] = {"not_run": loaded.reason}
         else:
+            assert network is not None
             found = score_regions(
-                model, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+                network, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
             )
             of_set[name] = found | {"skipped": loaded.skipped} if loaded.skipped else found
             for level, rows in loaded.regions.items():

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caft import storage
-from caft.data.benchmarks import Missing, RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
-from caft.eval.cache import encode_pairs
-from caft.eval.features import load_model
-from caft.eval.metrics import counted, publish
-from caft.eval.rerank import rerank
-from caft.eval.retrieval import Ranking, rank, rank_rows, recalls
-from caft.eval.zero_shot import score_zero_shot
-from caft.inference import EncodedCaptions, EncodedImages
-from caft.model import CAFT
+from caft.data.sets import Missing, RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
+from caft.eval.scores.cache import encode_pairs
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import counted, publish
+from caft.eval.scores.rerank import rerank
+from caft.eval.scores.retrieval import Ranking, rank, rank_rows, recalls
+from caft.eval.scores.zero_shot import score_zero_shot
+from caft.model.encoding import EncodedCaptions, EncodedImages
+from caft.model.protocols import RetrievalModel, RetrievalNetwork
+from caft.model.scores import blend, part_scores, whole_scores
 from caft.params import EvaluationParams, Params
-from caft.similarity import blend, part_scores, whole_scores
 from pipelines.place import place_of
 from pipelines.stage import run
 
@@ -47,7 +47,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             scores[name] = found | counted("images", len(loaded.images), loaded.expected)
             continue
         logger.info("%s: %d pairs", name, len(loaded.ids))
-        features = storage.features_folder(params) / str(model.card["fingerprint"])
+        features = storage.features_folder(params) / str(model.card.fingerprint)
         scores[name], rows = score(model, loaded, params.evaluation, features)
         curve += [{"set": name, **row} for row in rows]
     with storage.replacing(place.plots / "blend.csv") as temporary, temporary.open("w", newline="") as file:
@@ -64,7 +64,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 
 def score(
-    model: CAFT, benchmark: RetrievalSet, settings: EvaluationParams, features: Path | None = None
+    model: RetrievalModel, benchmark: RetrievalSet, settings: EvaluationParams, features: Path | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores one set: its entry of the metrics file, and its rows of the blend curve.
 
@@ -76,7 +76,7 @@ def score(
         features: Folder where encoded sets are kept; None keeps nothing.
     """
     images, captions = encode_pairs(model, benchmark.images, benchmark.captions, settings.batch, features)
-    entry, curve = score_encoded(model, images, captions, settings, benchmark.truth)
+    entry, curve = score_encoded(model.network, images, captions, settings, benchmark.truth)
     entry |= counted("pairs", len(benchmark.captions), benchmark.expected)
     if benchmark.truth is not None:
         entry["images"] = len(benchmark.images)
@@ -84,7 +84,7 @@ def score(
 
 
 def score_encoded(
-    model: CAFT,
+    model: RetrievalNetwork,
     images: EncodedImages,
     captions: EncodedCaptions,
     settings: EvaluationParams,

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from caft import storage
-from caft.data.benchmarks import Missing, load_referring
-from caft.data.transforms import open_image, squash
+from caft.data.sets import Missing, load_referring
 from caft.errors import ParamsError
-from caft.eval.superpixels import boundary_recall, oracle_iou, squash_mask
+from caft.eval.scores.superpixels import boundary_recall, oracle_iou, squash_mask
+from caft.network.vision.superpixels import SFCN, hard_labels
 from caft.params import Params
-from caft.pretrained import fill, read_weights
-from caft.vision.superpixels import SFCN, hard_labels
+from caft.transforms import open_image, squash
+from caft.weights.files import fill, read_weights
 from pipelines.stage import run
 
 WEIGHTS = Path("models/sfcn.safetensors")

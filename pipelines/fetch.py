@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from caft.data.fetch import fetch, fetch_part
+from caft.data.crawl.fetch import fetch, fetch_part
 from caft.params import Params, ScenesCorpus
 from caft.storage import write_json
 from pipelines.stage import run
@@ -20,7 +20,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     came, entry = manifest["successes"], params.corpus[corpus]
     logger.info("%s: %d of %d images; lost: %s", corpus, came, manifest["rows"], manifest["lost"])
     if not isinstance(entry, ScenesCorpus):
-        expected = entry.paper_images
+        expected = entry.expected_images
         logger.info(
             "%s: %.1f%% of the %d images that the paper had, or that you expect",
             corpus,

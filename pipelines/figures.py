@@ -8,13 +8,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from caft.data.benchmarks import Missing, load_referring
+from caft.data.sets import Missing, load_referring
 from caft.errors import CaftError
-from caft.eval.examples import scored, segment, spread
-from caft.eval.features import load_model
-from caft.eval.figures import fit, overlay
-from caft.eval.panels import Block, masked, write
-from caft.model import CAFT
+from caft.eval.analysis.examples import scored, segment, spread
+from caft.eval.scores.features import load_model
+from caft.model.drawing.figures import fit, overlay
+from caft.model.drawing.panels import Block, masked, write
+from caft.network.caft import CAFT
 from caft.params import load_params
 
 EXAMPLES, SIDE, IMAGES = 4, 132, 128
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--model", default="models/caft.safetensors", help="weights (models/caft.safetensors)")
     arguments = parser.parse_args()
     try:
-        blocks = of_set(load_model(arguments.model), arguments.set)
+        blocks = of_set(load_model(arguments.model).network, arguments.set)
         for path in write(blocks, 2, arguments.output):
             print(path)
     except CaftError as error:

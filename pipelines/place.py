@@ -8,7 +8,7 @@ import torch
 
 from caft import storage
 from caft.eval.given import load_given, settings_of
-from caft.model import CAFT
+from caft.model.protocols import RetrievalModel
 from caft.params import Params
 
 WEIGHTS = Path("metrics/external/weights.json")
@@ -30,7 +30,7 @@ class Place:
     reports: Path
     number: int | None = None
 
-    def given(self, params: Params) -> CAFT | None:
+    def given(self, params: Params) -> RetrievalModel | None:
         """The model of the given weights, on the GPU if there is one; None where the trained model is scored.
 
         Raises:
@@ -42,7 +42,8 @@ class Place:
         expected = storage.read_json(WEIGHTS, "pipelines/score/dvc.yaml")
         described = [expected, *expected["more"]][self.number]
         model = load_given(settings_of(params)[self.number], params, described)
-        return model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        return model
 
 
 def place_of(arguments: argparse.Namespace) -> Place:

@@ -8,18 +8,19 @@ import numpy as np
 from torch import Tensor
 
 from caft import storage
-from caft.data.benchmarks import Missing, RetrievalSet, load_retrieval
-from caft.data.index import read_summary
-from caft.eval.features import load_model
-from caft.eval.metrics import rounded, run_of
-from caft.eval.retrieval import ranks
-from caft.inference import encode_captions, encode_images
-from caft.model import CAFT
+from caft.data.sets import Missing, RetrievalSet, load_retrieval
+from caft.data.training.index import read_summary
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import rounded, run_of
+from caft.eval.scores.retrieval import ranks
+from caft.model.encoding import encode_captions, encode_cropped
+from caft.model.model import Model
+from caft.model.scores import part_scores, whole_scores
 from caft.params import Params, load_params
-from caft.similarity import part_scores, whole_scores
+from caft.train.plan import INDEX
+from caft.train.tail import Tail
 from pipelines.stage import run
-from pipelines.train import INDEX, trained
-from slurm.submit import Tail
+from pipelines.train import trained
 
 
 def arguments_of_a_point(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +97,7 @@ def description(params: Params, folder: Path) -> dict[str, Any]:
     }
 
 
-def scores(params: Params, model: CAFT) -> tuple[dict[str, Any], dict[str, Any]]:
+def scores(params: Params, model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
     """R@1 of each score that the model can form, and which queries found their match.
 
     A model with a flat text encoder has a `global` score, of class token and text; one with a hierarchy has `whole`,
@@ -123,14 +124,14 @@ def scores(params: Params, model: CAFT) -> tuple[dict[str, Any], dict[str, Any]]
     return found, hits
 
 
-def matrices(model: CAFT, benchmark: RetrievalSet, batch: int) -> dict[str, Tensor]:
+def matrices(model: Model, benchmark: RetrievalSet, batch: int) -> dict[str, Tensor]:
     """Scores of all pairs, (images, captions), by the name of the score."""
-    images = encode_images(model, benchmark.images, batch)
+    images = encode_cropped(model.network, benchmark.images, batch)
     captions = encode_captions(model, benchmark.captions, batch)
-    kind = "global" if model.config.is_flat_text else "whole"
-    result = {kind: whole_scores(model, images.whole, captions.whole)}
+    kind = "global" if model.network.config.is_flat_text else "whole"
+    result = {kind: whole_scores(model.network, images.whole, captions.whole)}
     if images.part is not None and captions.parts is not None:
-        result["conditioned"] = part_scores(model, images.part, captions.parts)
+        result["conditioned"] = part_scores(model.network, images.part, captions.parts)
     return result
 
 

@@ -12,28 +12,31 @@ from typing import Any
 import torch
 
 from caft import storage
-from caft.data.benchmarks import Missing, ReferringSet, folder_of, load_referring, load_retrieval
-from caft.data.locking import locked
-from caft.eval.attributes import most_telling, score_attributes
-from caft.eval.corpus import Corpus, describe_corpus
-from caft.eval.examples import looks, nested, retrieved, scored, segmented
-from caft.eval.features import load_model
+from caft.data.sets import Missing, ReferringSet, folder_of, load_referring, load_retrieval
+from caft.eval.analysis.attributes import most_telling, score_attributes
+from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.examples import looks, nested, retrieved, scored, segmented
+from caft.eval.analysis.granularity import score_granularity
+from caft.eval.analysis.leaks import Leak, read_leaks
+from caft.eval.analysis.levels import score_levels
+from caft.eval.analysis.seeds import curves_of_other_seeds
+from caft.eval.analysis.superpixel_methods import compare_methods
 from caft.eval.given import card_of, settings_of
-from caft.eval.granularity import score_granularity
-from caft.eval.leaks import Leak, read_leaks
-from caft.eval.levels import score_levels
-from caft.eval.metrics import run_of
 from caft.eval.paper.compare import compare
 from caft.eval.paper.scored import Scored, of_model
 from caft.eval.paper.statistics import statistics_of
 from caft.eval.paper.targets import load_targets
 from caft.eval.report import render
 from caft.eval.report.content import Report, RetrievalCases
-from caft.eval.seeds import curves_of_other_seeds
-from caft.eval.superpixel_methods import compare_methods
-from caft.model import CAFT
+from caft.eval.scores.features import load_model
+from caft.eval.scores.metrics import run_of
+from caft.locking import locked
+from caft.model.maps import part_network
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel
+from caft.network.caft import CAFT
 from caft.params import Params
-from caft.train.tracking import Run, commit
+from caft.train.tracking.runs import Run, commit
 from pipelines.place import place_of
 from pipelines.stage import run
 
@@ -54,23 +57,23 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     names = METRICS if trained else SCORES
     metrics = {name: _ordered(json.loads((place.metrics / f"{name}.json").read_text()), params) for name in names}
     tracked = run_of(params, model.card)
-    scored = [model_of_page(params, model.card, metrics, tracked), *([] if trained else other_sizes(params))]
+    scored = [model_of_page(params, model.card.record(), metrics, tracked), *([] if trained else other_sizes(params))]
     tracked.finish()
     cells = compare(load_targets(), scored, statistics(params))
     report = Report(
-        card=model.card,
+        card=model.card.record(),
         metrics=metrics,
         curves=_numbers(Path("plots/train.csv")) if trained else [],
         blend=_rows(place.plots / "blend.csv"),
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
-        other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card) if trained else {},
+        other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card.record()) if trained else {},
         corpus=corpus(params) if trained else None,
         leaks=leaks(params) if trained else (),
         expected=params.expected_images,
         paper=cells,
         scored=scored,
         **retrieval(params, model),
-        **grounding(params, model),
+        **grounding(params, part_network(model)),
     )
     page = place.reports / "index.html"
     with storage.replacing(page) as temporary:
@@ -96,7 +99,7 @@ def other_sizes(params: Params) -> Iterator[Scored]:
     for setting, entry in list(zip(settings, storage.read_json(SIZES, "pipelines/score/dvc.yaml"), strict=True))[1:]:
         card = card_of(setting, entry["weights"], params)
         tracked = run_of(params, card)
-        yield model_of_page(params, card, {"retrieval": entry["retrieval"]}, tracked)
+        yield model_of_page(params, card.record(), {"retrieval": entry["retrieval"]}, tracked)
         tracked.finish()
 
 
@@ -135,7 +138,7 @@ def leaks(params: Params) -> Sequence[Leak]:
     return read_leaks(LEAKS, folders, INDEX, storage.root(params) / "images", count=4)
 
 
-def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
+def retrieval(params: Params, model: RetrievalModel) -> dict[str, Any]:
     """Examples of every retrieval set that is there; sentences and segments of the first."""
     shown: dict[str, Any] = {"retrieval": []}
     for name, benchmark in params.benchmarks.items():
@@ -144,17 +147,17 @@ def retrieval(params: Params, model: CAFT) -> dict[str, Any]:
             continue
         pairs = pairs.one_to_one()
         if not shown["retrieval"]:
-            if model.has_part:
+            if isinstance(model, Model) and model.network.has_part:
                 shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
-            if model.config.superpixels is not None:
-                shown["nested"] = nested(model, pairs.images, count=4)
+            if isinstance(model, Model) and model.network.superpixels is not None:
+                shown["nested"] = nested(model.network, pairs.images, count=4)
         shown["retrieval"].append(RetrievalCases(name, pairs, *retrieved(model, pairs, params.evaluation, each=1)))
     return shown
 
 
-def grounding(params: Params, model: CAFT) -> dict[str, Any]:
+def grounding(params: Params, model: CAFT | None) -> dict[str, Any]:
     """Examples and analysis of the referring sets that are there, by models that have a part level and superpixels."""
-    if not model.has_part or model.config.superpixels is None:
+    if model is None or model.superpixels is None:
         return {}
     sets: dict[str, ReferringSet] = {}
     for name, benchmark in params.benchmarks.items():

@@ -5,14 +5,14 @@ import json
 import logging
 from pathlib import Path
 
-from caft.data.cluster import ray_tasks
-from caft.data.recaption import publish, resumable
-from caft.data.selection import content_fingerprint
-from caft.data.sentence_table import write_shard
+from caft.captions.sentences import versions
+from caft.data.tables.cluster import ray_tasks
+from caft.data.tables.selection import content_fingerprint
+from caft.data.tables.sentence_table import summarize, write_sentences
+from caft.data.tables.work import move_to, resumable
 from caft.errors import DataError
 from caft.params import Params
-from caft.storage import scratch_folder, write_json
-from caft.text.sentences import versions
+from caft.storage import scratch_folder
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -30,25 +30,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     with resumable(scratch_folder(params, "sentences") / corpus, made_from, "splitting captions") as work:
         todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
         ray_tasks(_split, todo, "sentence shards")
-        publish_summary(corpus, captions, work)
-        publish(work, Path("data/sentences") / corpus)
+        rows = summarize(captions, work)
+        move_to(Path("data/sentences") / corpus, work)
+    logger.info("%s: %d rows", corpus, rows)
 
 
 def _split(paths: tuple[str, str]) -> dict[str, int]:
-    return write_shard(Path(paths[0]), Path(paths[1]))
-
-
-def publish_summary(corpus: str, captions: Path, work: Path) -> None:
-    """Counts rows in and out."""
-    import pyarrow.parquet as pq
-
-    rows_in, rows_out = (
-        sum(pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")) for folder in (captions, work)
-    )
-    if rows_in != rows_out:
-        raise DataError(f"{work}: {rows_out} rows for {rows_in} in {captions}; remove the folder and run again")
-    write_json(work / "_summary.json", {"rows_in": rows_in, "rows_out": rows_out, "dropped": {}})
-    logger.info("%s: %d rows", corpus, rows_out)
+    return write_sentences(Path(paths[0]), Path(paths[1]))
 
 
 if __name__ == "__main__":

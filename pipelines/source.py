@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from caft.data.locking import locked
-from caft.data.origin import in_checkout
-from caft.data.records import CUSTOM, DREAMLIP
-from caft.data.scenes.benchmarks import write_benchmarks
+from caft.data.crawl.origin import in_checkout
 from caft.data.scenes.corpus import write_csv
-from caft.data.source import convert_table
+from caft.data.scenes.sets import write_benchmarks
+from caft.data.tables.records import CUSTOM, DREAMLIP
+from caft.data.tables.source import convert_table
+from caft.locking import locked
 from caft.params import CustomCorpus, Params, ScenesCorpus
 from caft.storage import replacing, scratch_folder
 from pipelines.stage import run

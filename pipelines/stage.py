@@ -1,4 +1,4 @@
-"""What every stage's script shares: arguments, logging, and errors as one block with exit code 2."""
+"""What the scripts of all stages share: arguments, logging, errors as one message with exit code 2, running as a job."""
 
 import argparse
 import hashlib
@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 # Before any of these packages is imported.
 os.environ.update(
@@ -21,7 +20,7 @@ os.environ.update(
     }
 )
 
-from caft.errors import CaftError  # noqa: E402
+from caft.errors import CaftError, exits_with_message  # noqa: E402
 from caft.params import Params, load_params  # noqa: E402
 from caft.storage import disk_problem, runs_folder  # noqa: E402
 
@@ -42,8 +41,8 @@ def run(
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
         external: The stage can score given weights in place of the trained model; see `pipelines.place`.
-        plan: Says what the stage would do, in lines, for `--dry-run`.
-        more: Adds arguments of the stage's own.
+        plan: Gives the lines that `--dry-run` prints in place of running the stage.
+        more: Adds the stage's own arguments to the parser.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
     parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
@@ -63,7 +62,7 @@ def run(
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
-    try:
+    with exits_with_message():
         params = load_params(arguments.params, arguments.overlay, arguments.set)
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)
@@ -74,16 +73,13 @@ def run(
             _submit(module, params, arguments)
         else:
             _call(stage, params, arguments)
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:
     """Runs a stage in this process.
 
     Raises:
-        CaftError: Of the stage, or in place of what the disk or a path was the cause of.
+        CaftError: The stage's own, or one that explains an error of the disk or a path.
     """
     try:
         stage(params, arguments)
@@ -103,9 +99,9 @@ class StageJob:
     """A picklable callable that runs a stage, or a part of it.
 
     Attributes:
-        module: Of this package.
+        module: Name of the stage's module in this package.
         params: Settings.
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         part: Number of the part and of all parts, for the module's function `part`; None for the stage itself.
     """
 
@@ -123,12 +119,6 @@ class StageJob:
         else:
             number, parts = self.part
             _call(lambda params, arguments: module.part(params, arguments, number, parts), self.params, self.arguments)
-
-    def checkpoint(self, *arguments: Any, **named: Any) -> Any:
-        """Called by submitit before a pre-emption or a time limit: the same job again."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
 
 
 def _module() -> str:
@@ -156,4 +146,4 @@ def _submit(module: str, params: Params, arguments: argparse.Namespace) -> None:
         }
         submit.run_side_by_side(jobs, launcher, f"{module}'s job", "takes up what is left of each part")
     job = StageJob(module, params, arguments)
-    submit.run(job, launcher, folder, lambda rows: None, f"{module}'s job", "runs the stage again")
+    submit.run(job, launcher, folder, what=f"{module}'s job", again="runs the stage again")

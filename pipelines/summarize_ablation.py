@@ -11,14 +11,15 @@ from typing import Any
 
 from caft import storage
 from caft.errors import DataError
-from caft.eval.curves import Interval, order, over_seeds
-from caft.eval.metrics import run_of
+from caft.eval.analysis.curves import Interval, order, over_seeds
 from caft.eval.paper.compare import Cell, compare
 from caft.eval.paper.scored import Scored, of_model
 from caft.eval.paper.targets import load_targets
 from caft.eval.report.ablation import ablation_page
+from caft.eval.scores.metrics import run_of
+from caft.model.card import ModelCard
 from caft.params import Params
-from caft.train.tracking import commit
+from caft.train.tracking.runs import commit
 from pipelines.stage import run
 
 FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")
@@ -131,7 +132,7 @@ def _orders(rows: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def origin(params: Params, cards: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
     """Tags of the cells that a row fills; fingerprints and MLflow runs of its seeds stand side by side."""
-    runs_of_seeds = [run_of(params, card) for card in cards]
+    runs_of_seeds = [run_of(params, ModelCard.model_validate(card, strict=False)) for card in cards]
     for tracked in runs_of_seeds:
         tracked.finish()
     return {

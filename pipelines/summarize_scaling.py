@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from caft import storage
 from caft.errors import DataError
-from caft.eval.curves import bootstrap, over_queries, slope
+from caft.eval.analysis.curves import bootstrap, over_queries, slope
 from caft.eval.report.curves import scaling_page
 from caft.params import Params
 from pipelines.stage import run

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from caft import storage
-from caft.data.fetch import ensure_indexed
-from caft.data.reader import TrainingIndex
-from caft.data.transforms import squash
+from caft.data.crawl.fetch import ensure_indexed
+from caft.data.training.reader import TrainingIndex
 from caft.errors import ParamsError
 from caft.params import Params
-from caft.pretrained import save_model, sfcn_from_checkpoint
 from caft.train.superpixels import train_superpixels
+from caft.transforms import squash
+from caft.weights.files import save_model
+from caft.weights.sfcn import sfcn_from_checkpoint
 from pipelines.stage import run
 
 

@@ -1,172 +1,30 @@
 """Stage train: CAFT on the training index, as a job of the selected launcher."""
 
 import argparse
-import csv
-import json
-import logging
-import math
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from caft import storage
-from caft.card import render
-from caft.data import excluded
-from caft.data.fetch import ensure_indexed
-from caft.data.index import read_summary
-from caft.data.locking import locked
-from caft.data.subset import describe
-from caft.errors import DataError
 from caft.params import Params
-from caft.train.fingerprint import file_digest, fingerprint
-from caft.train.tracking import Run, open_training
+from caft.train.job import TrainJob
+from caft.train.launch import train, write_results
+from caft.train.plan import plan
 from pipelines.stage import run
 from slurm import submit
-from slurm.job import TrainJob
-from slurm.plan import plan
-
-logger = logging.getLogger(__name__)
-INDEX, EXCLUDED = Path("data/index"), Path("data/excluded.npy")
-SUPERPIXELS = Path("models/sfcn.safetensors")
+from slurm.rank import Interruptible
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    folder = trained(params, arguments.overlay)
-    _write_outs(folder, folder.name)
+    write_results(trained(params, arguments.overlay))
 
 
 def trained(params: Params, overlays: Sequence[str]) -> Path:
-    """Trains, unless the run has ended before, and returns the run's folder, named by its fingerprint.
+    """Trains, unless the run has ended before, and returns the run's folder; see `caft.train.launch.train`."""
 
-    Args:
-        params: The settings.
-        overlays: Files and values merged over the settings file; they name the tracked run.
+    def launch(job: TrainJob, follow: Callable[[], None]) -> None:
+        submit.run(Interruptible(job), params.selected_launcher, job.run_folder, follow)
 
-    Raises:
-        CaftError: The settings, the index or the job are at fault.
-    """
-    recipe = params.selected_recipe
-    plan(params)  # refuses what cannot be trained
-    summary = read_summary(INDEX)
-    if summary["splitter"] != recipe.splitter:
-        raise DataError(
-            f"{INDEX}: made with splitter {summary['splitter']}, the recipe asks for {recipe.splitter}; "
-            "run `dvc repro index`"
-        )
-    ensure_indexed(params, str(INDEX), summary["corpora"])
-    settings: dict[str, Any] = {
-        "model": params.selected_model.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": params.seed,
-    }
-    if params.data.fraction < 1:
-        row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
-        settings["subset"] = describe(row_ids, recipe.validation_images, params.data.fraction)
-    # Only where they are not the default, so that they do not change what a run is called.
-    if params.data.shards_at_once is not None:
-        settings["shards_at_once"] = params.data.shards_at_once
-    if params.data.damaged != "stop":
-        settings["damaged"] = params.data.damaged
-    left_out = excluded.read_excluded(EXCLUDED)
-    if len(left_out):
-        settings["excluded"] = {"images": len(left_out), "digest": excluded.digest(left_out)}
-    superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
-    name = fingerprint(settings, INDEX, superpixels)
-    alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
-    folder = storage.runs_folder(params) / name
-    with locked(folder, "training this run", patience=0):
-        card = {
-            **settings,
-            "fingerprint": name,
-            "splitter": recipe.splitter,
-            "chunks": recipe.chunks,
-            "balanced_rule": recipe.balanced_rule,
-            "data": summary["corpora"],
-        }
-        tracked = open_training(params, name, alike, overlays)
-        _train(params, name, folder, card, tracked, superpixels)
-    return folder
-
-
-def _train(
-    params: Params, name: str, folder: Path, card: dict[str, Any], tracked: Run, superpixels: Path | None
-) -> None:
-    """Runs the job unless the run has ended before, and replays its metrics into the tracker."""
-    status = "FAILED"
-    try:
-        tracked.log_data(storage.read_json("metrics/data.json", "index"))
-        if (folder / "final.json").exists():  # written after the weights
-            logger.info("run %s has ended before; its weights are taken", name)
-            tracked.log_metrics([(row["step"], row) for row in submit.Tail(folder / "metrics.jsonl").new()])
-        else:
-            job = TrainJob(
-                params,
-                name,
-                folder,
-                INDEX.resolve(),
-                EXCLUDED.resolve(),
-                storage.root(params) / "images",
-                superpixels.resolve() if superpixels is not None else None,
-                card,
-            )
-
-            def progress(rows: list[dict[str, Any]]) -> None:
-                tracked.log_metrics([(row["step"], row) for row in rows])
-                for row in rows:
-                    if "validation_t2i_r1" in row:
-                        logger.info(
-                            "step %d: held-out T2I R@1 %.1f whole, %.1f part",
-                            row["step"],
-                            row["validation_t2i_r1"],
-                            row.get("validation_part_t2i_r1", math.nan),
-                        )
-                    elif row["step"] % 50 == 0 and "loss" in row:
-                        logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
-
-            submit.run(job, params.selected_launcher, folder, progress)
-        tracked.log_model(folder / "final.safetensors")
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        # A job of a cluster goes on without this process, and so does its run.
-        status = "FAILED" if params.selected_launcher.slurm is None else "RUNNING"
-        raise
-    finally:
-        if status != "RUNNING":
-            tracked.finish(status)
-
-
-def _write_outs(folder: Path, name: str) -> None:
-    """Weights, card, curves and summary, from the run's folder."""
-    Path("models").mkdir(exist_ok=True)
-    for suffix in (".safetensors", ".json"):
-        with storage.replacing(Path("models/caft").with_suffix(suffix)) as temporary:
-            shutil.copyfile(folder / f"final{suffix}", temporary)
-    rows = submit.Tail(folder / "metrics.jsonl").new()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with storage.replacing("plots/train.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    steps = [row for row in rows if "loss" in row]
-    last = steps[-1]
-    card = json.loads((folder / "final.json").read_text())
-    summary = {
-        "steps": rows[-1]["step"],
-        "samples": rows[-1]["samples"],
-        "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
-        "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
-        "losses": {key: last[key] for key in last if key.endswith("loss")},
-        "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
-        "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
-        "settings_digest": card["fingerprint"],
-    }
-    storage.write_json("metrics/train.json", summary)
-    storage.write_text("models/caft.md", render(card, {"train": summary}))
-    logger.info("run %s: weights %s", name, file_digest(Path("models/caft.safetensors"))[:16])
+    return train(params, overlays, launch)
 
 
 if __name__ == "__main__":

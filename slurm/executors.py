@@ -14,7 +14,7 @@ from caft.errors import LaunchError
 from caft.params import LauncherParams
 
 ENVIRONMENT = Path(__file__).with_name("environment.sh")
-# What an allocation that this process may itself run in has set would be taken for wishes of the new job.
+# If this process runs in an allocation itself, Slurm would take that one's variables for options of the new job.
 _INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_")
 
 
@@ -22,9 +22,9 @@ def executor(launcher: LauncherParams, folder: Path, name: str) -> submitit.Exec
     """The executor of a launcher.
 
     Args:
-        launcher: What to ask for.
-        folder: Where job files go.
-        name: Of the job, by which Slurm finds it again.
+        launcher: The resources to ask for.
+        folder: Folder for the job files.
+        name: Name of the job, by which Slurm finds it again.
 
     Raises:
         LaunchError: There is no Slurm here.
@@ -71,7 +71,7 @@ def _options(lines: tuple[str, ...]) -> dict[str, Any]:
 
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Hides what an allocation has set while a job is submitted from inside it."""
+    """Hides the variables of an allocation while a job is submitted from inside it."""
     hidden = {
         key: os.environ.pop(key) for key in list(os.environ) if key.startswith(_INHERITED) and key != "SLURM_CONF"
     }

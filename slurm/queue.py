@@ -1,4 +1,4 @@
-"""What Slurm says of a job: by its controller, and of jobs that this has forgotten by the accounting, if there is one."""
+"""State of a job, from Slurm's controller, or from the accounting, if there is one, once the controller has forgotten it."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from caft.errors import LaunchError
 
 _SECONDS = 30
-# All others wait, run, or are about to do so again.
+# In all other states a job waits, runs, or is about to be requeued.
 _FAILED = (
     "BOOT_FAIL",
     "CANCELLED",

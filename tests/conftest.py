@@ -51,9 +51,9 @@ def require_system() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def model():
-    """The tiny model at random weights, with a part level and temperatures that are not at their start."""
-    from caft.model import CAFT
+def network():
+    """The tiny network at random weights, with a part level and temperatures that are not at their start."""
+    from caft.network.caft import CAFT
     from caft.params import load_params
 
     torch.manual_seed(0)
@@ -64,13 +64,17 @@ def model():
         built.whole_log_scale.fill_(2.5)
         for parameter in built.vision.parameters():  # else all images look alike to random weights
             parameter.mul_(1.5)
-    built.card = {
-        "splitter": "dreamlip",
-        "chunks": 4,
-        "balanced_rule": "paper",
-        "fingerprint": "0123456789abcdef",
-    }
     return built
+
+
+@pytest.fixture(scope="session")
+def model(network):
+    """The network with a card: what a user holds."""
+    from caft.model.card import ModelCard
+    from caft.model.model import Model
+
+    reading = {"splitter": "dreamlip", "chunks": 4, "balanced_rule": "paper"}
+    return Model(network, ModelCard(**reading, model=network.config, fingerprint="0123456789abcdef"))
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +96,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """Settings of small rendered sets, and the folder where they lie: 16 images, 8 regions a file."""
-    from caft.data.scenes.benchmarks import write_benchmarks
+    from caft.data.scenes.sets import write_benchmarks
     from caft.params import load_params
 
     folder = tmp_path_factory.mktemp("scenes")
@@ -109,7 +113,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="session")
 def scenes(small):
     """The referring sets that are there, by name."""
-    from caft.data.benchmarks import ReferringSet, load_referring
+    from caft.data.sets import ReferringSet, load_referring
 
     params, folder = small
     found = {}

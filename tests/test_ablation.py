@@ -17,24 +17,32 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.data.batch import Sampling, sample_sub_captions
-from caft.data.benchmarks import Expression, ReferringImage, ReferringSet, RetrievalSet
-from caft.data.index import build_index
-from caft.data.transforms import center_crop, open_image, squash
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import Expression, ReferringImage, ReferringSet, RetrievalSet
+from caft.data.training.batch import Sampling, sample_sub_captions
+from caft.data.training.index import build_index
 from caft.errors import ParamsError
-from caft.eval.referring import score_expressions
-from caft.eval.regions import box_weights
-from caft.inference import attention_maps, encode_captions, encode_images, encode_texts
+from caft.eval.scores.referring import score_expressions
+from caft.eval.scores.regions import box_weights
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.model import CAFT
+from caft.loss.part import PartTerm
+from caft.loss.part_cls import PartClsTerm
+from caft.loss.whole import WholeTerm
+from caft.model.card import ModelCard
+from caft.model.encoding import encode_captions, encode_cropped, encode_sub_captions
+from caft.model.maps import attention_maps
+from caft.model.model import Model
+from caft.model.scores import part_scores, whole_scores
+from caft.network.caft import CAFT
+from caft.network.vision.superpixels import SFCN
 from caft.params import Params, flat, load_params
-from caft.pretrained import load, save_model
-from caft.similarity import part_scores, whole_scores
-from caft.text.tokenizer import tokenize
+from caft.train.job import TrainJob
 from caft.train.task import TrainingTask
-from caft.vision.superpixels import SFCN
+from caft.transforms import center_crop, open_image, squash
+from caft.weights.files import save_model
+from caft.weights.load import load
 from pipelines.evaluate_retrieval import score
-from slurm.job import TrainJob
 from tests.data.test_index import _corpus
 from tests.loss.test_golden import pooling
 from tests.ranks import run_ranks
@@ -297,23 +305,19 @@ def test_every_row_trains_over_two_ranks(tmp_path: Path) -> None:
     assert set(losses) == set(ROWS) and all(np.isfinite(loss) for loss in losses.values())
 
 
-def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature() -> None:
     arrays = golden("flair_tcs_loss_K3_tcs")
-    monkeypatch.setattr("caft.loss.hierarchical.rank_blocks", lambda *_: arrays["sub_index"].long())
     text, cls = arrays["text"], arrays["image_global"]
     recipe = settings("flair").selected_recipe
     scale = torch.tensor(recipe.scale_start, dtype=text.dtype)
     bias = torch.tensor(recipe.bias_start, dtype=text.dtype)
-    terms = hierarchical_loss(
-        Features(arrays["image_tokens"], cls, None, text, None),
-        pooling(arrays),
-        Temperature(scale, bias),
-        None,
-        weights=recipe.loss.weights,
-        negatives=recipe.negatives,
-        seed=0,
-        step=0,
-    )
+    temperature, index = Temperature(scale, bias), arrays["sub_index"].long()
+    assert recipe.negatives == "sampled"
+    part = PartTerm(recipe.loss.part, temperature, "sigmoid", pooling(arrays), lambda *_: index)
+    class_token = PartClsTerm(recipe.loss.part_cls, temperature, "sigmoid")
+    part_cls, sub_captions = Exchange(cls, text).result()
+    features = Features(part=arrays["image_tokens"], part_cls=part_cls, sub_captions=sub_captions)
+    terms = hierarchical_loss([part, class_token], features)
     torch.testing.assert_close(terms["part"], arrays["loss_tcs"].to(text.dtype).squeeze(), atol=1e-8, rtol=1e-5)
     multi = 0.0
     for i, image in enumerate(cls):
@@ -328,15 +332,10 @@ def test_flairs_loss_is_the_average_of_its_two_terms_with_one_temperature(monkey
 def test_flairs_class_term_equals_the_original(case: int) -> None:
     arrays = golden("flair_sigmoid_loss")
     temperature = Temperature(arrays["log_logit_scale"][case].exp(), arrays["logit_bias"][case])
+    image, sub_captions, captions = Exchange(arrays["image"], arrays["text"], arrays["text"][::3]).result()
     terms = hierarchical_loss(
-        Features(None, arrays["image"], arrays["image"], arrays["text"], arrays["text"][::3]),
-        None,
-        temperature,
-        temperature,
-        weights={"part": 0.0, "part_cls": 1.0, "whole": 1.0},
-        negatives="sampled",
-        seed=0,
-        step=0,
+        [PartClsTerm(1.0, temperature, "sigmoid"), WholeTerm(1.0, temperature, "sigmoid")],
+        Features(part_cls=image, whole=image, sub_captions=sub_captions, captions=captions),
     )
     torch.testing.assert_close(terms["part_cls"], arrays["mps"][case].to(torch.float64), atol=1e-10, rtol=1e-6)
     torch.testing.assert_close(terms["whole"], arrays["siglip"][case].to(torch.float64), atol=1e-10, rtol=1e-6)
@@ -353,7 +352,7 @@ def test_shared_levels_have_one_temperature_and_one_projection(row: str) -> None
     cls = torch.randn(3, model.config.width)
     assert torch.equal(model.project_whole(cls), model.project_part(cls))
     images, texts = F.normalize(torch.randn(3, 64)), F.normalize(torch.randn(2, 64))
-    torch.testing.assert_close(model.whole_logits(images, texts), np.exp(1.5) * images @ texts.T - 2.0)
+    torch.testing.assert_close(whole_scores(model, images, texts), np.exp(1.5) * images @ texts.T - 2.0)
 
 
 # ---- captions
@@ -404,16 +403,16 @@ def test_flairs_sampling_follows_its_rule(num_sentences: list[int]) -> None:
 def test_a_stored_model_scores_as_before(row: str, tmp_path: Path) -> None:
     model, params = built(row)
     chunks = params.selected_recipe.chunks
-    card = {"model": model.config.model_dump(mode="json"), "chunks": chunks}
+    card = ModelCard(model=model.config, chunks=chunks, splitter="dreamlip", balanced_rule="paper")
     save_model(model.eval(), tmp_path / "model.safetensors", card)
-    again = load(tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors").network
     images, _ = fixed_batch(params)
     tokens = tokenize([f"a {k} b" for k in range(3 * chunks)]).unflatten(0, (3, chunks))
     scores = []
     for one in (model, again):
         features = one.image_features(images)
         whole, parts = one.text_features(tokens)
-        scores.append([one.whole_logits(features.whole, whole)])
+        scores.append([whole_scores(one, features.whole, whole)])
         if parts is not None:
             scores[-1].append(one.part_logits(features.part, parts.flatten(0, 1)))
     assert len(scores[0]) == len(scores[1]) == (1 if row in PART_LESS else 2)
@@ -445,8 +444,8 @@ def pictures(tmp_path: Path) -> list[Path]:
 def test_scores_that_a_model_cannot_give_are_null(row: str, pictures: list[Path]) -> None:
     model, params = built(row)
     recipe = params.selected_recipe
-    model.eval().card = {"splitter": "dreamlip", "chunks": recipe.chunks, "balanced_rule": recipe.balanced_rule}
-    entry, curve = score(model, retrieval_set(pictures), params.evaluation)
+    card = ModelCard(splitter="dreamlip", chunks=recipe.chunks, balanced_rule=recipe.balanced_rule)
+    entry, curve = score(Model(model.eval(), card), retrieval_set(pictures), params.evaluation)
     facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen"}
     assert set(entry) == facts | {"whole", "part", "blend_0.3", "blend_0.7"}
     assert entry["whole"]["i2t_r10"] == 100.0
@@ -460,11 +459,11 @@ def test_flairs_score_is_that_of_the_whole_caption_as_one_text_of_77_tokens(
     pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     model, _ = built("flair")
-    model.eval().card = {"splitter": "dreamlip", "chunks": 1, "balanced_rule": "paper"}
+    card = ModelCard(splitter="dreamlip", chunks=1, balanced_rule="paper")
     with caplog.at_level(logging.WARNING):
-        captions = encode_captions(model, CAPTIONS, batch=3)
+        captions = encode_captions(Model(model.eval(), card), CAPTIONS, batch=3)
     assert "1 of 4 chunks are longer than 77 tokens and were cut" in caplog.text
-    encoded = encode_images(model, pictures, batch=3)
+    encoded = encode_cropped(model, pictures, batch=3)
     image_whole, image_part = encoded.whole, encoded.part
     part = part_scores(model, image_part, captions.parts)
     whole = whole_scores(model, image_whole, captions.whole)
@@ -490,7 +489,7 @@ def test_maps_of_a_flat_model_are_its_grid_stretched_over_the_image() -> None:
     maps = attention_maps(model, image, texts, (40, 60))
     expected = F.interpolate(attention.view(1, -1, 8, 8), size=(40, 60), mode="bilinear", align_corners=False)[0]
     np.testing.assert_allclose(maps, expected.numpy(), atol=1e-6)
-    assert maps.shape == (8, 40, 60) and model.segments(image) == []
+    assert maps.shape == (8, 40, 60) and len(model.stage_labels(image)) == 1
 
 
 def test_masks_of_a_flat_model_are_scored_on_its_only_level(pictures: list[Path]) -> None:
@@ -505,7 +504,7 @@ def test_masks_of_a_flat_model_are_scored_on_its_only_level(pictures: list[Path]
     ious = []
     for path in pictures:
         image = model.image_features(squash(open_image(path), 64)[None])
-        for values in model.attention(image.part, encode_texts(model, texts)[None])[0].view(2, 8, 8):
+        for values in model.attention(image.part, encode_sub_captions(model, texts)[None])[0].view(2, 8, 8):
             large = F.interpolate(values[None, None], size=(64, 64), mode="bilinear")[0, 0].numpy().astype(np.float64)
             mask = large > threshold_otsu(large)
             ious.append((mask & truth).sum() / (mask | truth).sum())

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.text_length import ratios
 from caft.errors import DataError
-from caft.eval.claims import STATUSES, read_claims, render
+from caft.eval.paper.claims import STATUSES, read_claims, render
 from pipelines.claims import page
 
 PROJECT = Path(__file__).parents[1]

@@ -1,15 +1,13 @@
 """What torch.compile is for gives one graph, and the same numbers as without it."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from caft.layers import TransformerBlock
-from caft.loss.part_tiles import gram_tile, pooled_tile
-from caft.vision.graph_pool import GraphPool
+from caft.loss.part_tiles import tile_loss
+from caft.network.layers import TransformerBlock
+from caft.network.part_pairs import PairImages, PairTexts
+from caft.network.vision.graph_pool import GraphPool
 
 # Traces forward and backward as inductor does, but runs torch's own kernels: no minute of C++ compilation.
 BACKEND = "aot_eager"
@@ -45,36 +43,38 @@ def test_a_graph_pooling_without_its_sampling_is_one_graph() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile", "own_texts", "backend"),
+    ("gram", "own_texts", "backend"),
     [
-        (pooled_tile, False, BACKEND),
-        (pooled_tile, True, BACKEND),
-        (gram_tile, False, BACKEND),
-        (gram_tile, True, BACKEND),
-        pytest.param(pooled_tile, True, "inductor", marks=pytest.mark.slow),
+        (False, False, BACKEND),
+        (False, True, BACKEND),
+        (True, False, BACKEND),
+        (True, True, BACKEND),
+        pytest.param(False, True, "inductor", marks=pytest.mark.slow),
     ],
 )
-def test_the_body_of_the_part_loss_is_one_graph(tile: Callable[..., Any], own_texts: bool, backend: str) -> None:
+def test_the_body_of_the_part_loss_is_one_graph(gram: bool, own_texts: bool, backend: str) -> None:
     torch.manual_seed(0)
     images, texts, segments, heads, dim = 3, 5, 4, 2, 16
-    width, batch = (dim, ()) if tile is pooled_tile else (heads * segments, (images,))
+    width, batch = (heads * segments, (images,)) if gram else (dim, ())
     asked = (images, texts) if own_texts else (texts,)
     root = torch.randn(*batch, width, width)
     arguments = (
         torch.randn(images, texts).sign(),
-        torch.randn(*asked, heads, dim // heads),
-        torch.randn(*asked, heads, dim // heads),
-        torch.randn(asked),
-        torch.randn(images, segments, heads, dim // heads),
-        torch.randn(images, segments, heads, dim // heads),
-        root @ root.mT,
-        torch.randn(*batch, width),
+        PairTexts(
+            torch.randn(*asked, heads, dim // heads), torch.randn(*asked, heads, dim // heads), torch.randn(asked)
+        ),
+        PairImages(
+            torch.randn(images, segments, heads, dim // heads),
+            torch.randn(images, segments, heads, dim // heads),
+            root @ root.mT,
+            torch.randn(*batch, width),
+        ),
         torch.tensor(30.0),
         torch.tensor(14.0),
         torch.tensor(-10.0),
     )
-    loss, clamped, gradients = tile(*arguments)
-    found = torch.compile(tile, fullgraph=True, backend=backend)(*arguments)
+    loss, clamped, gradients = tile_loss(*arguments)
+    found = torch.compile(tile_loss, fullgraph=True, backend=backend)(*arguments)
     torch.testing.assert_close(found[0], loss)
     assert found[1] == clamped
     for ours, eager in zip(found[2], gradients, strict=True):

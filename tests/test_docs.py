@@ -14,7 +14,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
@@ -36,7 +36,7 @@ def user_folder(model, tmp_path_factory):
     """What a reader has: settings, a trained model (here of random weights), metrics, pictures; `caft` on the path."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "models").mkdir()
-    save_model(model, folder / "models/caft.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
+    save_model(model.network, folder / "models/caft.safetensors", model.card)
     for name in ("params.yaml", "pipelines"):
         (folder / name).symlink_to(PROJECT / name)
     (folder / "metrics").mkdir()

@@ -1,6 +1,6 @@
 """The published files load: names and shapes as their printed models say, values where the same maths needs them."""
 
-import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 import caft
-from caft.command import main
 from caft.errors import CheckpointError
-from caft.layers import sin_cos_positions
+from caft.model.command import main
+from caft.network.layers import sin_cos_positions
 from caft.params import ModelParams, load_params
-from caft.pretrained import from_release, load, save_model, sfcn_from_checkpoint
-from caft.release import RELEASED
+from caft.weights.authors import AUTHORS_MODEL
+from caft.weights.files import read_weights, save_model
+from caft.weights.load import from_release, load
+from caft.weights.sfcn import sfcn_from_checkpoint
 
 MODELS = load_params(Path(__file__).parents[1] / "params.yaml").models
 TINY = MODELS["tiny"]
@@ -149,11 +151,11 @@ def released_state(sizes: ModelParams) -> dict[str, Tensor]:
 
 
 def test_the_released_sizes_are_those_of_base() -> None:
-    assert MODELS["base"] == RELEASED
+    assert MODELS["base"] == AUTHORS_MODEL
 
 
 def test_the_authors_file_loads_whole_and_runs(tmp_path: Path) -> None:
-    state = released_state(RELEASED)
+    state = released_state(AUTHORS_MODEL)
     assert sum(name.startswith("visual.superpixel_generator.") for name in state) == 100
     path = tmp_path / "epoch_32.pt"
     content = {
@@ -163,14 +165,15 @@ def test_the_authors_file_loads_whole_and_runs(tmp_path: Path) -> None:
         "optimizer": {},
     }
     torch.save(content, path)
-    model = caft.load(path)
+    loaded = caft.load(path)
+    model = loaded.network
     assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
     assert not model.training and not model.superpixels.training
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == [
         f"superpixels.{name}" for name, _ in model.superpixels.named_parameters()
     ]
-    assert model.card["splitter"] == "dreamlip" and model.card["balanced_rule"] == "release"
-    assert len(model.card["fingerprint"]) == 16
+    assert loaded.card.splitter == "dreamlip" and loaded.card.balanced_rule == "release"
+    assert loaded.card.fingerprint is not None and len(loaded.card.fingerprint) == 16
     # Every number of the file but the fixed ones and the unused heads has its place: the sums agree.
     dropped = ("visual.pos_embed", "visual.pe_token")
     kept = {k: t for k, t in state.items() if k not in dropped and not any(f"pred_mask{i}." in k for i in (1, 2, 3))}
@@ -185,15 +188,16 @@ def test_the_authors_file_loads_whole_and_runs(tmp_path: Path) -> None:
     # The command writes the same weights and card.
     assert main(["convert", str(path), "-o", str(tmp_path / "caft.safetensors")]) == 0
     again = caft.load(tmp_path / "caft.safetensors")
-    assert again.card == model.card
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in again.state_dict().items())
+    assert again.card == loaded.card
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in again.network.state_dict().items())
 
 
 def test_a_released_model_goes_through_safetensors_unchanged(tmp_path: Path) -> None:
-    model = from_release(released_state(TINY), config=TINY)
-    save_model(model, tmp_path / "model.safetensors", model.card)
-    again = load(tmp_path / "model.safetensors")
-    assert again.card == json.loads(json.dumps(model.card)) and not again.training
+    released = from_release(released_state(TINY), config=TINY)
+    save_model(released.network, tmp_path / "model.safetensors", released.card)
+    loaded = load(tmp_path / "model.safetensors")
+    model, again = released.network, loaded.network
+    assert loaded.card == released.card and not again.training
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in again.state_dict().items())
     assert torch.equal(again.vision.positions, sin_cos_positions(16, 64))
     pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -203,9 +207,9 @@ def test_a_released_model_goes_through_safetensors_unchanged(tmp_path: Path) -> 
 def test_weights_are_copied_and_half_precision_is_widened() -> None:
     state = released_state(TINY)
     halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    model = from_release(halves, config=TINY)
+    model = from_release(halves, config=TINY).network
     assert all(t.dtype in (torch.float32, torch.int64) for t in model.state_dict().values())
-    model = from_release(state, config=TINY)
+    model = from_release(state, config=TINY).network
     before = model.whole_projection.weight.clone()
     state["image_post_coarse.proj"].zero_()
     assert torch.equal(model.whole_projection.weight, before)
@@ -274,7 +278,7 @@ def their_norm(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_texts_are_encoded_as_by_torchs_modules_under_the_released_names() -> None:
     state = released_state(TINY)
-    model = from_release(state, config=TINY)
+    model = from_release(state, config=TINY).network
     tokens = torch.zeros(4, 77, dtype=torch.long)
     for row, length in enumerate((3, 9, 30, 77)):
         tokens[row, :length] = torch.randint(1, 49000, (length,))
@@ -302,9 +306,9 @@ def test_texts_are_encoded_as_by_torchs_modules_under_the_released_names() -> No
 
 @torch.no_grad()
 def test_segments_are_pooled_as_by_torchs_attention_under_the_released_names() -> None:
-    sizes = TINY.model_copy(update={"grounding": RELEASED.grounding})
+    sizes = TINY.model_copy(update={"grounding": AUTHORS_MODEL.grounding})
     state = released_state(sizes)
-    model = from_release(state, config=sizes)
+    model = from_release(state, config=sizes).network
     attention = nn.MultiheadAttention(64, 8, add_zero_attn=True, batch_first=True)
     attention.load_state_dict(part_of(state, "visual_proj.attn."))
     query, tokens = torch.randn(2, 3, 64), torch.randn(2, 6, 64)
@@ -361,7 +365,21 @@ def test_a_superpixel_file_that_does_not_fit_says_every_name(tmp_path: Path) -> 
     )
 
 
-# ---- files that are none
+# ---- files
+
+
+def test_two_processes_that_save_to_one_path_do_not_meet(tmp_path: Path) -> None:
+    """Threads here: what could meet is the temporary file's name."""
+    path = tmp_path / "model.safetensors"
+
+    def save(module: nn.Module) -> None:
+        for _ in range(30):
+            save_model(module, path, {})
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(save, [nn.Linear(64, 64), nn.Linear(64, 64)]))
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
+    assert set(read_weights(path)) == {"weight", "bias"}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 import caft
 from caft.errors import CheckpointError
 from caft.params import ModelParams, load_params
-from caft.pretrained import from_flair
-from caft.release_flair import FLAIR
+from caft.weights.flair import FLAIR
+from caft.weights.load import from_flair
 from tests.test_pretrained import Shapes, flair_parts, norm, part_of, random_state, resblocks, their_norm
 
 PROJECT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def test_every_published_name_and_shape_has_its_place() -> None:
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in flair_shapes(FLAIR).items()}
         expected = caft.CAFT(FLAIR, chunks=1).state_dict()
-    from caft.release_flair import convert
+    from caft.weights.flair import convert
 
     found, problems = convert(state, expected, FLAIR)
     assert problems == [] and {name: t.shape for name, t in found.items()} == {n: t.shape for n, t in expected.items()}
@@ -68,8 +68,9 @@ def block(state: dict[str, Tensor], name: str, x: Tensor, heads: int, causal: bo
 def test_scores_are_those_of_torchs_modules_under_the_published_names() -> None:
     sizes = TINY.model_copy(update={"grounding": FLAIR.grounding})
     state = random_state(flair_shapes(sizes))
-    model = from_flair(state, config=sizes)
-    assert (model.card["chunks"], model.card["splitter"]) == (1, "dreamlip")
+    loaded = from_flair(state, config=sizes)
+    model = loaded.network
+    assert (loaded.card.chunks, loaded.card.splitter) == (1, "dreamlip")
     pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]

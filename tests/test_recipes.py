@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from caft import CAFT
-from caft.data.batch import Sampling, sample_sub_captions
+from caft.captions.chunking import balanced_chunks, random_chunks
+from caft.data.training.batch import Sampling, sample_sub_captions
 from caft.params import ModelParams, Params, flat, load_params
-from caft.text.chunking import balanced_chunks, random_chunks
 from caft.train.task import TrainingTask
 from pipelines.params import compare
 
@@ -36,6 +36,51 @@ SCRIPTS = {
 }
 
 
+# All of a recipe in the sheets' words: Tables 5 and 7 and Secs. 3.2, 3.3, 4.1 and B.2 of the paper, and FLAIR's scripts.
+PAPER_VALUES = {
+    "batch": 2048,
+    "epochs": 32,
+    "epoch_images": None,
+    "samples": None,
+    "learning_rate": 5e-4,
+    "betas": (0.9, 0.98),
+    "eps": 1e-8,
+    "weight_decay": 0.5,
+    "warmup_steps": 2000,
+    "clip_norm": None,
+    "precision": "bf16",
+    "loss.part": 1.0,
+    "loss.part_cls": 0.0,
+    "loss.whole": 1.0,
+    "loss.form": "sigmoid",
+    "negatives": "sampled",
+    "scale_start": 1 / 0.07,
+    "bias_start": -10.0,
+    "part_scale_max": 100.0,
+    "whole_scale_max": 100.0,
+    "splitter": "dreamlip",
+    "captions": "caft",
+    "sub_captions": 8,
+    "chunks": 4,
+    "max_sentences": 3,
+    "random_rule": "paper",
+    "balanced_rule": "paper",
+    "crop_scale": (0.9, 1.0),
+    "validation_images": 1000,
+    "validate_every": 1000,
+    "checkpoint_every": 1000,
+}
+# What the authors' code does otherwise: half precision with a scaler, a third term, exp(4) as the whole's cap, and
+# from thirteen sentences on 3, 3, 3 and the rest.
+RELEASE_VALUES = PAPER_VALUES | {
+    "precision": "fp16",
+    "loss.part_cls": 1.0,
+    "whole_scale_max": math.exp(4),
+    "random_rule": "release",
+    "balanced_rule": "release",
+}
+
+
 def selecting(tmp_path: Path, text: str) -> Params:
     path = tmp_path / "overlay.yaml"
     path.write_text(text)
@@ -55,6 +100,14 @@ def test_a_recipe_has_its_numbers_on_every_corpus(recipe: str, table: dict[Any, 
             assert (found.batch, found.epochs, found.samples) == (2048, 32, None)
             assert (found.betas, found.warmup_steps) == ((0.9, 0.98), 2000)
             assert not found.per_corpora
+
+
+@pytest.mark.parametrize(("recipe", "values"), [(PAPER, PAPER_VALUES), (RELEASE, RELEASE_VALUES)])
+def test_a_recipe_has_every_value_of_the_sheets(recipe: Any, values: dict[str, Any]) -> None:
+    found = dict(flat(recipe.model_dump()))
+    assert found.keys() == values.keys()
+    for key, value in values.items():
+        assert found[key] == (pytest.approx(value, rel=1e-12) if isinstance(value, float) else value), key
 
 
 def test_the_merged_corpora_count_as_27_million_in_the_release_alone() -> None:
@@ -82,7 +135,8 @@ def test_an_override_wins_over_the_corpora_and_origins_tell(tmp_path: Path) -> N
     assert table["train.clip_norm"] == (3.0, f"override train.clip_norm ({overlay})")
     assert table["train.learning_rate"] == (1.67e-4, "recipes.release.per_corpora.yfcc15m")
     assert table["train.weight_decay"] == (0.1, f"recipes.release.per_corpora.yfcc15m ({overlay})")
-    assert table["train.warmup_steps"] == (2000, "recipes.release")
+    assert table["train.warmup_steps"] == (2000, "recipes.paper")
+    assert table["train.precision"] == ("fp16", "recipes.release")
     assert not any("per_corpora" in key for key in table)
 
 

@@ -17,73 +17,60 @@ MODULES = sorted(path.relative_to(PROJECT) for package in PACKAGES for path in (
 
 # A module may import from lower levels, and from its own package.
 LEVELS = [
-    ("caft.errors", "caft.params", "caft.storage", "caft.progress"),
-    ("caft.layers",),
-    ("caft.vision", "caft.text", "caft.grounding"),
-    (
-        "caft.adapters",
-        "caft.card",
-        "caft.data",
-        "caft.encoding",
-        "caft.gallery",
-        "caft.inference",
-        "caft.interface",
-        "caft.loss",
-        "caft.model",
-        "caft.part_cosines",
-        "caft.pretrained",
-        "caft.pyfunc",
-        "caft.release",
-        "caft.release_flair",
-        "caft.similarity",
-    ),
-    ("caft.eval", "caft.train"),
-    ("pipelines", "slurm", "benchmarks", "caft.command", "caft.__main__"),
+    ("caft.errors", "caft.params", "caft.storage", "caft.progress", "caft.locking", "caft.transforms"),
+    ("caft.network.layers",),
+    ("caft.network.vision", "caft.network.text", "caft.network.text_pool", "caft.captions"),
+    ("caft.network", "caft.loss", "caft.data"),
+    ("caft.model",),
+    ("caft.weights",),
+    ("caft.adapters", "caft.eval", "caft.train"),
+    ("slurm",),
+    ("pipelines", "benchmarks", "caft.model.command", "caft.__main__"),
 ]
 
 # What no stage's result depends on, so that dvc.yaml leaves it out.
 PLUMBING = {
     "caft/errors.py": "words for users",
-    "caft/interface.py": "methods for users; stages call the functions behind them",
+    "caft/model/model.py": "methods for users; stages call the functions behind them",
     "caft/params": "the values themselves are listed as params",
     "caft/progress.py": "log lines",
-    "caft/release.py": "names in published files; the weights of these stages are this project's",
-    "caft/release_flair.py": "the same",
+    "caft/weights/authors.py": "names in published files; the weights of these stages are this project's",
+    "caft/weights/flair.py": "the same",
     "caft/eval/given.py": "given weights, which pipelines/score alone has",
     "caft/storage.py": "where files lie",
-    "caft/data/cluster.py": "which process works on a shard",
-    "caft/data/database.py": "how much memory a query takes",
-    "caft/data/locking.py": "who may write at a time",
+    "caft/data/tables/cluster.py": "which process works on a shard",
+    "caft/data/tables/database.py": "how much memory a query takes",
+    "caft/locking.py": "who may write at a time",
     "caft/train/speed.py": "how fast it goes",
-    "caft/train/throughput.py": "what a step costs, by formula",
-    "caft/train/tracking.py": "a copy of metrics for people",
-    "caft/train/tracking_model.py": "a copy of the weights in it",
-    "caft/train/tracking_names.py": "what is what in it",
-    "caft/train/tracking_parents.py": "what belongs together in it",
+    "caft/train/cost.py": "what a step costs, by formula",
+    "caft/train/tracking/runs.py": "a copy of metrics for people",
+    "caft/train/tracking/model.py": "a copy of the weights in it",
+    "caft/train/tracking/names.py": "what is what in it",
+    "caft/train/tracking/parents.py": "what belongs together in it",
     "pipelines/stage.py": "the command line",
     "slurm/__init__.py": "a docstring",
     "slurm/executors.py": "where a job runs",
-    "slurm/plan.py": "what a run will take",
+    "caft/train/plan.py": "what a run will take",
     "slurm/preemption.py": "when a job is interrupted",
     "slurm/queue.py": "what the scheduler says",
     "slurm/rendezvous.py": "where ranks find each other",
-    "slurm/stalled.py": "when waiting for images ends",
+    "caft/train/stalled.py": "when waiting for images ends",
     "slurm/submit.py": "where a job runs",
 }
 # Imports that the result of one stage does not depend on either.
 NOT_FOLLOWED = {
-    ("captions", "caft/data/fetch.py"): "puts lost images back, and verifies that they are the same",
-    ("superpixels", "caft/data/fetch.py"): "the same",
-    ("train", "caft/data/fetch.py"): "the same",
-    ("leakage", "caft/data/fetch.py"): "the same",
-    ("superpixels", "caft/pretrained.py"): "reads and writes weights; it imports all of the model",
-    ("evaluate_superpixels", "caft/pretrained.py"): "the same",
-    ("superpixels", "caft/text/captions.py"): "reads pictures, of a reader that also gives texts",
-    ("superpixels", "caft/text/sentences.py"): "the same",
-    ("superpixels", "caft/text/tokenizer.py"): "the same",
-    ("leakage", "caft/text/captions.py"): "the same",
-    ("leakage", "caft/text/sentences.py"): "the same",
-    ("leakage", "caft/text/tokenizer.py"): "the same",
+    ("captions", "caft/data/crawl/fetch.py"): "puts lost images back, and verifies that they are the same",
+    ("superpixels", "caft/data/crawl/fetch.py"): "the same",
+    ("train", "caft/data/crawl/fetch.py"): "the same",
+    ("leakage", "caft/data/crawl/fetch.py"): "the same",
+    ("superpixels", "caft/weights/files.py"): "reads and writes weights; it imports all of the model",
+    ("evaluate_superpixels", "caft/weights/files.py"): "the same",
+    ("superpixels", "caft/captions/chunks.py"): "reads pictures, of a reader that also gives texts",
+    ("superpixels", "caft/captions/sentences.py"): "the same",
+    ("superpixels", "caft/captions/tokenizer.py"): "the same",
+    ("leakage", "caft/captions/chunks.py"): "the same",
+    ("leakage", "caft/captions/sentences.py"): "the same",
+    ("leakage", "caft/captions/tokenizer.py"): "the same",
 }
 
 
@@ -194,7 +181,7 @@ def test_only_tracking_imports_mlflow() -> None:
 
 def test_only_commands_print() -> None:
     for path in MODULES:
-        if path.parts[0] not in ("pipelines", "benchmarks") and path != Path("caft/command.py"):
+        if path.parts[0] not in ("pipelines", "benchmarks") and path != Path("caft/model/command.py"):
             calls = [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
             assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), path
 
@@ -225,23 +212,24 @@ sys.meta_path.insert(0, OnlyCore())
 import torch
 import caft
 from caft.params import load_params
-from caft.text.captions import caption_tokens
+from caft.captions.chunks import caption_chunks
+from caft.captions.tokenizer import tokenize
 
-model = caft.CAFT(load_params().models["tiny"], chunks=4).eval()
-tokens = caption_tokens("A red bus. It stands under a tree. Two people wait.", "dreamlip", chunks=4)
+network = caft.CAFT(load_params().models["tiny"], chunks=4).eval()
+tokens = tokenize(caption_chunks("A red bus. It stands under a tree. Two people wait.", "dreamlip", chunks=4))
 with torch.no_grad():
-    images = model.image_features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-    whole, parts = model.text_features(tokens[None])
+    images = network.image_features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    whole, parts = network.text_features(tokens[None])
 print(images.whole.shape == whole.shape == (1, 64), tuple(parts.shape))
 
 from PIL import Image
 
 picture = Image.new("RGB", (30, 20), (200, 30, 30))
-model.card = {"splitter": "spacy", "chunks": 4, "balanced_rule": "paper"}
+model = caft.Model(network, caft.ModelCard(splitter="spacy", chunks=4, balanced_rule="paper"))
 print(tuple(model.similarity(picture, "A red bus. It waits.").shape), model.ground(picture, "A bus. Red!").shape)
 print(model.retrieve("A bus.", [picture])[0].image, model.segment(picture)[0].shape)
 
-from caft.command import main
+from caft.model.command import main
 
 main(["chunk", "A bus. It waits."])
 for name in ("pyarrow", "duckdb", "ray", "spacy", "mlflow", "dvc", "submitit", "tqdm"):
@@ -277,7 +265,7 @@ import pipelines.source
 assert "torch" not in sys.modules
 import caft
 
-assert caft.CAFT is caft.model.CAFT and caft.load is caft.pretrained.load and {"CAFT", "load"} <= set(dir(caft))
+assert caft.CAFT is caft.network.caft.CAFT and caft.load is caft.weights.load.load and set(caft.__all__) <= set(dir(caft))
 try:
     caft.clip
 except AttributeError as error:
@@ -344,9 +332,9 @@ KEYS = {
     "fetch": ["fetch"],
     "model": ["models.${model}"],
     "models": ["models.base"],  # the paper's, whatever is selected
-    "recipe": ["recipes.${recipe}", "train"],
+    "recipe": ["recipes.${recipe}", "recipes.paper", "train"],
     "selected_model": ["models.${model}"],
-    "selected_recipe": ["recipes.${recipe}", "train"],
+    "selected_recipe": ["recipes.${recipe}", "recipes.paper", "train"],
     "seed": ["seed"],
     "superpixels": ["superpixels"],
     "evaluation": ["evaluation"],
@@ -361,10 +349,11 @@ KEYS = {
 
 # Read by a stage whose result does not depend on them.
 CHANGES_NOTHING = {
+    "index": {"recipes.paper.splitter": "a recipe with a base gives its own splitter (caft/params/bases.py)"},
     "train": {
         "corpora": "a tag of the tracked run; what is trained on, and so what changes in a recipe, is data/index's",
         "evaluation.batch": "how many images a validation holds at a time",
-    }
+    },
 }
 
 

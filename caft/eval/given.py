@@ -6,20 +6,24 @@ the paper's Figure 5 has it, `30M:/path/x.pt`, where neither the file's name nor
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from caft.adapters.open_clip_baseline import PREFIX, OpenClipBaseline, load_open_clip
 from caft.errors import CheckpointError, ParamsError
-from caft.eval.open_clip import PREFIX, OpenClip, load_open_clip
-from caft.model import CAFT
+from caft.model.card import ModelCard
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel
 from caft.params import Params
-from caft.pretrained import from_flair, from_release, load, read_card, read_checkpoint
-from caft.release_flair import FLAIR, is_flair
 from caft.train.fingerprint import file_digest
+from caft.weights.authors import AUTHORS_READING
+from caft.weights.files import read_card, read_checkpoint
+from caft.weights.flair import FLAIR, FLAIR_READING, is_flair
+from caft.weights.load import from_flair, from_release, load
 
 # Of Figure 5, by the corpora of a card.
 SIZES = {("cc3m",): "3M", ("cc12m",): "12M", ("yfcc15m",): "15M", ("cc12m", "cc3m", "yfcc15m"): "30M"}
@@ -74,12 +78,12 @@ def describe(setting: str) -> Given:
         return Given(place.removeprefix(PREFIX).rsplit("/", 1)[-1], _digest(place, model), "open_clip", size)
     path = _present(place)
     if path.suffix == ".safetensors":
-        corpora = tuple(sorted(corpus["name"] for corpus in read_card(path).get("data", [])))
+        corpora = tuple(sorted(corpus.name for corpus in read_card(path).data))
         return Given(path.name, file_digest(path), "caft", size or SIZES.get(corpora) or _size_in(path.name))
     return Given(path.name, file_digest(path), _kind(read_checkpoint(path), path), size or _size_in(path.name))
 
 
-def load_given(setting: str, params: Params, expected: dict[str, Any]) -> CAFT:
+def load_given(setting: str, params: Params, expected: dict[str, Any]) -> RetrievalModel:
     """The model of given weights, on the CPU.
 
     A published file has the sizes of the selected model, and how captions are read is the selected recipe's; a model of
@@ -98,7 +102,7 @@ def load_given(setting: str, params: Params, expected: dict[str, Any]) -> CAFT:
     """
     _, place = _split(setting)
     recipe = params.selected_recipe
-    model: CAFT
+    model: Model | OpenClipBaseline
     if place.startswith(PREFIX):
         model = theirs = load_open_clip(place)
         digest = _digest(place, theirs)
@@ -110,22 +114,23 @@ def load_given(setting: str, params: Params, expected: dict[str, Any]) -> CAFT:
         raise CheckpointError(
             f"{place}: has changed since the stage weights read it; run `dvc repro pipelines/score/dvc.yaml` again"
         )
+    facts = _facts(expected)
     if expected["kind"] != "caft":
-        model.card["splitter"] = recipe.splitter
+        facts["splitter"] = recipe.splitter
         if expected["kind"] == "caft_release":
-            model.card["balanced_rule"] = recipe.balanced_rule
-    model.card |= _facts(expected)
-    return model
+            facts["balanced_rule"] = recipe.balanced_rule
+    return replace(model, card=model.card.model_copy(update=facts))
 
 
-def card_of(setting: str, described: dict[str, Any], params: Params) -> dict[str, Any]:
+def card_of(setting: str, described: dict[str, Any], params: Params) -> ModelCard:
     """The card that `load_given` gives the model, as far as it can be told without loading the weights."""
-    card: dict[str, Any] = {"model": params.selected_model.model_dump(mode="json")}
     if described["kind"] == "caft":
         card = read_card(Path(_split(setting)[1]).expanduser())
     elif described["kind"] == "flair_release":
-        card = {"model": FLAIR.model_dump(mode="json")}
-    return card | _facts(described)
+        card = ModelCard(model=FLAIR, **FLAIR_READING)
+    else:
+        card = ModelCard(model=params.selected_model, **AUTHORS_READING)
+    return card.model_copy(update=_facts(described))
 
 
 def _facts(described: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def _facts(described: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "external": digest, "fingerprint": digest[:16], "source": described["name"]}
 
 
-def _published(state: dict[str, Tensor], path: Path, params: Params) -> CAFT:
+def _published(state: dict[str, Tensor], path: Path, params: Params) -> Model:
     if _kind(state, path) == "flair_release":
         return from_flair(state, str(path), FLAIR)
     sizes, found = params.selected_model, state.get("visual.cls_token")
@@ -176,13 +181,13 @@ def _present(place: str) -> Path:
     return path
 
 
-def _digest(place: str, model: OpenClip) -> str:
+def _digest(place: str, model: OpenClipBaseline) -> str:
     """Of the file, or of the tensors where a library knows the file."""
     path = Path(place.removeprefix(PREFIX).partition("/")[2]).expanduser()
     if path.is_file():
         return file_digest(path)
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.inner.state_dict().items()):
+    for name, tensor in sorted(model.network.inner.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

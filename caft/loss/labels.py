@@ -1,7 +1,52 @@
 """Which pairs are positive and which negatives are drawn: pure functions of ranks and indices."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Pairs(NamedTuple):
+    """Images and texts of the part level, and which of them are compared.
+
+    Attributes:
+        tokens: Segments of this rank's images, (B, N, D).
+        texts: Texts of all ranks, not normalised, (T, D).
+        positive: Whether image and text belong together, (B, T), or (B, Q) with a selection.
+        selected: Texts that each image is compared with, (B, Q); None: all.
+    """
+
+    tokens: Tensor
+    texts: Tensor
+    positive: Tensor
+    selected: Tensor | None
+
+    @property
+    def labels(self) -> Tensor:
+        """+1 and -1 in the precision of the pairs, float32 or wider."""
+        wide = torch.promote_types(torch.promote_types(self.tokens.dtype, self.texts.dtype), torch.float32)
+        return torch.where(self.positive, 1.0, -1.0).to(wide)
+
+
+def owners(texts: Tensor, sub_captions: int) -> Tensor:
+    """Image of each text, (T,), counted over all ranks: texts (T, D) are image-major, K of each image."""
+    return torch.arange(len(texts), device=texts.device) // sub_captions
+
+
+def positive_pairs(owner: Tensor, images: int, first_image: int = 0, index: Tensor | None = None) -> Tensor:
+    """Whether an image and a text that it is compared with belong together.
+
+    Args:
+        owner: Image of each text, (T,).
+        images: Number of images, B.
+        first_image: Number of the first of them, counted over all ranks.
+        index: Texts that each image is compared with, (B, Q); None: all.
+
+    Returns:
+        Booleans, (B, T), or (B, Q) with an index.
+    """
+    numbers = torch.arange(first_image, first_image + images, device=owner.device)[:, None]
+    return (owner[None] if index is None else owner[index]) == numbers
 
 
 def sampled_index(images: int, sub_captions: int, generator: torch.Generator) -> Tensor:

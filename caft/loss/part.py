@@ -1,34 +1,64 @@
 """The part-level loss (Eq. 8): each image asked by texts, compared with the same texts.
 
-Of the two forms, the naive one is the definition. The fused one is the same algebra with no pooled feature ever
-mapped by the output projection: between attention and cosine everything is linear, so the projection is taken to the
-texts' side for the dot product, and into a matrix shared by all pairs, or by those of an image, for the norm
-(caft/loss/part_tiles.py). It computes the gradients in the forward pass, tile by tile, and keeps only their sums, so
-its memory does not grow with the number of pairs. Norms and projections run once a text and once an image.
+Of the two implementations, the naive one is the definition. The fused one never builds a pooled feature: see the
+algebra in `caft.network.part_pairs`. It computes the gradients in the forward pass, tile by tile, and keeps only their
+sums (`caft.loss.part_tiles`), so its memory does not grow with the number of pairs. Norms and projections run once per
+text and once per image.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool, attend
-from caft.loss.part_tiles import EPS, FusedPairSum
+from caft.loss.hierarchical import Features, Term
+from caft.loss.labels import Pairs, owners, positive_pairs
+from caft.loss.part_tiles import FusedPairSum
 from caft.loss.sigmoid import pairwise_sigmoid
+from caft.loss.softmax import softmax_pair_sum
+from caft.network.part_pairs import EPS, PairImages, PairTexts, gram_norm, gram_pays, moved_texts, pooled_norm
+from caft.network.text_pool import TextConditionedPool, attend
 
 
-class PartLoss(NamedTuple):
-    """The loss and how sound its norms are.
+@dataclass(frozen=True)
+class PartTerm(Term):
+    """L_part = 1 / Z sum_i sum_(j,k in N_i) log(1 + exp(-y_ij (s_p <u_i<-jk, t_jk> + b_p))), Eq. 8.
+
+    Z is B for all pairs. Sampled negatives, and their Z = B + K - 1, are those of each rank's block, as in FLAIR. The
+    softmax form is the mean over images of each one among its texts.
+
+    The sigmoid form also logs `clamped_pairs`, how many pooled features are shorter than the floor of their norm, 1e-12,
+    an int64 scalar. More than a few mean that texts find no segment at all, or that heads cancel beyond what the
+    precision can tell.
 
     Attributes:
-        loss: A scalar, float32 or wider.
-        clamped: Pairs whose pooled feature is shorter than the floor of its norm, 1e-12: an int64 scalar. More than
-            a few mean that texts find no segment at all, or that heads cancel beyond what the precision can tell.
+        pool: Text-conditioned pooling.
+        negatives: Draws the texts that each image is compared with, from B, K and the number of ranks, as
+            `rank_blocks` does; None compares all pairs.
     """
 
-    loss: Tensor
-    clamped: Tensor
+    name = "part"
+    pool: TextConditionedPool
+    negatives: Callable[[int, int, int], Tensor] | None
+
+    def __call__(self, features: Features) -> dict[str, Tensor]:  # noqa: D102
+        tokens, texts = features.part, features.sub_captions
+        assert tokens is not None and texts is not None
+        images = len(tokens)
+        count = len(texts.own) // images
+        normaliser, index = images, None
+        if self.negatives is not None:
+            normaliser = images + count - 1
+            index = self.negatives(images, count, len(texts.all) // len(texts.own)).to(tokens.device)
+        positive = positive_pairs(owners(texts.all, count), images, texts.rank * images, index)
+        pairs = Pairs(tokens, texts.all, positive, index)
+        if self.form == "softmax":
+            return {self.name: softmax_pair_sum(pairs, self.pool, self.temperature.scale) / images}
+        total, clamped = fused_pair_sum(pairs, self.pool, *self.temperature)
+        return {self.name: total / normaliser, "clamped_pairs": clamped}
 
 
 def part_loss(
@@ -66,98 +96,45 @@ def part_loss(
     Raises:
         ValueError: `index` is given for all pairs, or missing for sampled ones.
     """
-    return counted_part_loss(
-        tokens,
-        texts,
-        owner,
-        pool,
-        scale,
-        bias,
-        index=index,
-        first_image=first_image,
-        normaliser=normaliser,
-        negatives=negatives,
-        implementation=implementation,
-    ).loss
-
-
-def counted_part_loss(
-    tokens: Tensor,
-    texts: Tensor,
-    owner: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    *,
-    index: Tensor | None = None,
-    first_image: int = 0,
-    normaliser: float,
-    negatives: Literal["sampled", "all"],
-    implementation: Literal["naive", "fused"] = "fused",
-) -> PartLoss:
-    """`part_loss` with the number of pairs whose norm was clamped, which costs nothing more."""
     if (index is None) != (negatives == "all"):
         raise ValueError(
             f"part_loss: negatives is '{negatives}', so index must {'not ' * (negatives == 'all')}be given"
         )
-    images = torch.arange(first_image, first_image + len(tokens), device=tokens.device)[:, None]
-    owners = owner[None] if index is None else owner[index]  # (1, T) or (B, Q)
-    wide = torch.promote_types(torch.promote_types(tokens.dtype, texts.dtype), torch.float32)
-    labels = torch.where(owners == images, 1.0, -1.0).to(wide)  # (B, T) or (B, Q)
-    pair_sum = _naive_pair_sum if implementation == "naive" else _fused_pair_sum
-    total, clamped = pair_sum(tokens, texts, pool, scale, bias, labels, index)
-    return PartLoss(total / normaliser, clamped)
+    pairs = Pairs(tokens, texts, positive_pairs(owner, len(tokens), first_image, index), index)
+    pair_sum = naive_pair_sum if implementation == "naive" else fused_pair_sum
+    return pair_sum(pairs, pool, scale, bias)[0] / normaliser
 
 
-def _naive_pair_sum(
-    tokens: Tensor,
-    texts: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Pools every pair and holds it all."""
+def naive_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss and number of clamped pairs, by pooling every pair and holding it all."""
+    tokens, texts, _, index = pairs
+    labels = pairs.labels
     key, value = pool.project_tokens(tokens)
     query = pool.project_queries(texts)
     if index is not None:
         query, texts = query[index], texts[index]  # (B, Q, H, e), (B, Q, D)
-    mixed, _ = attend(query, key, value, empty_slot=pool.empty_slot)
+    mixed, _ = attend(query, key, value)
     pooled = pool.out(mixed).to(labels.dtype)  # (B, Q, D)
     cosines = (F.normalize(pooled, dim=-1, eps=EPS) * F.normalize(texts.to(labels.dtype), dim=-1, eps=EPS)).sum(-1)
     clamped = (pooled.detach().norm(dim=-1) < EPS).sum()
     return pairwise_sigmoid(scale * cosines + bias, labels), clamped
 
 
-def _fused_pair_sum(
-    tokens: Tensor,
-    texts: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    index: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Prepares what a text or an image brings to all its pairs; autograd differentiates this part."""
+def fused_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """`naive_pair_sum` by tiles; autograd differentiates what a text or an image brings to all its pairs."""
+    tokens, texts, _, index = pairs
+    labels = pairs.labels
     wide = labels.dtype
     projected = (pool.project_queries(texts), *pool.project_tokens(tokens))
     with torch.autocast(tokens.device.type, enabled=False):
         query, key, value = (tensor.to(wide) for tensor in projected)
-        if pool.empty_slot:
-            key, value = F.pad(key, (0, 0, 0, 0, 0, 1)), F.pad(value, (0, 0, 0, 0, 0, 1))  # (B, N + 1, H, e)
+        key, value = F.pad(key, (0, 0, 0, 0, 0, 1)), F.pad(value, (0, 0, 0, 0, 0, 1))  # (B, N + 1, H, e)
         weight, offset = pool.out.weight.to(wide), pool.out.bias.to(wide)
         unit = F.normalize(texts.to(wide), dim=-1, eps=EPS)
-        moved = (unit @ weight).unflatten(-1, (pool.heads, -1))  # (T, H, e)
-        gram = pool.heads * tokens.shape[1] < texts.shape[1]
-        if gram:
-            # Segments of every head as the output projection maps them: pooled = attention @ mapped + offset.
-            mapped = torch.einsum("bnhe,ohe->bhno", value, weight.unflatten(1, (pool.heads, -1))).flatten(1, 2)
-            quadratic, linear = mapped @ mapped.transpose(1, 2), mapped @ offset  # (B, H N, H N), (B, H N)
-        else:
-            quadratic, linear = weight.T @ weight, weight.T @ offset  # (D, D), (D,)
-        arguments = (
-            query, moved, unit @ offset, key, value, quadratic, linear, offset @ offset, scale.to(wide), bias.to(wide)
-        )  # fmt: skip
-        total, clamped = FusedPairSum.apply(gram, labels, index, *arguments)
+        moved = moved_texts(unit, weight, pool.heads)
+        gram = gram_pays(pool, tokens.shape[1])
+        quadratic, linear = gram_norm(value, weight, offset) if gram else pooled_norm(weight, offset)
+        asking, asked = PairTexts(query, moved, unit @ offset), PairImages(key, value, quadratic, linear)
+        scalars = offset @ offset, scale.to(wide), bias.to(wide)
+        total, clamped = FusedPairSum.apply(labels, index, *asking, *asked, *scalars)
     return total, clamped

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from caft.grounding import TextConditionedPool, attend
+from caft.loss.labels import Pairs
+from caft.network.text_pool import TextConditionedPool, attend
 
 # Pairs of an image and a text whose pooled features are held at once.
 _PAIRS_AT_ONCE = 16384
@@ -29,41 +30,27 @@ def cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
     return -(targets * shares).sum()
 
 
-def softmax_part_loss(
-    tokens: Tensor,
-    texts: Tensor,
-    owner: Tensor,
-    pool: TextConditionedPool,
-    scale: Tensor,
-    *,
-    index: Tensor | None = None,
-    first_image: int = 0,
-) -> Tensor:
-    """Each image among the texts that it is compared with, conditioned on each of them.
+def softmax_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor) -> Tensor:
+    """Each image among the texts that it is compared with, conditioned on each of them, summed over images.
 
     The other direction, a text among images, would need every pair of them conditioned, so it is left out.
 
     Args:
-        tokens: Segments of this rank's images, (B, N, D).
-        texts: Texts of all ranks, not normalised, (T, D).
-        owner: Image of each text, counted over all ranks, (T,).
+        pairs: What is compared.
         pool: Text-conditioned pooling.
         scale: Factor of the cosine, exponentiated, a scalar.
-        index: For sampled negatives, the texts that each image is compared with, (B, Q); None: all.
-        first_image: Number of the first image of this rank, counted over all ranks.
 
     Returns:
-        The mean over images, a scalar.
+        A scalar, float32 or wider; the caller divides.
     """
-    images = torch.arange(first_image, first_image + len(tokens), device=tokens.device)[:, None]
-    positive = (owner[None] if index is None else owner[index]) == images  # (B, T) or (B, Q)
+    tokens, texts, positive, index = pairs
     key, value = pool.project_tokens(tokens)
     query = pool.project_queries(texts)
 
     def rows(key: Tensor, value: Tensor, query: Tensor, texts: Tensor, scale: Tensor, part: slice) -> Tensor:
         if index is not None:
             query, texts = query[index[part]], texts[index[part]]
-        pooled = pool.out(attend(query, key[part], value[part], empty_slot=pool.empty_slot)[0])  # (b, Q, D)
+        pooled = pool.out(attend(query, key[part], value[part])[0])  # (b, Q, D)
         wide = torch.promote_types(pooled.dtype, torch.float32)
         cosines = (F.normalize(pooled.to(wide), dim=-1) * F.normalize(texts.to(wide), dim=-1)).sum(-1)
         return cross_entropy(scale * cosines, positive[part])
@@ -73,4 +60,4 @@ def softmax_part_loss(
     for start in range(0, len(tokens), step):
         part = slice(start, start + step)
         total = total + checkpoint(rows, key, value, query, texts, scale, part, use_reentrant=False)
-    return total / len(tokens)
+    return total

@@ -1,10 +1,8 @@
-"""Reads YAML as DVC does (version 1.2), and merges overlays over the settings."""
+"""Reads settings files as DVC does, and what is done with tables of nested keys: merge, flatten, look up."""
 
-import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from caft.errors import ParamsError
 
@@ -15,8 +13,10 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         ParamsError: The file is missing, no valid YAML, gives a key twice, or is not a table of keys.
     """
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder, or give --params FILE") from None
     except OSError as error:
@@ -25,11 +25,11 @@ def read(path: Path) -> dict[str, Any]:
         raise ParamsError(
             f"{path}: is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
         ) from None
-    except yaml.MarkedYAMLError as error:
+    except MarkedYAMLError as error:
         mark = error.problem_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise ParamsError(f"{path}{place}: {error.problem or 'is no valid YAML'}") from None
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         raise ParamsError(f"{path}: is no valid YAML: {error}") from None
     if not isinstance(content, dict):
         found = "nothing" if content is None else f"a {type(content).__name__}"
@@ -46,18 +46,29 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields dotted keys and values of nested tables, in their order."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def assigned(text: str) -> dict[str, Any]:
     """Returns the content of a file that sets one value: of `train.batch=96`, `{"train": {"batch": 96}}`.
 
     Raises:
         ParamsError: It is not a dotted key and a YAML value, joined by an equals sign.
     """
+    from ruamel.yaml.error import YAMLError
+
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ParamsError(f"--set {text}: expected KEY=VALUE with a dotted key, as train.batch=96")
     try:
-        content: Any = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
+        content = _parsed(value)
+    except YAMLError as error:
         raise ParamsError(f"--set {text}: the value is no valid YAML: {error}") from None
     for part in reversed(key.split(".")):
         content = {part: content}
@@ -76,38 +87,8 @@ def gives(content: dict[str, Any], location: tuple[Any, ...]) -> bool:
     return True
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values, and no key twice.
+def _parsed(text: str) -> Any:
+    """Returns the value of YAML 1.2, by the library that DVC reads and writes the file with."""
+    from ruamel.yaml import YAML
 
-    PyYAML follows version 1.1, where 5e-4 is text, `on` is true and 010 is eight; DVC, which writes the file for
-    `dvc exp run -S`, follows 1.2. Both must see the same values.
-    """
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a repeated key, of which PyYAML would silently keep the last."""
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} must be text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|NULL|)\Z"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+\Z"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"(?:{_FLOAT})\Z"), None)
-
-
-def _whole_number(loader: yaml.SafeLoader, node: yaml.Node) -> int:
-    assert isinstance(node, yaml.ScalarNode)
-    return int(node.value)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+    return YAML(typ="safe", pure=True).load(text)

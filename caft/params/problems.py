@@ -1,22 +1,16 @@
-"""What is wrong with the settings, in words: one line a problem, with its key, value, reason and cure."""
+"""What is wrong with the settings: one line for each problem, with its key, value and reason."""
 
 import difflib
-import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from caft.errors import ParamsError
-from caft.params import file
-from caft.params.tables import Section, TrainOverrides, Unit
-
-if TYPE_CHECKING:
-    from caft.params import Params
-
-Location = tuple[str | int, ...]
+from caft.params.bases import TABLES, Location, giver
+from caft.params.file import gives
 
 
 @dataclass(frozen=True)
@@ -25,33 +19,82 @@ class Problem:
 
     Attributes:
         location: Keys from the top of the file to the value; numbers are places in a list.
-        text: The line for the user, which starts with the dotted key.
+        reason: What is wrong, for the user.
+        value: The value as it is shown; empty where there is none to show.
     """
 
     location: Location
-    text: str
+    reason: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        """The line for the user."""
+        key = ".".join(map(str, self.location))
+        return f"{key} = {self.value}: {self.reason}" if self.value else f"{key}: {self.reason}"
 
 
-def explain(root: type[Section], content: dict[str, Any], error: ValidationError) -> list[Problem]:
-    """Returns a line for each of pydantic's problems with `content`, which was to become a `root`."""
-    return [_explain(root, content, problem) for problem in _as_dicts(error)]
+def explain(root: type[BaseModel], content: dict[str, Any], error: ValidationError) -> Iterator[Problem]:
+    """Yields pydantic's problems with `content`, which was to become a `root`."""
+    for problem in error.errors(include_url=False):
+        location, value = _in_file(content, problem["loc"]), problem["input"]
+        reason = problem["msg"][0].lower() + problem["msg"][1:]
+        if problem["type"] == "rule":
+            yield Problem(problem["loc"], reason, show(value))
+        elif problem["type"] == "extra_forbidden":
+            yield Problem(location, f"unknown key{_nearest_key(root, problem['loc'], location)}")
+        elif problem["type"] == "missing":
+            yield Problem((*location, problem["loc"][-1]), reason)
+        else:
+            yield Problem(location, reason, "" if isinstance(value, dict) else show(value))
 
 
 def report(
-    path: str,
-    overlays: Iterable[tuple[str, dict[str, Any]]],
-    content: dict[str, Any],
-    problems: list[Problem],
+    path: str, overlays: Iterable[tuple[str, dict[str, Any]]], content: dict[str, Any], problems: Iterable[Problem]
 ) -> ParamsError:
-    """Returns the error that lists the problems in the file's order, with the overlay that set each, if one did."""
+    """Returns the error that lists problems in the file's order, each once, with the overlay that set it, if one did.
+
+    Args:
+        path: The settings file.
+        overlays: Names and contents of what was merged over it.
+        content: All of them merged, before entries take what they do not give from their bases.
+        problems: What is wrong with the resolved settings; what an entry has from its base is the base's problem.
+    """
     overlays = list(overlays)
-    lines = []
-    for problem in sorted(problems, key=lambda problem: _position(content, problem.location)):
-        setters = [name for name, overlay in overlays if file.gives(overlay, problem.location)]
-        lines.append(f"  {problem.text}" + (f" (set in {setters[-1]})" if setters else ""))
+    lines = {}
+    for problem in problems:
+        written = Problem(giver(content, problem.location), problem.reason, problem.value)
+        setters = [name for name, overlay in overlays if gives(overlay, written.location)]
+        lines[f"  {written}" + (f" (set in {setters[-1]})" if setters else "")] = _position(content, written.location)
     names = " with ".join([path, *(name for name, _ in overlays)])
     count = f"{len(lines)} problem" + "s" * (len(lines) > 1)
-    return ParamsError("\n".join([f"{names}: {count}", *lines]))
+    return ParamsError("\n".join([f"{names}: {count}", *sorted(lines, key=lines.__getitem__)]))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns a suggestion for a name that is not in a table."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def show(value: Any) -> str:
+    """Returns a value as it is written in the file, cut when long."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(show, value))}]"
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _in_file(content: Any, location: Location) -> Location:
+    """Drops what is no key of the file: the kind in a union of types, and a key that is missing."""
+    kept = []
+    for part in location:
+        if part in (content if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ()):
+            kept.append(part)
+            content = content[part]
+    return tuple(kept)
 
 
 def _position(content: Any, location: Location) -> tuple[int, ...]:
@@ -64,181 +107,42 @@ def _position(content: Any, location: Location) -> tuple[int, ...]:
     return tuple(position)
 
 
-def valid_parts(root: type["Params"], content: dict[str, Any], error: ValidationError) -> "Params":
-    """Returns settings made of what is valid by itself, so that no problem hides another.
+def _nearest_key(root: type[BaseModel], location: Location, place: Location) -> str:
+    """Suggests a key for an unknown one: a sibling, else one that is called alike in another part of the file.
 
-    A bad table entry is left out, a bad override or an unknown key counts as not given, bad corpora are none,
-    any other bad part is absent.
+    Args:
+        root: The type of the whole file.
+        location: Of the unknown key, as pydantic gives it.
+        place: The same as the file has it.
     """
-    kept = dict(content)
-    for problem in _as_dicts(error):
-        location = _in_file(problem["loc"])
-        if problem["type"] != "extra_forbidden" and location[0] != "train":
-            location = (
-                location[:2]
-                if location[0] in ("models", "recipes", "corpus", "launchers", "benchmarks")
-                else location[:1]
-            )
-        kept = _without(kept, location)
-    parts: dict[str, Any] = {
-        "corpora": (),
-        "train": TrainOverrides(),
-        **{name: {} for name in ("models", "recipes", "corpus", "launchers")},
-    }
-    for name, field in root.model_fields.items():
-        if name in kept:
-            annotated: Any = typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-            parts[name] = TypeAdapter(annotated).validate_python(kept[name])
-    return root.model_construct(**parts)
-
-
-def _explain(root: type[Section], content: dict[str, Any], problem: dict[str, Any]) -> Problem:
-    location = _in_file(problem["loc"])
-    key = ".".join(map(str, location))
-    kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        return Problem(location, f"{key}: unknown key{_nearest_key(root, content, location)}")
-    if kind == "missing" and isinstance(location[-1], int):
-        return Problem(location[:-1], f"{'.'.join(map(str, location[:-1]))}: has too few values")
-    if kind == "missing":
-        return Problem(location[:-1], f"{key}: missing")
-    if kind == "union_tag_not_found":
-        return Problem(location, f"{key}.kind: missing; must be recaption, custom or scenes")
-    if kind == "union_tag_invalid":
-        allowed = str(context["expected_tags"]).replace("'", "")
-        return Problem((*location, "kind"), f"{key}.kind = {context['tag']}: must be one of {allowed}")
-    unit = _unit(_annotation(root, content, location))
-    words = {
-        "int_type": "must be a whole number",
-        "int_from_float": "must be a whole number",
-        "int_parsing": "must be a whole number",
-        "float_type": "must be a number",
-        "finite_number": "must be a finite number",
-        "string_type": "must be text",
-        "bool_type": "must be true or false",
-        "tuple_type": "must be a list",
-        "dict_type": "must be a table of keys and values",
-        "model_type": "must be a table of keys and values",
-        "model_attributes_type": "must be a table of keys and values",
-        "greater_than": "must be above {gt:g}",
-        "greater_than_equal": "must be at least {ge:g}",
-        "less_than": "must be below {lt:g}",
-        "less_than_equal": "must be at most {le:g}",
-        "multiple_of": "must be a multiple of {multiple_of}",
-        "too_short": "needs at least {min_length} values",
-        "too_long": "must have {max_length} values, not {actual_length}",
-        "literal_error": "must be one of {expected}",
-    }
-    message = words[kind].format(**context) if kind in words else problem["msg"]
-    if kind == "literal_error":
-        message = message.replace("'", "").replace(" or ", ", ")
-    elif unit and isinstance(problem["input"], int | float):
-        message += f" {unit}"
-    return Problem(location, f"{key} = {show(problem['input'])}: {message}")
-
-
-def _as_dicts(error: ValidationError) -> list[dict[str, Any]]:
-    return [dict(problem) for problem in error.errors(include_url=False)]
-
-
-def _in_file(location: Location) -> Location:
-    """Drops the kind that a discriminated union puts into a location: it is no key of the file."""
-    return location[:2] + location[3:] if location[0] == "corpus" and len(location) > 2 else location
-
-
-def _nearest_key(root: type[Section], content: dict[str, Any], location: Location) -> str:
-    """Suggests a key for an unknown one: a sibling, else one that is called alike elsewhere."""
-    parent, name = location[:-1], str(location[-1])
-    siblings = _keys(_annotation(root, content, parent))
-    close = difflib.get_close_matches(name, siblings, n=1)
-    if close:
-        return f"; did you mean {'.'.join([*map(str, parent), close[0]])}?"
-    elsewhere = {key: f"{part}.{key}" for part in reversed(list(root.model_fields)) for key in _part_keys(root, part)}
-    close = difflib.get_close_matches(name, elsewhere, n=1)
-    if close:
+    name, siblings = str(place[-1]), _keys(root, location[:-1])
+    if close := difflib.get_close_matches(name, siblings, n=1):
+        return f"; did you mean {'.'.join([*map(str, place[:-1]), close[0]])}?"
+    parts = [part for part, field in root.model_fields.items() if isinstance(field.annotation, type)]
+    elsewhere = {key: f"{part}.{key}" for part in reversed(parts) for key in _keys(root, (part,))}
+    if close := difflib.get_close_matches(name, elsewhere, n=1):
         return f"; did you mean {elsewhere[close[0]]}?"
     return f"; known are {', '.join(siblings)}"
 
 
-def _part_keys(root: type[Section], part: str) -> list[str]:
-    annotation = root.model_fields[part].annotation
-    return _keys(annotation) if isinstance(annotation, type) else []
-
-
-def _annotation(root: type[Section], content: Any, location: Location) -> Any:
-    """Follows a location through the types; None where they end."""
-    annotation: Any = root
+def _keys(root: type[BaseModel], location: Location) -> list[str]:
+    """The keys that the types know at a location, in which pydantic names the kind where a table has several."""
+    models = [root]
     for part in location:
-        content = content.get(part) if isinstance(content, dict) else None
-        model = _model(annotation)
-        if model is not None:
-            field = model.model_fields.get(str(part))
-            if field is None:
-                return None
-            annotation = typing.Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        elif typing.get_origin(annotation) in (dict, tuple):
-            arguments = typing.get_args(annotation)
-            annotation = arguments[1] if typing.get_origin(annotation) is dict else arguments[0]
-        else:
-            return None
-        annotation = _chosen(annotation, content)
-    return annotation
+        fields = [model.model_fields[str(part)] for model in models if part in model.model_fields]
+        kinds = [model for model in models if "kind" in model.model_fields and _is_of(model, part)]
+        models = kinds or [model for field in fields for model in _models(field.annotation)] or models
+    own = ["base"] if location[0:1] and location[0] in TABLES and len(location) == 2 else []
+    return own + [key for model in models for key in model.model_fields]
 
 
-def _chosen(annotation: Any, content: Any) -> Any:
-    """Of a union of models that differ in `kind`, the one that the content says; of a model or null, the model."""
-    models = [model for model in _alternatives(annotation) if _model(model) is not None]
-    if len(models) == 1:
-        return models[0]
-    kind = content.get("kind") if isinstance(content, dict) else None
-    for model in models:
-        if kind is not None and kind in typing.get_args(model.model_fields["kind"].annotation):
-            return model
-    return annotation
+def _is_of(model: type[BaseModel], kind: str | int) -> bool:
+    return kind in typing.get_args(model.model_fields["kind"].annotation)
 
 
-def _alternatives(annotation: Any) -> list[Any]:
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _alternatives(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [inner for argument in typing.get_args(annotation) for inner in _alternatives(argument)]
-    return [annotation]
-
-
-def _model(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def _keys(annotation: Any) -> list[str]:
-    model = _model(annotation)
-    return list(model.model_fields) if model else []
-
-
-def _unit(annotation: Any) -> str:
-    """The unit in a type's annotations, at any depth; empty without one."""
-    arguments = typing.get_args(annotation)
-    for argument in arguments:
-        if isinstance(argument, Unit):
-            return argument.name
-        if inner := _unit(argument):
-            return inner
-    return ""
-
-
-def _without(content: dict[str, Any], location: Location) -> dict[str, Any]:
-    """Returns the content without the value at a location, if it is there."""
-    first, rest = str(location[0]), location[1:]
-    if not rest:
-        return {key: value for key, value in content.items() if key != first}
-    inner = content.get(first)
-    return {**content, first: _without(inner, rest)} if isinstance(inner, dict) else content
-
-
-def show(value: Any) -> str:
-    """Returns a value as it is written in the file, cut when long."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(show, value))}]"
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections in a type: of `dict[str, ModelParams]`, of a section or null, of several kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)

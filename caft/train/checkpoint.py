@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole, of this run and as they were written, or passed over with the reason.
+"""Checkpoints of a run: written atomically, rotated, and skipped with the reason if damaged or of another run.
 
 Beside each checkpoint lies a small file with its size and SHA-256, written before the checkpoint is put into place.
 """
@@ -18,12 +18,12 @@ _KEPT = 2
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Writes the checkpoint of a step, and removes all but the last two; if it cannot be written, all stay.
+    """Writes the checkpoint of a step, then removes all but the last two; if it cannot be written, none is removed.
 
     Args:
-        folder: Of the run's checkpoints.
-        step: Steps that were done.
-        state: Holds the run's `fingerprint` among others.
+        folder: Folder of the run's checkpoints.
+        step: Number of steps that were done.
+        state: State to save; holds the run's `fingerprint` among others.
     """
     path = _path(folder, step)
     with replacing(path) as temporary:
@@ -38,11 +38,11 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def newest(folder: Path, fingerprint: str) -> Path | None:
-    """The newest checkpoint that is whole and of a run; each newer one is passed over with a warning.
+    """The newest checkpoint that is undamaged and belongs to a run; newer ones are skipped with a warning.
 
     Args:
-        folder: Of the run's checkpoints.
-        fingerprint: Of the run.
+        folder: Folder of the run's checkpoints.
+        fingerprint: Fingerprint of the run.
     """
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         fault = _fault(path, fingerprint)

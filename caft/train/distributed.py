@@ -28,11 +28,11 @@ class World:
 
 
 def start() -> World:
-    """Joins the other ranks, by the variables that torchrun and submitit set; one process needs none."""
+    """Joins the other ranks through the variables that torchrun and submitit set; a single process needs none."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
-    # A cluster may show each task all cards of its node, or its own alone.
+    # A cluster may show each task all GPUs of its node, or only its own.
     device = torch.device("cuda", local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)

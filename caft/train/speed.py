@@ -1,4 +1,4 @@
-"""How fast a run goes, and what of it is waste: the figures of a window of steps."""
+"""How fast a run goes, and how much of that is waste: the figures of a window of steps."""
 
 import resource
 import sys
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from caft.network.text.encoder import encoded_lengths
 from caft.params import ModelParams, RecipeParams
-from caft.text.encoder import encoded_lengths
+from caft.train.cost import forward_flops, step_flops
 from caft.train.distributed import World
-from caft.train.throughput import step_flops
 
 # Dense products in half precision, in operations a second, by what stands in a card's name [NVIDIA's data sheets].
 _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "V100": 125e12}
 
 
 class Speed:
-    """Counts images, texts' positions, operations and waiting since the last reading.
+    """Counts images, positions of texts, operations and time spent waiting since the last reading.
 
     Args:
-        model: Sizes.
+        model: Sizes of the model.
         recipe: The batch and its texts.
         world: This process among the ranks.
         is_half: Whether products are in half precision, to which the peaks apply.
@@ -30,16 +30,17 @@ class Speed:
 
     def __init__(self, model: ModelParams, recipe: RecipeParams, world: World, is_half: bool) -> None:
         self.model, self.recipe, self.world, self.is_half = model, recipe, world, is_half
+        forward_flops(model, recipe.chunks)  # takes a second, once, which is not to be in the first window
         self.restart()
 
     def restart(self) -> None:
-        """Begins a new window, after something that is no training."""
+        """Begins a new window, as after a validation or a checkpoint, which are not training."""
         self._start, self._waited = time.perf_counter(), 0.0
         self._steps = self._flops = self._filled = self._encoded = 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """What is done inside is waiting for data."""
+        """Counts the time of the block as waiting for data."""
         before = time.perf_counter()
         yield
         self._waited += time.perf_counter() - before
@@ -60,10 +61,10 @@ class Speed:
         """The figures, and a new window.
 
         Returns:
-            `images_per_s` of all ranks; `data_wait_share`, this rank's; `tflops` of all ranks, operations that the model
-            needs, not those of texts computed again; `mfu`, their share of the card's peak, where that is known;
-            `padded_token_share` of the positions that are encoded; `peak_memory_mib`, this rank's so far, of a GPU what
-            torch allocated.
+            `images_per_s` of all ranks; `data_wait_share` of this rank; `tflops` of all ranks, counting the operations
+            that training needs once, not those of texts or superpixels that are computed again; `mfu`, their share of the
+            card's peak, where that is known; `padded_token_share` of the positions that are encoded; `peak_memory_mib` of
+            this rank so far, on a GPU what torch allocated.
         """
         elapsed = time.perf_counter() - self._start
         rate = self._flops / elapsed

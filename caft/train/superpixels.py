@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from caft.network.vision.superpixels import SFCN, reconstruction_loss
 from caft.params import SuperpixelSizes, SuperpixelTraining
 from caft.progress import track
-from caft.vision.superpixels import SFCN, reconstruction_loss
 
 
 def train_superpixels(

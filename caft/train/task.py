@@ -3,14 +3,19 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from caft.loss.exchange import Exchange
-from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.model import CAFT, Level
+from caft.loss.hierarchical import Features, Temperature, Term, hierarchical_loss
+from caft.loss.labels import rank_blocks
+from caft.loss.part import PartTerm
+from caft.loss.part_cls import PartClsTerm
+from caft.loss.whole import WholeTerm
+from caft.network.caft import CAFT, Level
 from caft.params import RecipeParams
 
 
@@ -50,27 +55,26 @@ class TrainingTask(nn.Module):
         Returns:
             `loss` and its terms, scalars.
         """
-        model, recipe, weights = self.model, self.recipe, self.recipe.loss.weights
-        if not model.has_part:
-            tokens = tokens[:, : recipe.chunks]  # no term compares the others
-        sub_captions, captions = self._by_micro_batch(self._texts, tokens)
+        if not self.model.has_part:
+            tokens = tokens[:, : self.recipe.chunks]  # no term compares the others
         # On their way to the other ranks while the image tower works.
-        sent = [None if features is None else Exchange(features) for features in (sub_captions, captions)]
-        part, part_cls, whole = self._by_micro_batch(self._images, self._stem(images), labels)
-        features = Features(part, part_cls, whole, sub_captions, captions)
-        return hierarchical_loss(
-            features,
-            model.pool,
-            self._temperature("part") if model.has_part else None,
-            self._temperature("whole"),
-            weights=weights,
-            negatives=recipe.negatives,
-            seed=self.seed,
-            step=step,
-            form=recipe.loss.form,
-            sub_captions=sent[0],
-            captions=sent[1],
-        )
+        texts = Exchange(*self._by_micro_batch(self._texts, tokens))
+        part, *classes = self._by_micro_batch(self._images, self._stem(images), labels)
+        # A softmax compares each text with the images of all ranks too.
+        images_of_all = Exchange(*classes, needed=self.recipe.loss.form == "softmax")
+        return hierarchical_loss(self._terms(step), Features(part, *images_of_all.result(), *texts.result()))
+
+    def _terms(self, step: int) -> list[Term]:
+        """The terms that have a weight, with the temperatures of this step."""
+        model, loss = self.model, self.recipe.loss
+        negatives = partial(rank_blocks, seed=self.seed, step=step) if self.recipe.negatives == "sampled" else None
+        terms: list[Term] = []
+        if model.pool is not None:
+            temperature = self._temperature("part")
+            terms.append(PartTerm(loss.part, temperature, loss.form, model.pool, negatives))
+            terms.append(PartClsTerm(loss.part_cls, temperature, loss.form))
+        terms.append(WholeTerm(loss.whole, self._temperature("whole"), loss.form))
+        return [term for term in terms if term.weight]
 
     def _texts(self, tokens: Tensor) -> tuple[Tensor | None, ...]:
         """Sub-captions (B * K, D) and captions (B, D) of `Features`, from ids (B, K, L)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.data.batch import Batch
+from caft.data.training.batch import Batch
 from caft.errors import CaftError
 from caft.params import RecipeParams
 from caft.storage import replacing

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data.schema import CAPTIONS, FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.sentence_table import write_sentences
 
 
 def png(colour: tuple[int, int, int] = (200, 10, 10)) -> bytes:
@@ -53,7 +53,7 @@ def corpus(tmp_path: Path) -> Corpus:
         }
         table = pa.table([pa.array(columns[field.name], field.type) for field in CAPTIONS], schema=CAPTIONS)
         pq.write_table(table, tmp_path / "captions/one/00000.parquet")
-        write_shard(tmp_path / "captions/one/00000.parquet", tmp_path / "sentences/one/00000.parquet")
+        write_sentences(tmp_path / "captions/one/00000.parquet", tmp_path / "sentences/one/00000.parquet")
         return tmp_path
 
     return write

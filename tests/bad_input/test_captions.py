@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caft.data.batch import Sampling, sample_sub_captions
-from caft.data.index import build_index
-from caft.data.reader import TrainingIndex
-from caft.text.sentences import SPLITTERS, Splitter
-from caft.text.tokenizer import encode, pad
+from caft.captions.sentences import SPLITTERS, Splitter
+from caft.captions.tokenizer import encode, pad
+from caft.data.training.batch import Sampling, sample_sub_captions
+from caft.data.training.index import build_index
+from caft.data.training.reader import TrainingIndex
 from tests.bad_input.conftest import Corpus
 
 LONG = "A red bus stands here. " * 4_500  # 103,500 characters

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from caft.data.source import convert_table
+from caft.data.tables.source import convert_table
 from caft.errors import DataError
 
 PROJECT = Path(__file__).parents[2]

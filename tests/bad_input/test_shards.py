@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caft.data.batch import Sampling, TrainingSet
-from caft.data.index import build_index
-from caft.data.reader import TrainingIndex
-from caft.data.tars import canonicalise
-from caft.data.transforms import open_image
+from caft.data.crawl.tars import canonicalise
+from caft.data.training.batch import Sampling, TrainingSet
+from caft.data.training.index import build_index
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
+from caft.transforms import open_image
 from tests.bad_input.conftest import Corpus, png
 
 

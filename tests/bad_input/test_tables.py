@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.fetch import ensure_indexed, fetch_images
-from caft.data.index import build_index
-from caft.data.schema import URLS, open_table
-from caft.data.tars import digest
+from caft.data.crawl.fetch import ensure_indexed, fetch_images
+from caft.data.crawl.tars import digest
+from caft.data.tables.schema import URLS, open_table
+from caft.data.training.index import build_index
 from caft.errors import CheckpointError, DataError, ManifestError, SchemaError
+from caft.network.vision.superpixels import SFCN
 from caft.params import load_params
-from caft.pretrained import fill, read_weights, save_model
-from caft.vision.superpixels import SFCN
+from caft.weights.files import fill, read_weights, save_model
 from tests.bad_input.conftest import Corpus
 
 

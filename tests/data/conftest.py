@@ -13,8 +13,8 @@ from threading import Thread
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.cluster import ray_started
-from caft.data.fetch import fetch_images
+from caft.data.crawl.fetch import fetch_images
+from caft.data.tables.cluster import ray_started
 from caft.params import Params, load_params
 from tests.data.web import SETTINGS, Fetched, Web, url_table
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caft.data.schema import CSV_COLUMNS
+from caft.data.tables.schema import CSV_COLUMNS
 
 # How many of 10,000 rows have each flaw, and the reason that it is left out for; None: it is kept.
 FLAWS: dict[str, tuple[int, str | None]] = {

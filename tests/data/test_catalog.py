@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.catalog import caption_statistics
-from caft.data.schema import CAPTIONS, FIELDS, SENTENCES
+from caft.data.tables.catalog import caption_statistics
+from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES
 from caft.errors import DataError
 
 # Texts, sentences as (start, end), and token ids of two images' raw captions and long captions; all else is empty.

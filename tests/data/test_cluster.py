@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from caft.data import cluster
-from caft.data.cluster import ray_started, ray_tasks
+from caft.data.tables import cluster
+from caft.data.tables.cluster import ray_started, ray_tasks
 from caft.errors import LaunchError, SchemaError
 
 
@@ -83,7 +83,7 @@ def test_an_error_ends_the_tasks_that_are_left(tmp_path: Path) -> None:
     """In a process of its own, since the Ray of these tests outlives an error."""
     program = f"""
 from pathlib import Path
-from caft.data.cluster import ray_tasks
+from caft.data.tables.cluster import ray_tasks
 from tests.data.test_cluster import begin
 ray_tasks(begin, [(number, Path({str(tmp_path)!r})) for number in range(400)], "beginnings")
 """

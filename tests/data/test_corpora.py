@@ -16,12 +16,12 @@ import yaml
 from PIL import Image
 from webdataset import TarWriter
 
-from caft.data.fetch import fetch
-from caft.data.index import read_summary
-from caft.data.origin import pictures_home
-from caft.data.reader import TrainingIndex
-from caft.data.recaption import join_captions
-from caft.data.source import convert_table
+from caft.data.crawl.fetch import fetch
+from caft.data.crawl.origin import pictures_home
+from caft.data.tables.recaption import join_captions
+from caft.data.tables.source import convert_table
+from caft.data.training.index import read_summary
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import Params, load_params
 from pipelines import source as source_stage
@@ -35,7 +35,7 @@ ROWS = 40
 CORPORA = ("cc3m", "cc12m", "yfcc15m")
 CHAIN = ("source", "fetch", "captions", "sentences")
 # The entry of a user's own corpus: three lines of settings.
-CUSTOM = {"kind": "custom", "table": "photos/captions.csv", "images": 200}
+CUSTOM = {"kind": "custom", "table": "photos/captions.csv", "expected_images": 200}
 
 
 def write_photos(folder: Path, count: int) -> list[tuple[int, int, int]]:
@@ -80,7 +80,7 @@ def checkout(web_server: Web, tmp_path_factory: pytest.TempPathFactory) -> Path:
             with TarWriter(str(folder / f"data/raw/{name}-wds/{name}-train-0000.tar")) as tar:
                 for number in range(ROWS):
                     tar.write({"__key__": f"{number:09d}", "png": picture(number), "json": {"url": address(number)}})
-    write_photos(folder / "photos", CUSTOM["images"])
+    write_photos(folder / "photos", CUSTOM["expected_images"])
     return folder
 
 
@@ -133,7 +133,7 @@ def test_a_users_own_pictures_are_trained_on_with_three_lines_of_settings(checko
     select(checkout, "mine")
     ran = repro(checkout, "train")
     assert ran[:4] == [f"{stage}@mine" for stage in CHAIN] and ran[-1] == "train"
-    assert json.loads((checkout / "metrics/data.json").read_text())["mine"]["rows_out"] == CUSTOM["images"]
+    assert json.loads((checkout / "metrics/data.json").read_text())["mine"]["rows_out"] == CUSTOM["expected_images"]
     training = json.loads((checkout / "metrics/train.json").read_text())
     assert (training["steps"], training["samples"]) == (6, 96)
     assert (checkout / "models/caft.safetensors").exists()
@@ -144,7 +144,7 @@ def test_a_users_own_pictures_are_trained_on_with_three_lines_of_settings(checko
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Params, list[tuple[int, int, int]]]:
     """Settings of a user's corpus of 12 pictures, and their colours; the working folder holds them."""
     colours = write_photos(tmp_path / "photos", 12)
-    entry = {**CUSTOM, "images": 12}
+    entry = {**CUSTOM, "expected_images": 12}
     fetching = {"fetch": {"second_pass": False, "images_per_shard": 100, "retries": 0}}
     (tmp_path / "mine.yaml").write_text(json.dumps({"corpora": ["mine"], "corpus": {"mine": entry}, **fetching}))
     monkeypatch.setenv("CAFT_STORAGE", str(tmp_path / "storage"))

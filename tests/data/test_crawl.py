@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.fetch import fetch_images
-from caft.data.manifest import Manifest, shard_files, verify
-from caft.data.recaption import join_captions
+from caft.data.crawl.fetch import fetch_images
+from caft.data.crawl.manifest import Manifest, shard_files, verify
+from caft.data.tables.recaption import join_captions
 from tests.data.web import CRAWL, SETTINGS, Web, crawl_table
 
 pytestmark = pytest.mark.slow

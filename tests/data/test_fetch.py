@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data.fetch import ensure_images, fetch, fetch_images
-from caft.data.manifest import known_shard
-from caft.data.tars import members
+from caft.data.crawl.fetch import ensure_images, fetch, fetch_images
+from caft.data.crawl.manifest import known_shard
+from caft.data.crawl.tars import members
 from caft.errors import DataError, ManifestError
 from caft.params import Params
 from tests.data.web import FAULTS, GOOD, SETTINGS, Fetched, Web, colour, url_table
@@ -29,7 +29,7 @@ PROGRAM = """
 import json, sys
 from contextlib import nullcontext
 from pathlib import Path
-from caft.data.fetch import fetch_images
+from caft.data.crawl.fetch import fetch_images
 from caft.params import FetchParams
 urls, folder, settings = sys.argv[1:]
 manifest = fetch_images("web", Path(urls), Path(folder), FetchParams(**json.loads(settings)), nullcontext())

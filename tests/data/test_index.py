@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from caft.data.batch import BatchOrder, Sampling, TrainingSet, collate, sample_sub_captions, split_validation
-from caft.data.index import build_index, read_summary
-from caft.data.reader import TrainingIndex
-from caft.data.schema import CAPTIONS, FIELDS
-from caft.data.sentence_table import write_shard
+from caft.captions.sentences import SPLITTERS, Splitter, split
+from caft.captions.tokenizer import encode
+from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.sentence_table import write_sentences
+from caft.data.training.batch import BatchOrder, Sampling, TrainingSet, collate, sample_sub_captions, split_validation
+from caft.data.training.index import build_index, read_summary
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
-from caft.text.sentences import SPLITTERS, Splitter, split
-from caft.text.tokenizer import encode
 
 # Whatever is hard to join: closing quotes, curly ones, mojibake, entities, tags, no space, other scripts.
 PIECES = [
@@ -84,7 +84,7 @@ def _corpus(root: Path, name: str, shards: list[list[list[str | None]]], first_r
         captions_path = root / "captions" / name / f"{number:05d}.parquet"
         arrays = [pa.array(column, field.type) for column, field in zip(columns, CAPTIONS, strict=True)]
         pq.write_table(pa.table(arrays, schema=CAPTIONS), captions_path)
-        counts = write_shard(captions_path, root / "sentences" / name / f"{number:05d}.parquet")
+        counts = write_sentences(captions_path, root / "sentences" / name / f"{number:05d}.parquet")
         assert counts["rows"] == len(rows)
 
 

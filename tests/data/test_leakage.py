@@ -11,10 +11,18 @@ import skimage.data
 import yaml
 from PIL import Image
 
-from caft.data import excluded
-from caft.data.benchmarks import Missing
-from caft.data.leakage import MOST_BITS, confirmed, hash_index, images_of, near_duplicates, perceptual_hash, tells
-from caft.data.reader import TrainingIndex
+from caft.data.sets import Missing
+from caft.data.training import excluded
+from caft.data.training.leakage import (
+    MOST_BITS,
+    confirmed,
+    has_detail,
+    hash_index,
+    images_of,
+    near_duplicates,
+    perceptual_hash,
+)
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import load_params
 from tests.faults import stages
@@ -54,7 +62,7 @@ def test_pictures_of_one_hash_but_other_colours_are_not_confirmed() -> None:
 
 def test_a_picture_of_one_colour_tells_nothing() -> None:
     flat = [perceptual_hash(Image.new("RGB", (90, 60), colour)) for colour in ("black", "white", (20, 90, 200))]
-    assert not tells(np.array(flat, np.uint64)).any()
+    assert not has_detail(np.array(flat, np.uint64)).any()
     pairs, _ = near_duplicates(np.array(flat, np.uint64), np.array(flat, np.uint64))
     assert not len(pairs)
 
@@ -105,7 +113,7 @@ def test_the_stage_counts_copies_and_leaves_them_out_if_asked(finished: Finished
     checkout = finished.before("leakage", disk)
     index = checkout / "data/index"
     reader = TrainingIndex(index, checkout / "images")
-    told = np.flatnonzero(tells(hash_index(index, checkout / "images", checkout / "kept")))[[3, 60]].tolist()
+    told = np.flatnonzero(has_detail(hash_index(index, checkout / "images", checkout / "kept")))[[3, 60]].tolist()
     # Two training images, one of them in another size, take the places of two that are asked for.
     asked = sorted((checkout / "data/benchmarks/scenes/random/image").iterdir())
     reader.picture(told[0]).save(asked[0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from caft.data.manifest import Manifest, Shard, known_shard, note_shard, read_manifest, rows_fingerprint, verify
+from caft.data.crawl.manifest import Manifest, Shard, known_shard, note_shard, read_manifest, rows_fingerprint, verify
 from caft.errors import ManifestError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caft.data.masks import decode_mask
+from caft.data.sets.masks import decode_mask
 
 # Polygons with the run lengths that pycocotools 2.0.10 makes of them; some leave the image or cross themselves.
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "coco_masks.json").read_text())
@@ -37,6 +37,9 @@ def test_run_lengths_go_down_the_columns():
     [
         ([], "expected polygons or run lengths"),
         ([[1, 2, 3, 4]], "at least three points"),
+        (["123456"], "at least three points"),
+        ([[0, 0, 1, 1, float("nan"), 2]], "within 12 pixels of the image's corner"),
+        ([[0, 0, 1, 1, 1e9, 2]], "within 12 pixels of the image's corner"),
         ({"size": [3, 2], "counts": [6]}, "the image is \\[2, 3\\]"),
         ({"size": [2, 3], "counts": [5]}, "cover 5 pixels, the image has 6"),
         (None, "expected polygons or run lengths, found None"),

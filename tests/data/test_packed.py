@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 from webdataset import TarWriter
 
-from caft.data.fetch import ensure_images, fetch
-from caft.data.index import build_index
-from caft.data.packed import link_packed
-from caft.data.reader import TrainingIndex
-from caft.data.recaption import join_captions
-from caft.data.schema import FIELDS
-from caft.data.sentence_table import write_shard
+from caft.data.crawl.fetch import ensure_images, fetch
+from caft.data.crawl.packed import link_packed
+from caft.data.tables.recaption import join_captions
+from caft.data.tables.schema import FIELDS
+from caft.data.tables.sentence_table import write_sentences
+from caft.data.training.index import build_index
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import Params
 from tests.data.web import GOOD, Fetched, colour, picture
@@ -34,7 +34,7 @@ def indexed(folder: Path, urls: Path, images: Path, manifest: dict[str, object])
     join_captions(manifest, images, urls, folder / "captions" / "web")
     for path in sorted((folder / "captions" / "web").glob("0*.parquet")):
         (folder / "sentences" / "web").mkdir(parents=True, exist_ok=True)
-        write_shard(path, folder / "sentences" / "web" / path.name)
+        write_sentences(path, folder / "sentences" / "web" / path.name)
     corpora = [{"name": "web", "fingerprint": "", "manifest": ""}]
     build_index(folder / "index", corpora, "spacy", folder / "captions", folder / "sentences")
     tables = [path for path in (folder / "captions" / "web").glob("0*.parquet") if pq.read_metadata(path).num_rows]

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from caft.data.batch import BatchOrder, Blocks, Sampling, TrainingSet, collate
-from caft.data.index import IMAGE
-from caft.data.reader import TrainingIndex
+from caft.data.training.batch import BatchOrder, Blocks, Sampling, TrainingSet, collate
+from caft.data.training.index import IMAGE
+from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from tests.data.test_index import index_of, made  # noqa: F401
 
@@ -128,7 +128,7 @@ _READS = """
 import sys
 from pathlib import Path
 import numpy as np
-from caft.data.reader import TrainingIndex
+from caft.data.training.reader import TrainingIndex
 
 index = TrainingIndex(Path(sys.argv[1]), Path(sys.argv[1]))
 rng = np.random.default_rng(0)

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data import recaption
-from caft.data.recaption import Shard, join_captions, write_shard
-from caft.data.schema import CAPTIONS, FIELDS
+from caft.data.tables import recaption
+from caft.data.tables.recaption import CaptionTask, join_captions, write_captions
+from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.errors import DataError, SchemaError
 from caft.params import load_params
 from pipelines import captions as captions_stage
@@ -26,7 +26,7 @@ from tests.data.web import GOOD, SETTINGS, Fetched, colour
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from caft.data.recaption import join_captions
+from caft.data.tables.recaption import join_captions
 manifest, images, urls, work = sys.argv[1:]
 join_captions(json.loads(manifest), Path(images), Path(urls), Path(work))
 """
@@ -107,7 +107,7 @@ def test_tar_that_is_not_that_of_its_table_is_refused(fetched: Fetched, tmp_path
     recaption._gather(images, ["00001"], fetched.urls, tmp_path / "gathered.parquet")
     shutil.copy(images / "00002.tar", images / "00001.tar")
     with pytest.raises(DataError, match=r"00001\.tar: \d+ pictures are not the \d+ of its table"):
-        write_shard(Shard(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))
+        write_captions(CaptionTask(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))
     assert not (tmp_path / "00001.parquet").exists()
 
 

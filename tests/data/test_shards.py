@@ -1,6 +1,6 @@
 import pytest
 
-from caft.data.shards import cause_of
+from caft.data.crawl.shards import cause_of
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from caft.data import source
-from caft.data.source import convert_table
+from caft.data.tables import source
+from caft.data.tables.source import convert_table
 from caft.errors import DataError
 
 HEADER = (
@@ -117,7 +117,7 @@ def test_what_a_killed_run_left_in_the_work_folder_is_removed(convert: Callable[
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from caft.data import source\n"
+        "from caft.data.tables import source\n"
         "source._repeated = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "source.convert_table(*map(Path, sys.argv[1:2]), 'cc3m', *map(Path, sys.argv[2:]))\n"
     )

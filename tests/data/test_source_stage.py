@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.schema import FIELDS
+from caft.data.tables.schema import FIELDS
 from caft.errors import DataError
 from caft.params import Params, RecaptionCorpus, load_params
 from pipelines.source import main

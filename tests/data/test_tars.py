@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from webdataset import TarWriter
 
-from caft.data.tars import canonicalise, members
+from caft.data.crawl.tars import canonicalise, members
 from caft.errors import DataError
 
 CONTENTS = {f"{key:05d}": {"jpg": os.urandom(size), "json": b'{"a": 1}'} for key, size in ((7, 700), (2, 512), (11, 1))}

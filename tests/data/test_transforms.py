@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caft.data.transforms import center_crop, open_image, random_resized_crop, squash
 from caft.errors import DataError
+from caft.transforms import center_crop, open_image, random_resized_crop, squash
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from caft.data.manifest import Manifest
-from caft.data.schema import FIELDS, URLS
+from caft.data.crawl.manifest import Manifest
+from caft.data.tables.schema import FIELDS, URLS
 from caft.params import FetchParams
 
 SETTINGS = FetchParams(

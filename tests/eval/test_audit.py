@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.schema import CAPTIONS, FIELDS, URLS
+from caft.data.tables.schema import CAPTIONS, FIELDS, URLS
 from caft.errors import DataError
-from caft.eval.audit import EMPTY, EXAMPLES, FLAWS, LETTERS, MANY, SHORT, Audit, audit
+from caft.eval.analysis.audit import EMPTY, EXAMPLES, FLAWS, LETTERS, MANY, SHORT, Audit, audit
 
 SHORT_FLAW, FOREIGN, LINK = FLAWS
 Row = dict[str, str | None]  # url, sha256 and captions; what is left out is null

@@ -1,13 +1,13 @@
 import logging
 import os
 import shutil
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import pytest
 import torch
 
-from caft.eval import cache
-from caft.eval.cache import encode_pairs
+from caft.eval.scores import cache
+from caft.eval.scores.cache import encode_pairs
 
 CAPTIONS = ["A dog. A red cat on a mat. Grass.", "One only.", "word " * 80]
 
@@ -21,8 +21,8 @@ def files(pictures, tmp_path):
 def encoded(monkeypatch):
     """Which sets were encoded."""
     calls = []
-    original = cache.encode_images
-    monkeypatch.setattr(cache, "encode_images", lambda *given: calls.append(given) or original(*given))
+    original = cache.encode_cropped
+    monkeypatch.setattr(cache, "encode_cropped", lambda *given: calls.append(given) or original(*given))
     return calls
 
 
@@ -46,37 +46,40 @@ def test_features_are_encoded_once_and_come_back_as_they_were(model, files, enco
 
 def change_weight(model, files, captions):
     with torch.no_grad():
-        model.whole_projection.weight[0, 0] += 1e-3
+        model.network.whole_projection.weight[0, 0] += 1e-3
+    return model
 
 
 def change_reading(model, files, captions):
-    model.card = {**model.card, "splitter": "spacy"}
+    return replace(model, card=model.card.model_copy(update={"splitter": "spacy"}))
 
 
 def change_time(model, files, captions):
     os.utime(files[1], ns=(0, 0))
+    return model
 
 
 def change_caption(model, files, captions):
     captions[1] = "Another."
+    return model
 
 
 def change_order(model, files, captions):
     files.reverse()
+    return model
 
 
 @pytest.mark.parametrize("change", [change_weight, change_reading, change_time, change_caption, change_order])
 def test_what_features_depend_on_makes_them_anew(model, files, encoded, tmp_path, change):
-    captions, card, weights = list(CAPTIONS), model.card, {k: v.clone() for k, v in model.state_dict().items()}
+    captions, weights = list(CAPTIONS), {k: v.clone() for k, v in model.network.state_dict().items()}
     encode_pairs(model, files, captions, 8, tmp_path / "features")
     try:
-        change(model, files, captions)
-        found = encode_pairs(model, files, captions, 8, tmp_path / "features")
+        changed = change(model, files, captions)
+        found = encode_pairs(changed, files, captions, 8, tmp_path / "features")
         assert len(encoded) == 2
-        assert same(found, encode_pairs(model, files, captions, 8))
+        assert same(found, encode_pairs(changed, files, captions, 8))
     finally:
-        model.card = card
-        model.load_state_dict(weights)
+        model.network.load_state_dict(weights)
 
 
 def cut(data):

@@ -1,6 +1,6 @@
-from caft.data.benchmarks import RetrievalSet
-from caft.eval.examples import Answers, picks, retrieved, spread
-from caft.inference import encode_captions, encode_images
+from caft.data.sets import RetrievalSet
+from caft.eval.analysis.examples import Answers, picks, retrieved, spread
+from caft.model.encoding import encode_captions, encode_cropped
 from caft.params import load_params
 
 
@@ -30,7 +30,7 @@ def test_answers_of_both_scores_are_those_of_the_score_matrices(model, pictures)
     assert [case.kind for case in of_texts] == ["best", "best", "median", "median", "worst", "worst"]
     assert sorted(case.query for case in of_images) == [0, 1, 2, 3, 4, 5]
     # By hand, one image and one text at a time; the temperature changes no rank.
-    images = [encode_images(model, [path], 1).whole[0] for path in pictures]
+    images = [encode_cropped(model.network, [path], 1).whole[0] for path in pictures]
     texts = [encode_captions(model, [caption], 1).whole[0] for caption in captions]
     whole = [[float(image @ text) for text in texts] for image in images]
     for case in of_images:

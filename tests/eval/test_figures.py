@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caft.eval.charts import Series, line_chart
-from caft.eval.figures import LINE, TRUTH, borders, cut_out, fit, outline, overlay, segmentations, webp
-from caft.eval.sheet import sheet
+from caft.eval.report.charts import Series, line_chart
+from caft.model.drawing.figures import LINE, TRUTH, borders, cut_out, fit, outline, overlay, segmentations, webp
+from caft.model.drawing.sheet import sheet
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 from pipelines.figures import main
 
 PROJECT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[2]
 def folder(small, model, tmp_path_factory):
     """A folder with a model at random weights, and no settings."""
     place = tmp_path_factory.mktemp("figures")
-    save_model(model, place / "model.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
+    save_model(model.network, place / "model.safetensors", model.card)
     return place
 
 

@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from caft.data.benchmarks import RetrievalSet
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import RetrievalSet, ZeroShotSet
 from caft.errors import CheckpointError, ParamsError
 from caft.eval.given import describe, load_given, settings_of
+from caft.eval.scores.zero_shot import prompts, score_zero_shot
 from caft.params import load_params
-from caft.pretrained import save_model
-from caft.text.tokenizer import tokenize
 from caft.train.fingerprint import file_digest
+from caft.weights.files import save_model
 from pipelines.evaluate_retrieval import score
 from tests.test_pretrained import TINY, released_state
 from tests.test_pretrained_flair import TINY as FLAT
@@ -48,8 +49,8 @@ def test_files_are_known_by_what_is_in_them(release, model, tmp_path):
     assert (flair.kind, flair.size) == ("flair_release", "30M")
     for corpora, size in ((["yfcc15m", "cc3m", "cc12m"], "30M"), (["scenes"], None)):
         data = [{"name": name, "count": 1, "fingerprint": "f"} for name in corpora]
-        card = {**model.card, "model": model.config.model_dump(mode="json"), "data": data}
-        save_model(model, tmp_path / "own.safetensors", card)
+        card = {**model.card.record(), "data": data}
+        save_model(model.network, tmp_path / "own.safetensors", card)
         own = describe(str(tmp_path / "own.safetensors"))
         assert (own.kind, own.size) == ("caft", size)
 
@@ -73,13 +74,13 @@ def test_a_model_reads_captions_as_the_recipe_says_and_an_own_one_as_its_card(re
     params = load_params(PROJECT / "params.yaml", [write(tmp_path, "{recipe: release, launch: local}")])
     loaded = load_given(str(release), params, asdict(describe(str(release))))
     digest = file_digest(release)
-    assert loaded.card["fingerprint"] == digest[:16] and loaded.card["external"] == digest
-    assert (loaded.card["splitter"], loaded.card["balanced_rule"], loaded.card["chunks"]) == ("dreamlip", "release", 4)
-    assert load_given(str(release), PARAMS, asdict(describe(str(release)))).card["splitter"] == "spacy"
+    assert loaded.card.fingerprint == digest[:16] and loaded.card.external == digest
+    assert (loaded.card.splitter, loaded.card.balanced_rule, loaded.card.chunks) == ("dreamlip", "release", 4)
+    assert load_given(str(release), PARAMS, asdict(describe(str(release)))).card.splitter == "spacy"
     path = tmp_path / "own.safetensors"
-    save_model(model, path, {**model.card, "splitter": "dreamlip", "model": model.config.model_dump(mode="json")})
+    save_model(model.network, path, model.card)
     own = load_given(str(path), PARAMS, asdict(describe(str(path))))
-    assert own.card["splitter"] == "dreamlip" and own.card["fingerprint"] == file_digest(path)[:16]
+    assert own.card.splitter == "dreamlip" and own.card.fingerprint == file_digest(path)[:16]
 
 
 def write(folder, text):
@@ -181,7 +182,7 @@ def test_a_model_of_open_clip_scores_by_its_own_features(library, pictures):
     assert entry["part"] is None and entry["blend_0.3"] is None and curve == [] and entry["pairs"] == 6
     # The same by hand: centre crops of 40 x 60 are squares of their height; means of their pixels are the colours.
     inner = StandIn()
-    from caft.data.transforms import center_crop, open_image
+    from caft.transforms import center_crop, open_image
 
     pixels = torch.stack([center_crop(open_image(path), 32) for path in pictures]).float() / 255
     images = inner.visual(((pixels - 0.5) / 0.25).mean((2, 3)))
@@ -189,7 +190,12 @@ def test_a_model_of_open_clip_scores_by_its_own_features(library, pictures):
     cosines = F.cosine_similarity(images[:, None], texts[None], dim=-1)
     hits = [int((cosines[i] >= cosines[i, i]).sum() == 1) for i in range(6)]
     assert entry["whole"]["i2t_r1"] == pytest.approx(100 * np.mean(hits))
-    assert model.whole_scale == pytest.approx(float(np.exp(2.0)))
+    assert model.network.temperature("whole")[0].item() == 2.0
+    # Zero-shot classes too: the class whose sentences are nearest.
+    classes = ["dog", "cat", "house"]
+    sentences = [F.normalize(inner.words(tokenize(prompts(name))).mean(1), dim=-1).mean(0) for name in classes]
+    best = (F.normalize(images, dim=-1) @ F.normalize(torch.stack(sentences), dim=-1).T).argmax(1).tolist()
+    assert score_zero_shot(model, ZeroShotSet(pictures, best, classes), 4)["top1"] == 100.0
 
 
 def test_what_open_clip_cannot_do_is_said(library, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from caft.eval.paper.targets import load_targets
 from caft.eval.report import render
 from caft.eval.report.content import Report
 from caft.params import load_params
-from caft.release import RELEASED
+from caft.weights.authors import AUTHORS_MODEL
 from tests.eval.test_report import probed
 
 PROJECT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ REFERRING = [name for name in TARGETS.sets if name.startswith("refcoco")]
 STATUSES = set(Status.__args__)
 PARAMS = load_params(PROJECT / "params.yaml")
 GIVEN = {
-    "model": RELEASED.model_dump(mode="json"),
+    "model": AUTHORS_MODEL.model_dump(mode="json"),
     "name": "caft_30m.pt",
     "kind": "caft_release",
     "size": "30M",
@@ -37,7 +37,7 @@ RECIPE = {"batch": 2048, "epochs": 32, "samples": None, "weight_decay": 0.5, "wa
 def retrained(images=2823019, corpora=("cc3m",), **recipe):
     data = [{"name": name, "count": images // len(corpora), "fingerprint": "f"} for name in corpora]
     return {
-        "model": RELEASED.model_dump(mode="json"),
+        "model": AUTHORS_MODEL.model_dump(mode="json"),
         "recipe": {**RECIPE, **recipe},
         "data": data,
         "fingerprint": "c" * 16,

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 
-from caft.data.benchmarks import Expression, ReferringImage, ReferringSet
-from caft.data.transforms import open_image, squash
-from caft.eval.referring import ReferringTally, iou, otsu_mask, otsu_threshold, pointing_hit, score_expressions
-from caft.inference import attention_maps
-from caft.text.tokenizer import tokenize
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import Expression, ReferringImage, ReferringSet
+from caft.eval.scores.referring import ReferringTally, iou, otsu_mask, otsu_threshold, pointing_hit, score_expressions
+from caft.model.maps import attention_maps
+from caft.transforms import open_image, squash
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -138,12 +138,12 @@ def bilinear(values, height, width):
     return result
 
 
-def by_hand(model, path, text, height, width, membership="hard"):
+def by_hand(network, path, text, height, width, membership="hard"):
     """Attention of one text: heads averaged, empty slot dropped, each pixel through its superpixel's groups."""
-    features = model.image_features(squash(open_image(path), 64)[None])
-    _, attention = model.pool(model.sub_caption_features(tokenize([text]))[None], features.part)
+    features = network.image_features(squash(open_image(path), 64)[None])
+    _, attention = network.pool(network.sub_caption_features(tokenize([text]))[None], features.part)
     on_groups = attention.detach().numpy()[0, :, 0, :-1].mean(0)  # (N,)
-    assert model.config.part_stage == 2  # so one grouping lies between superpixels and the part level
+    assert network.config.part_stage == 2  # so one grouping lies between superpixels and the part level
     assignment = features.assignments[0][0].numpy()  # (N_1, N)
     on_superpixels = on_groups[assignment.argmax(1)] if membership == "hard" else assignment @ on_groups
     return bilinear(on_superpixels[features.labels[0].numpy()], height, width)
@@ -162,25 +162,25 @@ def referring(pictures):
 
 
 @pytest.mark.parametrize("membership", ["hard", "soft"])
-def test_attention_maps_equal_a_map_made_by_hand(model, pictures, membership):
-    features = model.image_features(squash(open_image(pictures[0]), 64)[None])
+def test_attention_maps_equal_a_map_made_by_hand(network, pictures, membership):
+    features = network.image_features(squash(open_image(pictures[0]), 64)[None])
     texts = ["a red thing", "grass"]
-    maps = attention_maps(model, features, model.sub_caption_features(tokenize(texts)), (40, 60), membership)
+    maps = attention_maps(network, features, network.sub_caption_features(tokenize(texts)), (40, 60), membership)
     assert maps.shape == (2, 40, 60)
     for values, text in zip(maps, texts, strict=True):
-        np.testing.assert_allclose(values, by_hand(model, pictures[0], text, 40, 60, membership), atol=1e-5)
+        np.testing.assert_allclose(values, by_hand(network, pictures[0], text, 40, 60, membership), atol=1e-5)
     assert np.abs(maps[0] - maps[1]).max() > 1e-4
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_scores_of_a_set_equal_one_expression_at_a_time(model, referring, batch):
-    scores, rows = score_expressions(model, referring, batch)
+def test_scores_of_a_set_equal_one_expression_at_a_time(network, referring, batch):
+    scores, rows = score_expressions(network, referring, batch)
     rows = [row for row in rows if row.level == 32]  # the part level's
     ious, wrong, hits, thresholds = [], [], [], []
     for image in referring.images:
         masks = image.masks
         for expression in image.expressions:
-            values = by_hand(model, image.path, expression.text, 40, 60)
+            values = by_hand(network, image.path, expression.text, 40, 60)
             thresholds.append(threshold_otsu(values))
             mask = values > thresholds[-1]
             ious.append((mask & masks[expression.annotation]).sum() / (mask | masks[expression.annotation]).sum())

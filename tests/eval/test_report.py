@@ -16,25 +16,25 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data.benchmarks import load_regions
-from caft.data.index import build_index
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import random_scene
 from caft.data.scenes.render import jpeg, render
-from caft.data.schema import CAPTIONS, FIELDS, URLS
-from caft.data.sentence_table import write_shard
-from caft.eval.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
-from caft.eval.corpus import Corpus, describe_corpus
-from caft.eval.leaks import Leak
-from caft.eval.referring import score_referring
-from caft.eval.regions import score_regions
+from caft.data.sets import load_regions
+from caft.data.tables.schema import CAPTIONS, FIELDS, URLS
+from caft.data.tables.sentence_table import write_sentences
+from caft.data.training.index import build_index
+from caft.eval.analysis.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
+from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.leaks import Leak
+from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.report.content import Report
 from caft.eval.report.data import data as section_on_data
 from caft.eval.report.leakage import leakage as section_on_leakage
-from caft.eval.seeds import curves_of_other_seeds
+from caft.eval.scores.referring import score_referring
+from caft.eval.scores.regions import score_regions
 from caft.params import load_params
-from caft.pretrained import save_model
 from caft.storage import write_json
+from caft.weights.files import save_model
 from pipelines import report
 
 PROJECT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def trained(tmp_path_factory):
     pq.write_table(pa.table(arrays, schema=CAPTIONS), table)
     urls = [{"row_id": 10 + number, "url": f"http://127.0.0.1/{number}.jpg"} for number in range(PAIRS + 1)]  # one lost
     pq.write_table(pa.Table.from_pylist(urls, URLS), root / "data/urls/scenes.parquet")
-    write_shard(table, root / "data/sentences/scenes/00000.parquet")
+    write_sentences(table, root / "data/sentences/scenes/00000.parquet")
     corpora = [{"name": "scenes", "fingerprint": "f" * 64}]
     build_index(root / "data/index", corpora, "spacy", root / "data/captions", root / "data/sentences")
     return root, drawn
@@ -203,9 +203,8 @@ def written(trained, small, scenes, model, tmp_path_factory):
     for name in ("data", "images"):
         shutil.copytree(trained[0] / name, folder / name, dirs_exist_ok=True)
     shutil.copy(PROJECT / "params.yaml", folder)
-    settings = {"model": model.config.model_dump(mode="json"), "recipe": {}, "data": [], "seed": 0}
-    card = {**model.card, "splitter": "spacy", **settings}
-    save_model(model, folder / "models/caft.safetensors", card)
+    card = {**model.card.record(), "splitter": "spacy", "recipe": {}, "data": [], "seed": 0}
+    save_model(model.network, folder / "models/caft.safetensors", card)
     regions = params.benchmarks["regions"]
     loaded = load_regions(regions.model_copy(update={"path": str(sets / regions.path)}))
     recall = {f"{way}_r{k}": 6.25 * k for way in ("i2t", "t2i") for k in (1, 5, 10)}
@@ -217,8 +216,8 @@ def written(trained, small, scenes, model, tmp_path_factory):
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
         "retrieval": {"look_alike": pairs, "random": pairs},
-        "grounding": {name: score_referring(model, benchmark, 8) for name, benchmark in scenes.items()},
-        "regions": score_regions(model, loaded, 8),
+        "grounding": {name: score_referring(model.network, benchmark, 8) for name, benchmark in scenes.items()},
+        "regions": score_regions(model.network, loaded, 8),
     }.items():
         write_json(folder / f"metrics/{name}.json", content)
     (folder / "plots").mkdir()

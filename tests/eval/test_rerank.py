@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from caft.eval.rerank import rerank
-from caft.eval.retrieval import rank
-from caft.similarity import blend, part_scores
+from caft.eval.scores.rerank import rerank
+from caft.eval.scores.retrieval import rank
+from caft.model.scores import blend, part_scores
 
 
 @pytest.fixture(scope="module")
-def sets(model):
+def sets(network):
     generator = torch.Generator().manual_seed(3)
     whole = 3 * torch.randn(6, 9, generator=generator)
     part, texts = torch.randn(6, 8, 64, generator=generator), torch.randn(9, 2, 64, generator=generator)
@@ -16,22 +16,22 @@ def sets(model):
 
 
 @pytest.mark.parametrize("space", ["logit", "cosine"])
-def test_with_all_as_candidates_it_is_the_exact_ranking(model, sets, space):
+def test_with_all_as_candidates_it_is_the_exact_ranking(network, sets, space):
     whole, part, texts, truth = sets
-    exact = part_scores(model, part, texts)
+    exact = part_scores(network, part, texts)
     weights = (0.0, 0.4, 1.0)
-    rankings = rerank(model, whole, part, texts, 9, weights, space, truth)
+    rankings = rerank(network, whole, part, texts, 9, weights, space, truth)
     for weight, found in zip(weights, rankings, strict=True):
-        expected = rank(blend(model, whole, exact, weight, space).numpy(), truth)
+        expected = rank(blend(network, whole, exact, weight, space).numpy(), truth)
         assert found.images.tolist() == expected.images.tolist()
         assert found.texts.tolist() == expected.texts.tolist()
         assert found.tied == expected.tied == 0
 
 
-def test_matches_count_among_the_candidates_alone(model, sets):
+def test_matches_count_among_the_candidates_alone(network, sets):
     whole, part, texts, truth = sets
-    blended = blend(model, whole, part_scores(model, part, texts), 0.5).tolist()
-    (found,) = rerank(model, whole, part, texts, 3, [0.5], "logit", truth)
+    blended = blend(network, whole, part_scores(network, part, texts), 0.5).tolist()
+    (found,) = rerank(network, whole, part, texts, 3, [0.5], "logit", truth)
     whole = whole.tolist()
     lost = 0
     for image in range(6):

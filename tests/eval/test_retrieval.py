@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from caft.data.benchmarks import RetrievalSet
-from caft.eval import retrieval
-from caft.eval.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
-from caft.inference import encode_captions, encode_images
+from caft.data.sets import RetrievalSet
+from caft.eval.scores import retrieval
+from caft.eval.scores.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
+from caft.model.encoding import encode_captions, encode_cropped
+from caft.model.scores import part_scores, whole_scores
 from caft.params import load_params
-from caft.similarity import part_scores, whole_scores
 from pipelines.evaluate_retrieval import score
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "retrieval.py")
@@ -104,10 +104,10 @@ def test_the_stage_scores_five_captions_an_image_like_plain_loops(model, picture
     settings = load_params("params.yaml").evaluation
     entry, curve = score(model, benchmark, settings)
     assert (entry["pairs"], entry["expected_pairs"], entry["images"]) == (12, 30, 6)
-    images, texts = encode_images(model, pictures), encode_captions(model, captions)
+    images, texts = encode_cropped(model.network, pictures), encode_captions(model, captions)
     matrices = {
-        "whole": whole_scores(model, images.whole, texts.whole),
-        "part": part_scores(model, images.part, texts.parts),
+        "whole": whole_scores(model.network, images.whole, texts.whole),
+        "part": part_scores(model.network, images.part, texts.parts),
     }
     for name, matrix in matrices.items():
         for k in (1, 5, 10):

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from caft import part_cosines
-from caft.grounding import TextConditionedPool
-from caft.part_cosines import PartCosines
-from caft.similarity import blend, part_scores, some_part_scores
+from caft.model.scores import blend, part_scores, some_part_scores
+from caft.network import part_cosines
+from caft.network.part_cosines import PartCosines
+from caft.network.part_pairs import gram_pays
+from caft.network.text_pool import TextConditionedPool
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "part_scores.py")
 assert spec is not None and spec.loader is not None
@@ -23,30 +24,29 @@ def features():
 
 
 @pytest.mark.parametrize("numbers", [2**21, 2000, 1])  # the last two end tiles inside the set
-def test_part_scores_equal_the_mean_over_chunks_pair_by_pair(model, features, numbers, monkeypatch):
+def test_part_scores_equal_the_mean_over_chunks_pair_by_pair(network, features, numbers, monkeypatch):
     monkeypatch.setattr(part_cosines, "_NUMBERS_ON_CPU", numbers)
     part, texts = features
-    scores = part_scores(model, part, texts)
-    expected = model.part_scale * naive.mean_cosines(model.pool, part, texts) + model.part_bias.item()
+    scores = part_scores(network, part, texts)
+    expected = network.part_scale * naive.mean_cosines(network.pool, part, texts) + network.part_bias.item()
     assert scores.shape == (5, 7)
     np.testing.assert_allclose(scores.numpy(), expected, atol=5e-5)
 
 
-# Heads and segments whose norms go by the attention and by the mixed values; several blocks of the quadratic form.
-@pytest.mark.parametrize("heads, segments, by_attention", [(1, 6, True), (2, 3, True), (4, 64, False), (8, 5, False)])
-@pytest.mark.parametrize("empty_slot", [True, False])
-def test_cosines_equal_the_pooled_features(heads, segments, by_attention, empty_slot, monkeypatch):
+# Heads and segments for the Gram form and for the pooled form; several blocks of the quadratic form.
+@pytest.mark.parametrize("heads, segments, gram", [(1, 6, True), (2, 3, True), (4, 64, False), (8, 5, False)])
+def test_cosines_equal_the_pooled_features(heads, segments, gram, monkeypatch):
     monkeypatch.setattr(part_cosines, "_BLOCK", 5)
     monkeypatch.setattr(part_cosines, "_NUMBERS_ON_CPU", 700)
     torch.manual_seed(heads)
-    pool = TextConditionedPool(16, heads, empty_slot=empty_slot)
+    pool = TextConditionedPool(16, heads)
     with torch.no_grad():
         for parameter in pool.parameters():  # norms and biases that do something
             parameter.add_(0.3 * torch.randn_like(parameter))
     part, texts = torch.randn(3, segments, 16), torch.randn(40, 3, 16)
     texts[1] = texts[0]
     part[2, 1:] = part[2, 0]  # segments that are all the same
-    assert part_cosines.by_attention(pool, segments, 120) == by_attention
+    assert gram_pays(pool, segments) == gram
     with torch.no_grad():
         cosines = PartCosines(pool, texts)
         found = torch.cat([scores for _, scores in cosines.of_all(part)])
@@ -66,32 +66,32 @@ def test_a_pooled_feature_of_no_length_scores_nothing():
     assert torch.equal(found, torch.zeros(3, 4))
 
 
-def test_some_pairs_score_as_among_all(model, features):
+def test_some_pairs_score_as_among_all(network, features):
     part, texts = features
     wanted = [torch.tensor(numbers, dtype=torch.int64) for numbers in ([3], [], [0, 6, 2], [1], list(range(7)))]
-    scores = part_scores(model, part, texts)
-    for row, asked, found in zip(scores, wanted, some_part_scores(model, part, texts, wanted), strict=True):
+    scores = part_scores(network, part, texts)
+    for row, asked, found in zip(scores, wanted, some_part_scores(network, part, texts, wanted), strict=True):
         torch.testing.assert_close(found, row[asked], atol=1e-4, rtol=0)
 
 
-def test_blend_mixes_logits_without_bias(model):
+def test_blend_mixes_logits_without_bias(network):
     whole_cosine, part_cosine = torch.tensor([[0.25]]), torch.tensor([[0.5]])
-    whole = model.whole_scale * whole_cosine + model.whole_bias.detach()
-    part = model.part_scale * part_cosine + model.part_bias.detach()
-    mixed = blend(model, whole, part, 0.3)
-    assert mixed.item() == pytest.approx(0.7 * model.whole_scale * 0.25 + 0.3 * model.part_scale * 0.5, abs=1e-4)
-    assert blend(model, whole, part, 0.3, "cosine").item() == pytest.approx(0.7 * 0.25 + 0.3 * 0.5, abs=1e-5)
+    whole = network.whole_scale * whole_cosine + network.whole_bias.detach()
+    part = network.part_scale * part_cosine + network.part_bias.detach()
+    mixed = blend(network, whole, part, 0.3)
+    assert mixed.item() == pytest.approx(0.7 * network.whole_scale * 0.25 + 0.3 * network.part_scale * 0.5, abs=1e-4)
+    assert blend(network, whole, part, 0.3, "cosine").item() == pytest.approx(0.7 * 0.25 + 0.3 * 0.5, abs=1e-5)
 
 
-def test_ends_of_the_blend_are_the_scores_themselves(model):
+def test_ends_of_the_blend_are_the_scores_themselves(network):
     generator = torch.Generator().manual_seed(1)
     whole, part = torch.randn(4, 4, generator=generator), torch.randn(4, 4, generator=generator)
     for space in ("logit", "cosine"):
-        assert torch.equal(blend(model, whole, part, 0.0, space).argsort(1), whole.argsort(1))
-        assert torch.equal(blend(model, whole, part, 1.0, space).argsort(1), part.argsort(1))
+        assert torch.equal(blend(network, whole, part, 0.0, space).argsort(1), whole.argsort(1))
+        assert torch.equal(blend(network, whole, part, 1.0, space).argsort(1), part.argsort(1))
 
 
 @pytest.mark.parametrize("weight, space", [(-0.1, "logit"), (1.1, "logit"), (0.5, "log")])
-def test_no_weight_or_space_is_refused(model, weight, space):
+def test_no_weight_or_space_is_refused(network, weight, space):
     with pytest.raises(ValueError, match="expected a weight in"):
-        blend(model, torch.zeros(1, 1), torch.zeros(1, 1), weight, space)
+        blend(network, torch.zeros(1, 1), torch.zeros(1, 1), weight, space)

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from caft.data.scenes.benchmarks import write_benchmarks
+from caft.data.scenes.sets import write_benchmarks
 from caft.params import load_params
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 from tests.data.published import write_urban1k
 
 PROJECT = Path(__file__).parents[2]
@@ -40,8 +40,8 @@ def checkout(tmp_path_factory, model):
     params = load_params(folder / "params.yaml", [folder / "small.yaml"])
     write_benchmarks(folder / "data/benchmarks/scenes", params.corpus["scenes"])
     write_urban1k(folder / "data/benchmarks/urban1k")  # of the published sets this one alone, and that with three pairs
-    card = {**model.card, "splitter": "spacy", "model": model.config.model_dump(mode="json"), "recipe": {}, "seed": 0}
-    save_model(model, folder / "models/caft.safetensors", card)
+    card = {**model.card.record(), "splitter": "spacy", "recipe": {}, "seed": 0}
+    save_model(model.network, folder / "models/caft.safetensors", card)
     for name, content in {
         "data": {"scenes": {"rows_in": 9, "rows_out": 7, "dropped": {"http_404": 2}, "fingerprint": "f" * 64}},
         "leakage": {},

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from caft.eval.superpixel_methods import compare_methods
-from caft.eval.superpixels import achievable_accuracy, covered_by, oracle_iou, squash_mask, thin_parts
+from caft.eval.analysis.superpixel_methods import compare_methods
+from caft.eval.scores.superpixels import achievable_accuracy, covered_by, oracle_iou, squash_mask, thin_parts
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_a_mask_is_squashed_by_the_nearest_pixel():
     assert squash_mask(mask, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
 
 
-def test_methods_are_measured_on_the_same_images(model, scenes):
-    scores, cases = compare_methods(model, scenes["phrase"], images=6, cases=2)
+def test_methods_are_measured_on_the_same_images(network, scenes):
+    scores, cases = compare_methods(network, scenes["phrase"], images=6, cases=2)
     assert [method.name for method in scores] == ["SFCN, of the model", "SLIC (scikit-image)", "plain grid"]
     slic, grid = scores[1:]
     assert grid.count == 64

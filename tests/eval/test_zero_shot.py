@@ -5,11 +5,11 @@ import hashlib
 import pytest
 import torch
 
-from caft.data.benchmarks import ZeroShotSet, load_zero_shot
-from caft.eval.zero_shot import class_features, prompts, score_zero_shot
-from caft.inference import encode_images
+from caft.captions.tokenizer import tokenize
+from caft.data.sets import ZeroShotSet, load_zero_shot
+from caft.eval.scores.zero_shot import class_features, prompts, score_zero_shot
+from caft.model.encoding import encode_cropped
 from caft.params import BenchmarkParams
-from caft.text.tokenizer import tokenize
 from tests.data.published import write_imagenet
 
 # Of the 80 templates of OpenAI's notebook "Prompt_Engineering_for_ImageNet", sorted, a line each.
@@ -33,23 +33,27 @@ def test_the_sentences_are_those_of_clips_authors():
 @pytest.fixture
 def two(monkeypatch):
     """Two sentences for a class instead of eighty, since nothing but the time depends on their number."""
-    monkeypatch.setattr("caft.eval.zero_shot.prompts", lambda name: [f"a photo of a {name}.", f"the plastic {name}."])
+    monkeypatch.setattr(
+        "caft.eval.scores.zero_shot.prompts", lambda name: [f"a photo of a {name}.", f"the plastic {name}."]
+    )
 
 
 def test_a_class_is_the_mean_of_its_sentences(model):
     name = "St. Bernard dog"
     (feature,) = class_features(model, [name], 33)
     rows = tokenize(prompts(name))
-    whole, _ = model.text_features(torch.stack([torch.stack([row] * 4) for row in rows]))  # every chunk is the sentence
+    whole, _ = model.network.text_features(
+        torch.stack([torch.stack([row] * 4) for row in rows])
+    )  # every chunk is the sentence
     total = sum(row.double() for row in whole)
     assert torch.allclose(feature.double(), total / total.norm(), atol=1e-6)
 
 
 def test_top_1_and_top_5_count_as_a_person_would(model, found, two, monkeypatch):
-    monkeypatch.setattr("caft.eval.zero_shot._IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr("caft.eval.scores.zero_shot._IMAGES_AT_ONCE", 4)
     scores = score_zero_shot(model, found, 4)
     classes = class_features(model, found.classes, 64)
-    images = encode_images(model, found.images, 8).whole
+    images = encode_cropped(model.network, found.images, 8).whole
     hits = 0
     for image, label in zip(images, found.labels, strict=True):
         cosines = [float(image @ feature) for feature in classes]

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from caft.params import load_params
 from caft.storage import tracking_uri
-from caft.train.tracking import open_run
+from caft.train.tracking.runs import open_run
 from tests.faults import stages
 from tests.faults.checks import runs_under_a_stepping_clock
 from tests.faults.conftest import Finished

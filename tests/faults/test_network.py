@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from caft.data.fetch import fetch, fetch_images
-from caft.data.schema import FIELDS, URLS
+from caft.data.crawl.fetch import fetch, fetch_images
+from caft.data.tables.schema import FIELDS, URLS
 from caft.errors import DataError
 from caft.params import load_params
 from tests.data.web import SETTINGS, Web

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from caft.data.locking import locked
+from caft.locking import locked
 from tests.faults import stages
 from tests.faults.checks import is_whole, refused
 from tests.faults.conftest import Finished, wait_until

@@ -11,23 +11,23 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from caft import CAFT
-from caft.data.batch import Batch
-from caft.eval.regions import box_weights
-from caft.grounding import TextConditionedPool
-from caft.inference import attention_maps
-from caft.layers import sin_cos_positions
+from caft import CAFT, Model, ModelCard
+from caft.data.training.batch import Batch
+from caft.eval.scores.regions import box_weights
 from caft.loss.part import part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
+from caft.model.maps import attention_maps
+from caft.model.scores import part_scores, whole_scores
+from caft.network.layers import sin_cos_positions
+from caft.network.text_pool import TextConditionedPool
+from caft.network.vision import superpixels
+from caft.network.vision.graph_pool import GraphPool
+from caft.network.vision.sampling import farthest_points
+from caft.network.vision.segments import segment_mean
 from caft.params import RecipeParams, load_params
-from caft.similarity import part_scores
 from caft.train.distributed import World
 from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
-from caft.vision import superpixels
-from caft.vision.graph_pool import GraphPool
-from caft.vision.sampling import farthest_points
-from caft.vision.segments import segment_mean
 
 TESTS = Path(__file__).parents[1]
 PARAMS = load_params(TESTS.parent / "params.yaml")
@@ -305,7 +305,7 @@ def rank_differences(kind: str, ranks: int, folder: Path) -> dict[str, float]:
 def everything_asked(device: torch.device) -> Arrays:
     """What evaluation and a user read of a model: features, scores, boxes, maps and segments."""
     model = task(recipe(), device).model.eval()
-    model.card = {"splitter": "dreamlip", "chunks": 4, "balanced_rule": "paper"}
+    user = Model(model, ModelCard(splitter="dreamlip", chunks=4, balanced_rule="paper"))
     (batch,) = random_batches(1, images=2)
     images = model.image_features(batch.images.to(device))
     whole, parts = model.text_features(batch.tokens[:, :4].to(device))
@@ -315,16 +315,16 @@ def everything_asked(device: torch.device) -> Arrays:
     attention = model.attention(images.part, parts)
     return {
         "labels": images.labels, "whole": images.whole, "part": images.part,
-        "whole logits": model.whole_logits(images.whole, whole),
+        "whole logits": whole_scores(model, images.whole, whole),
         "part scores": part_scores(model, images.part, parts),
         "box logits": model.box_logits(one, weights, texts[None]),
         "pixel maps": model.segment_to_pixels(attention, images),
         "attention maps": torch.from_numpy(attention_maps(model, one, texts, (48, 80))),
-        **{f"segments {level}": labels for level, labels in enumerate(model.segments(images))},
+        **{f"segments {level}": labels for level, labels in enumerate(model.stage_labels(images))},
         # From pictures on the device too, as a user may have them.
-        "similarity": model.similarity(batch.images.to(device), ["A cat. It sleeps.", "A dog"]),
-        "ground": torch.from_numpy(model.ground(batch.images[0].to(device), "A cat. It sleeps.")),
-        "segment": torch.from_numpy(np.stack(model.segment(batch.images[0].to(device)))),
+        "similarity": user.similarity(batch.images.to(device), ["A cat. It sleeps.", "A dog"]),
+        "ground": torch.from_numpy(user.ground(batch.images[0].to(device), "A cat. It sleeps.")),
+        "segment": torch.from_numpy(np.stack(user.segment(batch.images[0].to(device)))),
     }  # fmt: skip
 
 

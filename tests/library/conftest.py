@@ -4,14 +4,14 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from caft.pretrained import save_model
+from caft.weights.files import save_model
 
 
 @pytest.fixture(scope="session")
 def model_file(model, tmp_path_factory):
     """Weights and card of the random model."""
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(model, path, {**model.card, "model": model.config.model_dump(mode="json")})
+    save_model(model.network, path, model.card)
     return path
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from caft.adapters import create_model_and_transforms, get_tokenizer, load_clip_benchmark
-from caft.data.benchmarks import load_retrieval
+from caft.adapters.open_clip import create_model_and_transforms, get_tokenizer, load_clip_benchmark
+from caft.data.sets import load_retrieval
 from caft.errors import DataError
 from pipelines.evaluate_retrieval import score
 

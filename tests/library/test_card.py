@@ -1,8 +1,15 @@
 """The model card says what the model's facts are, and nothing that is not one."""
 
 import json
+import re
 
-from caft.card import render
+import pytest
+from torch import nn
+
+from caft.errors import CheckpointError
+from caft.model.card import ModelCard
+from caft.model.card_page import render
+from caft.weights.files import read_card, save_model
 
 DATA = [{"name": "cc3m", "count": 2_823_019, "fingerprint": "ab" * 32, "manifest": "cd" * 32, "first": 0}]
 
@@ -14,11 +21,14 @@ def tables(markdown):
 
 
 def test_every_number_of_a_trained_models_card_is_there(model):
-    card = {
-        **model.card, "model": model.config.model_dump(mode="json"), "data": DATA, "seed": 3,
+    facts = {
+        **model.card.record(), "data": DATA, "seed": 3,
         "recipe": {"batch": 48, "loss": {"part": 1.0}, "betas": [0.9, 0.98], "epochs": None},
     }  # fmt: skip
-    text = render(card, {"train": {"steps": 1250, "losses": {"loss": 8.08}, "images_per_s": 213.4}})
+    text = render(
+        ModelCard.model_validate(facts, strict=False),
+        {"train": {"steps": 1250, "losses": {"loss": 8.08}, "images_per_s": 213.4}},
+    )
     rows = tables(text)
     for row in (
         ["image_size", "64"],
@@ -42,27 +52,53 @@ def test_every_number_of_a_trained_models_card_is_there(model):
 
 
 def test_scores_are_those_of_the_metrics_files(model):
-    card = {**model.card, "model": {}}
     recall = {"i2t_r1": 42.58, "t2i_r1": 43.36}
     metrics = {
         "retrieval": {"a": {"pairs": 256, "whole": recall, "part": None}, "b": {"not_run": "no files"}},
         "grounding": {"c": {"expressions": 9, "miou": 58.76, "miou_wrong_expression": 5.49, "pointing": 81.01}},
         "regions": {"hard": 17.33, "trivial": 74.0, "rows": 600},
     }
-    rows = tables(render(card, metrics))
+    rows = tables(render(model.card, metrics))
     assert ["a", "256", "42.6 / 43.4"] in rows and not any(row[0] == "b" for row in rows)
     assert ["c", "9", "58.8", "5.5", "-", "81.0"] in rows
     assert ["", "hard", "trivial"] in rows or ["hard", "trivial"] in rows
     assert ["accuracy", "17.3", "74.0"] in rows
 
 
-def test_given_weights_say_where_they_are_from_and_no_more():
-    text = render({"model": {"image_size": 224}, "source": "release.pt", "fingerprint": "f" * 16})
+def test_given_weights_say_where_they_are_from_and_no_more(model):
+    text = render(model.card.model_copy(update={"source": "release.pt"}))
     assert "weights that were given: `release.pt`" in text
     assert "## Recipe" not in text and "## Training run" not in text
     assert "Not recorded with these weights" in text
 
 
-def test_a_card_goes_through_json_unchanged(model):
-    card = {**model.card, "model": model.config.model_dump(mode="json")}
-    assert render(json.loads(json.dumps(card))) == render(card)
+def test_a_card_of_an_older_or_newer_version_goes_through_a_file_unchanged(model, tmp_path):
+    """Facts that this version does not know are kept; what nobody recorded is not written."""
+    record = {**model.card.record(), "data": DATA, "recipe": {"an_old_key": [1, None]}, "subset": {"fraction": 0.5}}
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    card = read_card(tmp_path / "model.safetensors")
+    assert card.sizes == model.network.config and card.data[0].name == "cc3m"
+    written = path.read_bytes()
+    save_model(nn.Linear(1, 1), tmp_path / "model.safetensors", card)
+    assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "is not a model's card (content: Input should be a valid dictionary"),
+        (
+            '{"splitter": "nltk", "chunks": 4}',
+            "(splitter: Input should be 'spacy' or 'dreamlip'; balanced_rule: Field ",
+        ),
+        ("{", "is not JSON (Expecting property name"),
+    ],
+)
+def test_a_file_that_is_not_a_card_is_named_with_what_is_wrong(tmp_path, content, message):
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(CheckpointError, match=re.escape(message)) as raised:
+        read_card(tmp_path / "model.safetensors")
+    assert str(raised.value).startswith(f"{tmp_path}/model.json: ") and "restore the file that came" in str(
+        raised.value
+    )

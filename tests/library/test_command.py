@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 import caft
-from caft import gallery
-from caft.command import main
+from caft.model import gallery
+from caft.model.command import main
 
 PROJECT = Path(__file__).parents[2]
 TEXT = "A cat with green eyes. Its nose is pink."
@@ -85,7 +85,7 @@ def test_chunk_shows_what_a_model_reads(run, model_file):
 def test_info_is_the_card_and_the_weights(run, model, model_file, tmp_path):
     code, output, _ = run("info", model_file)
     assert code == 0 and output.startswith("# CAFT model `0123456789abcdef`")
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total = sum(parameter.numel() for parameter in model.network.parameters())
     assert f"- all: {total:,}" in output and "- part level: scale 4.48, bias -3.00" in output
     (tmp_path / "metrics").mkdir()
     scores = {"phrase": {"expressions": 7, "miou": 12.34, "miou_wrong_expression": None}}
@@ -123,8 +123,8 @@ def test_the_second_search_encodes_only_what_came_or_changed(run, model_file, ph
         encoded.extend(path.name for path in paths)
         return original(model, paths, batch)
 
-    original = gallery.encode_images
-    monkeypatch.setattr(gallery, "encode_images", counted)
+    original = gallery.encode_cropped
+    monkeypatch.setattr(gallery, "encode_cropped", counted)
     search = ("search", folder, TEXT, "--model", model_file)
     first = run(*search)
     assert sorted(encoded) == ["astronaut.jpg", "cat.png"]
@@ -154,7 +154,7 @@ def test_a_damaged_cache_or_picture_stops_nothing(run, model_file, photographs, 
 
 def test_what_was_done_before_an_interruption_is_kept(model, photographs, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    original, calls = gallery.encode_images, []
+    original, calls = gallery.encode_cropped, []
 
     def interrupted(model, paths, batch):
         calls.append(paths)
@@ -162,10 +162,10 @@ def test_what_was_done_before_an_interruption_is_kept(model, photographs, tmp_pa
             raise KeyboardInterrupt
         return original(model, paths, batch)
 
-    monkeypatch.setattr(gallery, "encode_images", interrupted)
+    monkeypatch.setattr(gallery, "encode_cropped", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        gallery.read_gallery(model, "m", photographs, batch=1)
-    found = gallery.read_gallery(model, "m", photographs, batch=1)
+        gallery.read_gallery(model.network, "m", photographs, batch=1)
+    found = gallery.read_gallery(model.network, "m", photographs, batch=1)
     assert len(calls) == 3 and len(found.files) == 2  # the first of two was not encoded again
     torch.testing.assert_close(found.encoded.whole, model.encode_image(found.files))
     torch.testing.assert_close(found.encoded.part, model.encode_images(found.files).part)
@@ -173,8 +173,8 @@ def test_what_was_done_before_an_interruption_is_kept(model, photographs, tmp_pa
 
 def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    gallery.read_gallery(model, "one", photographs)
-    gallery.read_gallery(model, "two", photographs)
+    gallery.read_gallery(model.network, "one", photographs)
+    gallery.read_gallery(model.network, "two", photographs)
     assert len(list((tmp_path / "caft").iterdir())) == 2
 
 

@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 import caft
-from caft import interface
-from caft.data.benchmarks import load_retrieval
+from caft.captions.sentences import split
+from caft.data.sets import load_retrieval
 from caft.errors import DataError
-from caft.eval.referring import score_referring
-from caft.eval.retrieval import recall_at_k
+from caft.eval.scores.referring import score_referring
+from caft.eval.scores.retrieval import recall_at_k
+from caft.model import model as user_model
 from caft.params import load_params
-from caft.pretrained import save_model
-from caft.text.sentences import split
+from caft.weights.files import save_model
 from pipelines.evaluate_retrieval import score
 
 CAPTIONS = [
@@ -37,12 +37,12 @@ def scores(model, pictures):
 def test_examples_in_the_docstrings_are_true(model, pictures, tmp_path, monkeypatch):
     shutil.copy(pictures[0], tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
-    found = doctest.testmod(interface, extraglobs={"model": model}, optionflags=doctest.ELLIPSIS)
+    found = doctest.testmod(user_model, extraglobs={"model": model}, optionflags=doctest.ELLIPSIS)
     assert found.attempted >= 9 and found.failed == 0
 
 
 def test_five_lines_from_the_file_to_a_score(model, pictures, scores, tmp_path):
-    save_model(model, tmp_path / "m.safetensors", {**model.card, "model": model.config.model_dump(mode="json")})
+    save_model(model.network, tmp_path / "m.safetensors", model.card)
     loaded = caft.load(tmp_path / "m.safetensors")
     torch.testing.assert_close(loaded.similarity(pictures, CAPTIONS), scores)
 
@@ -64,9 +64,9 @@ def test_similarity_ranks_a_set_as_the_evaluation_stage_does(model, small, monke
 def test_scores_mix_the_two_levels_logits_without_bias(model, pictures, scores):
     for i, path in enumerate(pictures):
         for t, caption in enumerate(CAPTIONS):
-            images, texts = model.encode_images(path), model.encode_texts(caption)
-            whole = model.whole_scale * (images.whole @ texts.whole.T).item()
-            part = model.part_logits(images.part, texts.parts[0]).mean().item() - model.part_bias.item()
+            images, texts = model.encode_images(path), model.encode_captions(caption)
+            whole = model.network.whole_scale * (images.whole @ texts.whole.T).item()
+            part = model.network.part_logits(images.part, texts.parts[0]).mean().item() - model.network.part_bias.item()
             assert scores[i, t].item() == pytest.approx(0.7 * whole + 0.3 * part, abs=1e-4)
 
 
@@ -87,7 +87,7 @@ def test_order_and_company_change_nothing(model, pictures, scores):
 
 
 def test_encoded_once_or_each_time_is_the_same(model, pictures, scores):
-    images, texts = model.encode_images(pictures), model.encode_texts(CAPTIONS)
+    images, texts = model.encode_images(pictures), model.encode_captions(CAPTIONS)
     torch.testing.assert_close(model.similarity(images, texts), scores)
     assert model.encode_image(images) is images.whole and model.encode_text(texts) is texts.whole
 
@@ -111,7 +111,7 @@ def test_retrieve_gives_the_best_first(model, pictures, scores):
 
 def test_maps_are_those_that_the_evaluation_scores(model, scenes):
     """The evaluation's own maps of a set, asked one expression at a time, give its score."""
-    from caft.eval.referring import ReferringTally
+    from caft.eval.scores.referring import ReferringTally
 
     benchmark = replace(scenes["phrase"], images=scenes["phrase"].images[:4])
     tally = ReferringTally()
@@ -121,7 +121,7 @@ def test_maps_are_those_that_the_evaluation_scores(model, scenes):
         for expression in image.expressions:
             (values,) = model.ground(image.path, [expression.text])
             tally.add(values, masks, numbers.index(expression.annotation))
-    published = score_referring(model, benchmark, batch=3)
+    published = score_referring(model.network, benchmark, batch=3)
     del published["miou_by_level"]
     assert tally.scores() == pytest.approx(published)
 
@@ -148,15 +148,14 @@ def whole_only():
     """A model with no part level, as the ablation's."""
     params = load_params("params.yaml", ["pipelines/ablation/no_part.yaml"])
     torch.manual_seed(0)
-    built = caft.CAFT(params.selected_model, chunks=4).eval()
-    built.card = {"splitter": "dreamlip", "chunks": 4, "balanced_rule": "paper"}
-    return built
+    card = caft.ModelCard(splitter="dreamlip", chunks=4, balanced_rule="paper")
+    return caft.Model(caft.CAFT(params.selected_model, chunks=4).eval(), card)
 
 
 def test_a_model_without_parts_scores_whole_and_says_so_else(whole_only, pictures):
     cosines = whole_only.encode_image(pictures) @ whole_only.encode_text(CAPTIONS).T
     scores = whole_only.similarity(pictures, CAPTIONS, part_weight=0)
-    torch.testing.assert_close(scores, whole_only.whole_scale * cosines, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores, whole_only.network.whole_scale * cosines, atol=1e-4, rtol=1e-4)
     with pytest.raises(DataError, match=r"no part level: part_weight is 0\.3, and must be 0"):
         whole_only.similarity(pictures, CAPTIONS)
     with pytest.raises(DataError, match="the model has no part level, so no text can ask its image"):
@@ -169,17 +168,9 @@ def test_half_precision_is_autocast_and_weights_stay(model, pictures, scores):
         maps = model.ground(pictures[0], CAPTIONS[1])
     assert half.dtype == torch.float32 and maps.dtype == np.float32
     assert (half - scores).abs().max() < 0.3  # three digits of a cosine, times scales of 4.5 and 12
-    card, config = model.card, model.config
-    other = caft.CAFT(config, 4).eval().to(torch.bfloat16)
-    other.card = card
+    other = caft.Model(caft.CAFT(model.network.config, 4).eval().to(torch.bfloat16), model.card)
     with pytest.raises(ValueError, match="the weights are torch.bfloat16; superpixels and scores need float32"):
         other.encode_image(pictures)
-
-
-def test_a_model_without_a_card_says_what_it_lacks(model):
-    bare = caft.CAFT(model.config, 4).eval()
-    with pytest.raises(DataError, match="splitter, chunks, balanced_rule missing; load the model with"):
-        bare.encode_text("A cat.")
 
 
 def test_the_package_is_marked_as_typed():

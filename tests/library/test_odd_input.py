@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from caft.captions.tokenizer import tokenize
 from caft.errors import DataError
-from caft.text.tokenizer import tokenize
 
 
 def numbered(count):
@@ -18,7 +18,7 @@ def numbered(count):
 
 def chunk_features(model, chunks):
     """Features of given chunks, without splitting."""
-    whole, parts = model.text_features(tokenize(chunks)[None])
+    whole, parts = model.network.text_features(tokenize(chunks)[None])
     return whole[0], parts[0]
 
 
@@ -39,7 +39,7 @@ def thing(first, last):
 )
 def test_any_number_of_sentences_fills_four_chunks(model, count, ends, caplog):
     with caplog.at_level(logging.WARNING):
-        encoded = model.encode_texts(numbered(count))
+        encoded = model.encode_captions(numbered(count))
     whole, parts = chunk_features(model, [thing(*end) for end in ends])
     torch.testing.assert_close(encoded.whole[0], whole, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(encoded.parts[0], parts, atol=1e-5, rtol=1e-5)
@@ -59,7 +59,7 @@ def test_a_text_without_a_sentence_is_named(model, text):
 def test_ten_thousand_characters_without_a_full_stop_are_one_sentence_cut(model, word, caplog):
     text = (word * 10_000)[:10_000].strip()
     with caplog.at_level(logging.WARNING):
-        encoded = model.encode_texts(text)
+        encoded = model.encode_captions(text)
     assert "4 of 4 chunks are longer than 77 tokens" in caplog.text
     whole, parts = chunk_features(model, [text] * 4)
     torch.testing.assert_close(encoded.whole[0], whole, atol=1e-5, rtol=1e-5)

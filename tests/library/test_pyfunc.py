@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from caft import pyfunc
+from caft.adapters import pyfunc
 from caft.errors import DataError
 from caft.params import load_params
 from caft.storage import tracking_uri
-from caft.train.tracking import open_run
+from caft.train.tracking.runs import open_run
 
 PROJECT = Path(__file__).parents[2]
 CAPTIONS = [
@@ -96,7 +96,7 @@ def test_a_run_has_one_model_with_signature_and_requirements(logged):
 
 def test_the_requirements_are_the_core_dependencies():
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert list(pyfunc._CORE) == [re.match(r"[\w-]+", line)[0] for line in declared]
+    assert list(pyfunc._CORE) == [re.match(r"[\w.-]+", line)[0] for line in declared]
     assert pyfunc.requirements("spacy") == [*pyfunc.requirements("dreamlip"), f"spacy=={metadata.version('spacy')}"]
 
 

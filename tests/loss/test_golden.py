@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool
 from caft.loss.part import part_loss
 from caft.loss.sigmoid import pairwise_sigmoid
+from caft.network.text_pool import TextConditionedPool
 from tests.reference.golden import FOLDER, Arrays, assert_equal, compared
 
 

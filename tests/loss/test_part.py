@@ -1,6 +1,7 @@
 """The part loss: fused against naive, naive against a loop over pairs, and what neither may do."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caft.grounding import TextConditionedPool
-from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.loss.labels import rank_blocks, sampled_index
-from caft.loss.part import counted_part_loss, part_loss
+from caft.loss.exchange import Exchange, Gathered
+from caft.loss.hierarchical import Features, Temperature
+from caft.loss.labels import Pairs, positive_pairs, rank_blocks, sampled_index
+from caft.loss.part import PartTerm, fused_pair_sum, naive_pair_sum, part_loss
+from caft.loss.whole import WholeTerm
+from caft.network.text_pool import TextConditionedPool
 from tests.reference import losses as reference
 
 DIM = 32
@@ -19,9 +22,9 @@ DIM = 32
 FORMS = [(1, 5), (1, 40), (8, 3), (8, 6)]
 
 
-def make_pool(heads: int, empty_slot: bool = True, dim: int = DIM) -> TextConditionedPool:
+def make_pool(heads: int, dim: int = DIM) -> TextConditionedPool:
     """A pool none of whose parameters is at its start."""
-    pool = TextConditionedPool(dim, heads, empty_slot=empty_slot).double()
+    pool = TextConditionedPool(dim, heads).double()
     with torch.no_grad():
         for parameter in pool.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -29,7 +32,15 @@ def make_pool(heads: int, empty_slot: bool = True, dim: int = DIM) -> TextCondit
 
 
 def run(
-    implementation: str, pool: TextConditionedPool, tokens: Tensor, texts: Tensor, sub_captions: int, **settings: Any
+    implementation: str,
+    pool: TextConditionedPool,
+    tokens: Tensor,
+    texts: Tensor,
+    sub_captions: int,
+    *,
+    index: Tensor | None = None,
+    first_image: int = 0,
+    normaliser: float,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Loss, clamped pairs, and the gradient of everything that has one."""
     pool = copy.deepcopy(pool)
@@ -39,21 +50,15 @@ def run(
         "log_scale": torch.tensor(1 / 0.07, dtype=tokens.dtype).log().requires_grad_(),
         "bias": torch.tensor(-3.0, dtype=tokens.dtype).requires_grad_(),
     }
-    found = counted_part_loss(
-        leaves["tokens"],
-        leaves["texts"],
-        torch.arange(len(texts)) // sub_captions,
-        pool,
-        leaves["log_scale"].exp(),
-        leaves["bias"],
-        negatives="sampled" if settings.get("index") is not None else "all",
-        implementation=implementation,
-        **settings,
-    )
-    (1.7 * found.loss).backward()
+    positive = positive_pairs(torch.arange(len(texts)) // sub_captions, len(tokens), first_image, index)
+    pair_sum = naive_pair_sum if implementation == "naive" else fused_pair_sum
+    pairs = Pairs(leaves["tokens"], leaves["texts"], positive, index)
+    total, clamped = pair_sum(pairs, pool, leaves["log_scale"].exp(), leaves["bias"])
+    loss = total / normaliser
+    (1.7 * loss).backward()
     gradients = {name: leaf.grad for name, leaf in leaves.items()}
     gradients |= {name: parameter.grad for name, parameter in pool.named_parameters()}
-    return found.loss.detach(), found.clamped, gradients
+    return loss.detach(), clamped, gradients
 
 
 def assert_same(
@@ -68,16 +73,15 @@ def assert_same(
 
 @pytest.mark.parametrize("pairs", [7, 30, 4096], ids=lambda pairs: f"tiles of {pairs}")
 @pytest.mark.parametrize("sub_captions", [1, 8])
-@pytest.mark.parametrize("empty_slot", [True, False], ids=["slot", "no slot"])
 @pytest.mark.parametrize(("heads", "segments"), FORMS)
 def test_fused_equals_naive_in_value_and_every_gradient(
-    heads: int, segments: int, empty_slot: bool, sub_captions: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+    heads: int, segments: int, sub_captions: int, pairs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tiles of 7 cut through the texts of an image, tiles of 30 hold uneven numbers of images."""
     monkeypatch.setattr("caft.loss.part_tiles._PAIRS_ON_CPU", pairs)
     torch.manual_seed(heads + segments)
     images = 5
-    pool = make_pool(heads, empty_slot)
+    pool = make_pool(heads)
     tokens = torch.randn(images, segments, DIM, dtype=torch.float64)
     texts = torch.randn(3 * images * sub_captions, DIM, dtype=torch.float64)  # of three ranks; this one is the second
     for index in (None, rank_blocks(images, sub_captions, 3, seed=0, step=0)):
@@ -86,13 +90,12 @@ def test_fused_equals_naive_in_value_and_every_gradient(
         assert_same(run("fused", pool, tokens, texts, sub_captions, **settings), expected)
 
 
-@pytest.mark.parametrize("empty_slot", [True, False], ids=["slot", "no slot"])
 @pytest.mark.parametrize("sampled", [True, False], ids=["sampled", "all"])
 @pytest.mark.parametrize("implementation", ["naive", "fused"])
-def test_both_forms_equal_a_loop_over_pairs(implementation: str, sampled: bool, empty_slot: bool) -> None:
+def test_both_forms_equal_a_loop_over_pairs(implementation: str, sampled: bool) -> None:
     torch.manual_seed(3)
     images, sub_captions, dim = 3, 2, 8
-    pool = make_pool(2, empty_slot, dim)
+    pool = make_pool(2, dim)
     tokens, texts = torch.randn(images, 4, dim).double(), torch.randn(images * sub_captions, dim).double()
     index = sampled_index(images, sub_captions, torch.Generator().manual_seed(0)) if sampled else None
     table = index.tolist() if index is not None else [list(range(len(texts)))] * images
@@ -240,14 +243,9 @@ def test_the_first_whole_loss_of_2048_images_is_the_one_worked_out_by_hand() -> 
     images = 2048
     vision, text = torch.randn(images, 8), torch.randn(images, 8)
     vision[:, :4], text[:, 4:] = 0, 0
-    pool = TextConditionedPool(8, 2)
-    temperature = Temperature(torch.tensor(1 / 0.07), torch.tensor(-10.0))
-    features = Features(torch.zeros(images, 1, 8), vision, vision, text, text)
-    weights = {"part": 0.0, "part_cls": 0.0, "whole": 1.0}
-    terms = hierarchical_loss(
-        features, pool, temperature, temperature, weights=weights, negatives="sampled", seed=0, step=0
-    )
-    assert float(terms["whole"]) == pytest.approx(10.093, abs=1e-3)
+    term = WholeTerm(1.0, Temperature(torch.tensor(1 / 0.07), torch.tensor(-10.0)), "sigmoid")
+    whole, captions = Exchange(vision, text).result()
+    assert float(term(Features(whole=whole, captions=captions))["whole"]) == pytest.approx(10.093, abs=1e-3)
 
 
 @pytest.mark.parametrize("negatives", ["all", "sampled"])
@@ -268,11 +266,38 @@ def test_an_index_that_does_not_fit_the_negatives_is_refused(negatives: str) -> 
         )
 
 
-def test_a_pool_without_an_empty_slot_leaves_no_mass_to_it() -> None:
-    tokens, texts = torch.randn(2, 5, DIM), torch.randn(2, 3, DIM)
-    for empty_slot in (True, False):
-        _, attention = TextConditionedPool(DIM, 8, empty_slot=empty_slot)(texts, tokens)
-        assert attention.shape == (2, 8, 3, 6)
-        torch.testing.assert_close(attention.sum(-1), torch.ones(2, 8, 3))
-        assert bool((attention[..., -1] > 0).all()) == empty_slot
-        assert bool((attention[..., -1] == 0).all()) != empty_slot
+@pytest.mark.parametrize("negatives", ["all", "sampled"])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_term_of_a_rank_is_the_loss_of_its_images_with_the_texts_of_all_ranks(negatives: str, rank: int) -> None:
+    images, sub_captions, ranks = 4, 2, 3
+    pool = make_pool(2)
+    tokens = torch.randn(images, 5, DIM, dtype=torch.float64)
+    texts = torch.randn(ranks * images * sub_captions, DIM, dtype=torch.float64)
+    temperature = Temperature(torch.tensor(14.0), torch.tensor(-3.0))
+    index = rank_blocks(images, sub_captions, ranks, seed=7, step=1) if negatives == "sampled" else None
+    draw = None if index is None else partial(rank_blocks, seed=7, step=1)
+    own = texts.chunk(ranks)[rank]
+    found = PartTerm(1.0, temperature, "sigmoid", pool, draw)(
+        Features(part=tokens, sub_captions=Gathered(own, texts, rank))
+    )
+    expected = part_loss(
+        tokens,
+        texts,
+        torch.arange(len(texts)) // sub_captions,
+        pool,
+        *temperature,
+        index=index,
+        first_image=rank * images,
+        normaliser=images + sub_captions - 1 if negatives == "sampled" else images,
+        negatives=negatives,
+        implementation="naive",
+    )
+    torch.testing.assert_close(found["part"], expected, atol=1e-10, rtol=1e-10)
+    assert found["clamped_pairs"] == 0
+
+
+def test_features_that_were_not_exchanged_are_not_taken_for_those_of_all_ranks() -> None:
+    features, none = Exchange(torch.randn(2, DIM), None, needed=False).result()
+    assert none is None
+    with pytest.raises(AssertionError, match="not exchanged"):
+        _ = features.all

@@ -1,5 +1,6 @@
 """Losses over several gloo ranks against one process on the whole batch, and against loops over pairs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.grounding import TextConditionedPool
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import rank_blocks
+from caft.loss.part import PartTerm
+from caft.loss.part_cls import PartClsTerm
+from caft.loss.whole import WholeTerm
+from caft.network.text_pool import TextConditionedPool
 from tests.ranks import run_ranks
 from tests.reference import losses as reference
 
 IMAGES, SUB_CAPTIONS, DIM, SEED, STEP = 3, 2, 8, 5, 11
-WEIGHTS = {"part": 1.0, "part_cls": 1.0, "whole": 1.0}
 WORLD_SIZES = (3, 2, 1)
 CASES = [("part", "all"), ("part_cls", "all"), ("whole", "all"), ("part", "sampled")]
 
@@ -33,27 +37,16 @@ class Tower(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.tensor(-1.0))
 
     def features(self, inputs: dict[str, Tensor]) -> Features:
-        return Features(
-            self.image(inputs["part"]),
-            self.image(inputs["cls"]),
-            self.image(inputs["whole"]),
-            self.text(inputs["texts"]),
-            self.text(inputs["captions"]),
-        )
+        classes = Exchange(self.image(inputs["cls"]), self.image(inputs["whole"]), needed=False)
+        texts = Exchange(self.text(inputs["texts"]), self.text(inputs["captions"]))
+        return Features(self.image(inputs["part"]), *classes.result(), *texts.result())
 
     def forward(self, inputs: dict[str, Tensor], term: str, negatives: str) -> Tensor:
-        temperature = Temperature(self.log_scale.exp(), self.bias)
-        terms = hierarchical_loss(
-            self.features(inputs),
-            self.pool,
-            temperature,
-            temperature,
-            weights=WEIGHTS,
-            negatives=negatives,
-            seed=SEED,
-            step=STEP,
-        )
-        return terms[term] + 0 * terms["loss"]  # every parameter takes part, as DDP asks
+        shared = 1.0, Temperature(self.log_scale.exp(), self.bias), "sigmoid"
+        draw = partial(rank_blocks, seed=SEED, step=STEP) if negatives == "sampled" else None
+        terms = [PartTerm(*shared, self.pool, draw), PartClsTerm(*shared), WholeTerm(*shared)]
+        found = hierarchical_loss(terms, self.features(inputs))
+        return found[term] + 0 * found["loss"]  # every parameter takes part, as DDP asks
 
 
 def make(world_size: int) -> tuple[Tower, dict[str, Tensor]]:
@@ -115,15 +108,15 @@ def test_all_pairs_over_ranks_equal_one_process_on_the_whole_batch(term: str, wo
 def test_all_pairs_over_ranks_equal_a_loop_over_pairs(world_size: int, folder: Path) -> None:
     tower, inputs = make(world_size)
     features = tower.features(inputs)
-    images = len(features.part)
-    every = [list(range(len(features.sub_captions)))] * images
+    images, texts = len(features.part), features.sub_captions.own
+    every = [list(range(len(texts)))] * images
     expected = reference.part_loss(
-        features.part, features.sub_captions, every, tower.pool, tower.log_scale.exp(), tower.bias, SUB_CAPTIONS
+        features.part, texts, every, tower.pool, tower.log_scale.exp(), tower.bias, SUB_CAPTIONS
     )
     assert_every_rank_found(folder, world_size, ("part", "all"), expected / images, tower)
     tower, inputs = make(world_size)
     features = tower.features(inputs)
-    expected = reference.whole_loss(features.whole, features.captions, tower.log_scale.exp(), tower.bias)
+    expected = reference.whole_loss(features.whole.own, features.captions.own, tower.log_scale.exp(), tower.bias)
     assert_every_rank_found(folder, world_size, ("whole", "all"), expected / images, tower)
 
 
@@ -135,7 +128,7 @@ def test_sampled_negatives_over_ranks_equal_a_loop_over_pairs(world_size: int, f
     total = sum(
         reference.part_loss(
             features.part[rank * IMAGES : (rank + 1) * IMAGES],
-            features.sub_captions,
+            features.sub_captions.own,
             table,
             tower.pool,
             tower.log_scale.exp(),

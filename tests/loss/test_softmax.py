@@ -1,6 +1,7 @@
 """The softmax variant against cross-entropies written out, and over two ranks against one process."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,17 @@ import torch
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from caft.grounding import TextConditionedPool
+from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
-from caft.loss.labels import sampled_index
-from caft.loss.softmax import cross_entropy, softmax_part_loss
+from caft.loss.labels import rank_blocks
+from caft.loss.part import PartTerm
+from caft.loss.part_cls import PartClsTerm
+from caft.loss.softmax import cross_entropy
+from caft.loss.whole import WholeTerm
+from caft.network.text_pool import TextConditionedPool
 from tests.ranks import run_ranks
 
 IMAGES, SUB_CAPTIONS, DIM = 4, 3, 8
-TERMS = ("part", "part_cls", "whole")
 
 
 def test_a_row_with_two_positives_worked_by_hand() -> None:
@@ -42,25 +46,13 @@ class Tower(torch.nn.Module):
         self.scale = torch.nn.Parameter(torch.tensor(1.0))
 
     def forward(self, inputs: dict[str, torch.Tensor], negatives: str, step: int = 0) -> dict[str, torch.Tensor]:
-        features = Features(
-            self.image(inputs["part"]),
-            self.image(inputs["cls"]),
-            self.image(inputs["whole"]),
-            self.text(inputs["texts"]),
-            self.text(inputs["captions"]),
-        )
-        temperature = Temperature(self.scale.exp(), torch.tensor(0.0))
-        return hierarchical_loss(
-            features,
-            self.pool,
-            temperature,
-            temperature,
-            weights=dict.fromkeys(TERMS, 1.0),
-            negatives=negatives,
-            seed=0,
-            step=step,
-            form="softmax",
-        )
+        classes = Exchange(self.image(inputs["cls"]), self.image(inputs["whole"]))
+        texts = Exchange(self.text(inputs["texts"]), self.text(inputs["captions"]))
+        features = Features(self.image(inputs["part"]), *classes.result(), *texts.result())
+        shared = 1.0, Temperature(self.scale.exp(), torch.tensor(0.0)), "softmax"
+        draw = partial(rank_blocks, seed=0, step=step) if negatives == "sampled" else None
+        terms = [PartTerm(*shared, self.pool, draw), PartClsTerm(*shared), WholeTerm(*shared)]
+        return hierarchical_loss(terms, features)
 
 
 def make(images: int = IMAGES) -> tuple[Tower, dict[str, torch.Tensor]]:
@@ -92,13 +84,11 @@ def test_the_part_term_is_each_image_among_its_texts(
 ) -> None:
     monkeypatch.setattr("caft.loss.softmax._PAIRS_AT_ONCE", pairs_at_once)
     tower, inputs = make()
-    index = None
-    if negatives == "sampled":
-        index = sampled_index(IMAGES, SUB_CAPTIONS, torch.Generator().manual_seed(3))
-    owner = torch.arange(IMAGES * SUB_CAPTIONS) // SUB_CAPTIONS
+    found = tower(inputs, negatives, step=3)["part"]
     tokens, texts = tower.image(inputs["part"]), tower.text(inputs["texts"])
-    found = softmax_part_loss(tokens, texts, owner, tower.pool, tower.scale.exp(), index=index)
-    rows = index.tolist() if index is not None else [list(range(len(texts)))] * IMAGES
+    rows = [list(range(len(texts)))] * IMAGES
+    if negatives == "sampled":
+        rows = rank_blocks(IMAGES, SUB_CAPTIONS, 1, seed=0, step=3).tolist()
     expected = [
         naive_row(tower, tokens[i], texts[row], [place for place, text in enumerate(row) if text // SUB_CAPTIONS == i])
         for i, row in enumerate(rows)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.grounding import TextConditionedPool
+from caft.network.text_pool import TextConditionedPool
 
 
 def pooled(pool: TextConditionedPool, text: Tensor, segments: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def pooled(pool: TextConditionedPool, text: Tensor, segments: Tensor) -> Tensor:
     for head in range(pool.heads):
         logits = [(query[head] * key[head]).sum() / len(query[head]) ** 0.5 for key in keys]
         weights = [logit.exp() for logit in logits]
-        mass = sum(weights) + (1 if pool.empty_slot else 0)
+        mass = sum(weights) + 1  # of the empty slot, whose logit and value are zero
         mixed.append(sum(weight / mass * value[head] for weight, value in zip(weights, values, strict=True)))
     return pool.out(torch.cat(mixed))
 

@@ -20,7 +20,7 @@ def layers(pool):
     }
 
 
-def pooled(weights, heads, segments, chunk, empty_slot=True):
+def pooled(weights, heads, segments, chunk):
     """One chunk (D,) asks segments (N, D): attention head by head, one segment after the other."""
     query = np.split(linear(weights["query"], layer_norm(weights["norm_query"], chunk)), heads)
     mixed = []
@@ -30,7 +30,7 @@ def pooled(weights, heads, segments, chunk, empty_slot=True):
             key = np.split(linear(weights["key"], layer_norm(weights["norm_key"], segment)), heads)[head]
             exponentials.append(np.exp(query[head] @ key / np.sqrt(len(key))))
             values.append(np.split(linear(weights["value"], layer_norm(weights["norm_value"], segment)), heads)[head])
-        total = sum(exponentials) + (1.0 if empty_slot else 0.0)  # the slot's logit is zero, and so is its value
+        total = sum(exponentials) + 1.0  # the empty slot's logit is zero, and so is its value
         mixed.append(sum(share / total * value for share, value in zip(exponentials, values, strict=True)))
     return linear(weights["out"], np.concatenate(mixed))
 
@@ -45,9 +45,7 @@ def mean_cosines(pool, part, texts):
     return np.array(
         [
             [
-                np.mean(
-                    [cosine(pooled(weights, pool.heads, image, chunk, pool.empty_slot), chunk) for chunk in caption]
-                )
+                np.mean([cosine(pooled(weights, pool.heads, image, chunk), chunk) for chunk in caption])
                 for caption in texts
             ]
             for image in part

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from caft.data.fetch import fetch_images
+from caft.data.crawl.fetch import fetch_images
 from tests.data.conftest import web, web_server  # noqa: F401
 from tests.data.web import SETTINGS, Web, url_table
 from tests.faults.conftest import wait_until

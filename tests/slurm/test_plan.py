@@ -12,9 +12,9 @@ import yaml
 from caft import CAFT
 from caft.errors import ParamsError
 from caft.params import load_params
+from caft.train.cost import memory
+from caft.train.plan import plan
 from caft.train.task import TrainingTask
-from caft.train.throughput import memory
-from slurm.plan import plan
 
 PROJECT = Path(__file__).parents[2]
 # Hours on eight A100s [Table 5].

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from caft.errors import DataError
 from caft.params import load_params
-from slurm import job
-from slurm.stalled import each_within
+from caft.train import job, stalled
+from caft.train.stalled import each_in_time
 from tests.faults.conftest import Finished
 
 
@@ -32,14 +32,14 @@ class Pictures(Dataset[bytes]):
 def test_a_loader_that_hangs_ends_in_one_error(workers: int, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "shard")
     loader = DataLoader(Pictures(tmp_path / "shard"), batch_size=1, num_workers=workers)
-    batches = each_within(10 if workers else 0.5, loader, Path("images/cc3m"))
+    batches = each_in_time(loader, Path("images/cc3m"), 10 if workers else 0.5)
     assert next(batches) == [b"picture"]
     begun = time.monotonic()
     limit = r"images/cc3m: no images came for (10|0\.5) seconds. Look whether its file system answers"
     with pytest.raises(DataError, match=limit):
         next(batches)
     assert time.monotonic() - begun < 30
-    assert list(each_within(5, [1, 2], tmp_path)) == [1, 2]
+    assert list(each_in_time([1, 2], tmp_path)) == [1, 2]
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_training_whose_shard_hangs_ends_in_that_error(
     """Images are first read for the superpixels, and then, where these are known, for the batches."""
     checkout = finished.before("train", disk)
     monkeypatch.setenv("CAFT_STORAGE", str(checkout))
-    monkeypatch.setattr(job, "_STALLED_SECONDS", 3.0)
+    monkeypatch.setattr(stalled, "STALLED_SECONDS", 3.0)
     params = load_params(checkout / "params.yaml")
     folder = checkout / "runs/stalled"
     folder.mkdir(parents=True)

@@ -30,7 +30,7 @@ def launcher(**slurm: object) -> LauncherParams:
 
 
 def run(job: Callable[[], object], settings: LauncherParams, folder: Path) -> None:
-    submit.run(job, settings, folder, lambda rows: None)
+    submit.run(job, settings, folder)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_after_its_deadline_a_launcher_leaves_the_job_to_the_next_one(
 def test_a_job_that_is_held_is_told_and_goes_on_when_it_is_released(
     here: Cluster, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def release(rows: object) -> None:
+    def release() -> None:
         told = re.search(
             r"job (\d+) is held and will not start by itself: `scontrol release \1` lets it go", caplog.text
         )
@@ -81,7 +81,7 @@ def test_a_job_that_lost_its_node_goes_on_on_another_and_its_launcher_waits(
     job = functools.partial(subprocess.check_call, ["bash", "-c", first_time])
     lost: dict[str, str] = {}
 
-    def lose_the_node(rows: object) -> None:
+    def lose_the_node() -> None:
         if not lost and started.exists():
             [identity] = queue.alive(f"caft-{folder.name}")
             lost[identity] = here.fields(identity)["BatchHost"]

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from caft.text.encoder import SubCaptionTransformer
-from caft.text.tokenizer import tokenize
+from caft.captions.tokenizer import tokenize
+from caft.network.text.encoder import SubCaptionTransformer
 
 TEXTS = [
     "a star",

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caft.captions import sentences
+from caft.captions.sentences import SPLITTERS, Splitter, many_spans, spans, split
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
-from caft.text import sentences
-from caft.text.sentences import SPLITTERS, Splitter, many_spans, spans, split
 
 HARD = [
     ("A cat sits. A dog runs.", ["A cat sits.", "A dog runs."]),

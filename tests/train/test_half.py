@@ -37,9 +37,9 @@ def test_a_step_in_bf16_is_near_the_one_in_float32_and_keeps_its_islands(monkeyp
     seen: set[torch.dtype] = set()
     apply = FusedPairSum.apply
 
-    def pairs(gram: bool, labels: Tensor, index: Any, *arguments: Tensor) -> Any:
+    def pairs(labels: Tensor, index: Any, *arguments: Tensor) -> Any:
         seen.update(tensor.dtype for tensor in (labels, *arguments))
-        return apply(gram, labels, index, *arguments)
+        return apply(labels, index, *arguments)
 
     monkeypatch.setattr(FusedPairSum, "apply", pairs)
     found, half = step(half=True)

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from caft import CAFT
 from caft.errors import ParamsError
 from caft.params import load_params
+from caft.train.cost import memory
 from caft.train.task import TrainingTask
-from caft.train.throughput import memory
 from tests.ranks import run_ranks
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")

@@ -7,11 +7,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.costs import exchange, part_pair_flops
+from caft.network.text.encoder import SubCaptionTransformer, encoded_lengths
 from caft.params import load_params
-from caft.text.encoder import SubCaptionTransformer, encoded_lengths
 from caft.train import speed
+from caft.train.cost import sample_cost, step_flops, text_flops
 from caft.train.distributed import World
-from caft.train.throughput import exchange, part_pair_flops, sample_count, step_flops, text_flops
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 TINY, SMOKE = PARAMS.models["tiny"], PARAMS.recipes["smoke"]
@@ -40,7 +41,7 @@ def test_text_operations_are_those_that_torch_counts() -> None:
 def test_a_step_of_full_texts_costs_what_its_samples_do_and_short_texts_take_away_theirs() -> None:
     images, ranks, count = 4, 2, SMOKE.sub_captions
     asked = ranks * (images + count - 1)
-    work = sample_count(TINY, SMOKE.chunks, count, asked)
+    work = sample_cost(TINY, SMOKE.chunks, count, asked)
     full = step_flops(TINY, SMOKE, images, ranks, [77] * images * count)
     # Maps of superpixels are computed once, not in each step.
     assert full == images * 3 * (work.vision + work.text + work.pooling)

@@ -13,8 +13,8 @@ from benchmarks.components import Clock
 from benchmarks.gains import GAINS, lay_out, without
 from benchmarks.work import step_work
 from caft import CAFT
+from caft.network.text.encoder import encoded_lengths
 from caft.params import load_params
-from caft.text.encoder import encoded_lengths
 from caft.train.task import TrainingTask
 
 PROJECT = Path(__file__).parents[2]

@@ -25,7 +25,7 @@ import psutil
 import yaml
 from mlflow import MlflowClient
 
-from caft.train.tracking_names import curve_name
+from caft.train.tracking.names import curve_name
 from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout
 from tests.faults.conftest import merge, wait_until
 from tests.faults.stages import STAGES, content, leftovers, outs

@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from caft.data.manifest import Manifest, Shard, note_shard, rows_fingerprint
-from caft.data.tars import BLOCK, RECORD
+from caft.data.crawl.manifest import Manifest, Shard, note_shard, rows_fingerprint
+from caft.data.crawl.tars import BLOCK, RECORD
 from caft.storage import write_json
 from tests.data.published_corpora import write_table
 from tests.faults.stages import PROJECT

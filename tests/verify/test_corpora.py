@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from caft.data.fetch import fetch_images
+from caft.data.crawl.fetch import fetch_images
 from tests.data.conftest import web, web_server  # noqa: F401
 from tests.data.test_crawl import CRAWLING, crawled
 from tests.data.test_fetch import PROGRAM

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import caft
-from caft.data.benchmarks import ReferringSet, load_referring
-from caft.eval.levels import score_levels
+from caft.data.sets import ReferringSet, load_referring
+from caft.eval.analysis.levels import score_levels
 from caft.params import load_params
 from tests.faults.checkout import DVC, ENVIRONMENT, make_checkout
 

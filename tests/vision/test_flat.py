@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from caft.layers import TransformerBlock
-from caft.vision.flat import FlatVisionEncoder
+from caft.network.layers import TransformerBlock
+from caft.network.vision.flat import FlatVisionEncoder
 
 
 def pytorch_layer(block: TransformerBlock, width: int, heads: int, mlp_ratio: int) -> nn.TransformerEncoderLayer:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from caft.layers import sin_cos_positions
-from caft.vision import superpixels
-from caft.vision.graph_pool import GraphPool
-from caft.vision.sampling import farthest_points
-from caft.vision.segments import segment_mean, superpixel_tokens
+from caft.network.layers import sin_cos_positions
+from caft.network.vision import superpixels
+from caft.network.vision.graph_pool import GraphPool
+from caft.network.vision.sampling import farthest_points
+from caft.network.vision.segments import segment_mean, superpixel_tokens
 from tests.reference.golden import assert_equal, compared
 
 THEIRS = {

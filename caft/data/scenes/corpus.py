@@ -9,7 +9,7 @@ import numpy as np
 
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
-from caft.data.schema import CSV_COLUMNS
+from caft.data.tables.schema import CSV_COLUMNS
 from caft.params import ScenesCorpus
 from caft.progress import track
 from caft.storage import replacing

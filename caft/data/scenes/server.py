@@ -16,9 +16,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import psutil
 
 from caft.data.scenes.grammar import PIXELS, TRAIN, generator, training_scene
 from caft.data.scenes.render import jpeg, render
@@ -31,7 +33,6 @@ READY = "/ready"
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 STALL_SECONDS = 20.0  # longer than any sensible client waits
-PARENT_CHECK_SECONDS = 0.2
 # Some decoders fill up a picture that ends early; cut inside the header, none can.
 CORRUPT_BYTES = 128
 
@@ -159,9 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent has ended, however that ended."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
+    """Ends this process when its parent has ended, however that ended."""
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(parent).wait()
     os._exit(0)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from caft.data.benchmarks import RetrievalSet
-from caft.text.sentences import split
-from caft.text.tokenizer import encode
+from caft.captions.sentences import split
+from caft.captions.tokenizer import encode
+from caft.data.sets import RetrievalSet
 
 
 def statistics_of(pairs: RetrievalSet) -> Mapping[str, Any]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from caft.eval.page import page, safe, table
 from caft.eval.report import analysis, data, leakage, paper, pictures, scores, training
 from caft.eval.report.content import Report
+from caft.eval.report.page import page, safe, table
 
 
 def render(report: Report) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caft.eval.page import page, safe, table
 from caft.eval.paper.compare import Cell
 from caft.eval.report.cells import folded
+from caft.eval.report.page import page, safe, table
 
 _KINDS = {
     "global": "class token and text",

@@ -1,7 +1,7 @@
 """The section that asks where scores come from: levels of the hierarchy, kinds of query, attributes."""
 
-from caft.eval.page import safe, table
 from caft.eval.report.content import Report
+from caft.eval.report.page import safe, table
 
 
 def analysis(report: Report) -> str:

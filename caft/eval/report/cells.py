@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from caft.eval.page import cell as text_of
-from caft.eval.page import safe
 from caft.eval.paper.compare import Cell
+from caft.eval.report.page import cell as text_of
+from caft.eval.report.page import safe
 
 
 def folded(cells: Sequence[Cell]) -> str:

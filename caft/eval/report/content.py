@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from caft.data.benchmarks import RetrievalSet
-from caft.eval.attributes import Binding
-from caft.eval.corpus import Corpus
-from caft.eval.examples import Look, Nested, Retrieved, Segmented
-from caft.eval.granularity import Asked, Granularity
-from caft.eval.leaks import Leak
-from caft.eval.levels import Level
+from caft.data.sets import RetrievalSet
+from caft.eval.analysis.attributes import Binding
+from caft.eval.analysis.corpus import Corpus
+from caft.eval.analysis.examples import Look, Nested, Retrieved, Segmented
+from caft.eval.analysis.granularity import Asked, Granularity
+from caft.eval.analysis.leaks import Leak
+from caft.eval.analysis.levels import Level
+from caft.eval.analysis.superpixel_methods import MethodCase, MethodScores
 from caft.eval.paper.compare import Cell
 from caft.eval.paper.scored import Scored
-from caft.eval.superpixel_methods import MethodCase, MethodScores
 
 SIDE = 192  # pixels of a picture's longer side in the file; shown at 140, so still sharp on a fine screen
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caft.eval.charts import Series, line_chart
-from caft.eval.page import page, safe, table
+from caft.eval.report.charts import Series, line_chart
+from caft.eval.report.page import page, safe, table
 
 _WAYS = {"i2t": "I2T", "t2i": "T2I"}
 

@@ -1,10 +1,10 @@
 """The section on data: counts beside the paper's, losses by cause, captions, what is odd in them, sampled pairs."""
 
-from caft.eval.audit import EMPTY, MANY, Audit, Flaw
-from caft.eval.figures import fit
-from caft.eval.page import picture, safe, table
+from caft.captions.sentences import SPLITTERS
+from caft.eval.analysis.audit import EMPTY, MANY, Audit, Flaw
 from caft.eval.report.content import SIDE, Report
-from caft.text.sentences import SPLITTERS
+from caft.eval.report.page import picture, safe, table
+from caft.model.drawing.figures import fit
 
 _LONGEST = 420  # letters of a caption in the contact sheet
 _COLUMNS = {"url": "address", "sha256": "image"}  # others are caption fields

@@ -1,8 +1,8 @@
 """The section on evaluation images that were seen in training."""
 
-from caft.eval.figures import fit
-from caft.eval.page import captioned, safe, table
 from caft.eval.report.content import SIDE, Report
+from caft.eval.report.page import captioned, safe, table
+from caft.model.drawing.figures import fit
 
 
 def leakage(report: Report) -> str:

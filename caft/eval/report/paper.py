@@ -3,11 +3,11 @@
 from collections import Counter
 from itertools import groupby
 
-from caft.eval.charts import Series, line_chart
-from caft.eval.page import terms
 from caft.eval.paper.targets import load_targets
 from caft.eval.report.cells import folded
+from caft.eval.report.charts import Series, line_chart
 from caft.eval.report.content import Report
+from caft.eval.report.page import terms
 
 _MEANINGS = {
     "match": "our value is the paper's, by the rule beside it.",

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from caft.data.benchmarks import RetrievalSet
-from caft.data.transforms import open_image
-from caft.eval.examples import KINDS, Answers
-from caft.eval.figures import PREDICTION, TRUTH, borders, fit, outline, overlay, segmentations
-from caft.eval.page import captioned, safe, table
-from caft.eval.referring import iou
+from caft.data.sets import RetrievalSet
+from caft.eval.analysis.examples import KINDS, Answers
 from caft.eval.report.content import SIDE, Report
+from caft.eval.report.page import captioned, safe, table
+from caft.eval.scores.referring import iou
+from caft.model.drawing.figures import PREDICTION, TRUTH, borders, fit, outline, overlay, segmentations
+from caft.transforms import open_image
 
 _SMALL = 120  # pixels, where many pictures stand in a row
 

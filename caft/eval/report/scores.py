@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caft.data.benchmarks import REGION_FILES
-from caft.eval.charts import Series, line_chart
-from caft.eval.page import safe, table, terms
+from caft.data.sets import REGION_FILES
+from caft.eval.report.charts import Series, line_chart
 from caft.eval.report.content import Report
+from caft.eval.report.page import safe, table, terms
 
 _CONTROLS = {
     "chance": "the score of drawing an answer without looking.",

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from caft.eval.charts import Series, line_chart
-from caft.eval.page import safe
+from caft.eval.report.charts import Series, line_chart
 from caft.eval.report.content import Report
+from caft.eval.report.page import safe
 
 # Title, unit, whether the axis begins at zero, and the lines with their columns of plots/train.csv.
 _CURVES: list[tuple[str, str, bool, list[tuple[str, str]]]] = [

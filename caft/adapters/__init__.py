@@ -1,0 +1,1 @@
+"""The model in the forms that other tools expect."""

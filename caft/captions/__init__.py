@@ -1,0 +1,1 @@
+"""From a caption to what the text encoder reads: sentences, chunks, tokens."""

@@ -1,0 +1,235 @@
+"""Images that somebody has packed into webdataset tars, each with a JSON that holds its URL.
+
+The tars stay where and as they are: the folder of the shards gets links to them, and tables and manifest as a crawl
+would have written them. What the list has and no tar holds makes a last shard, whose tar is empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from caft.data.crawl.listing import begin, belongs, describe, fingerprint
+from caft.data.crawl.manifest import Manifest, Shard, note_shard, notes_folder, rows_fingerprint, shard_files
+from caft.data.crawl.shards import SUCCESS, cause_of
+from caft.data.crawl.tars import PICTURES, any_members, canonicalise, digest, parts
+from caft.data.tables.cluster import ray_tasks
+from caft.data.tables.database import bounded
+from caft.errors import DataError
+from caft.locking import locked
+from caft.progress import track
+from caft.storage import replacing, write_json
+
+logger = logging.getLogger(__name__)
+
+# What a tar holds: one row a picture, in its order.
+FOUND = pa.schema(
+    [
+        ("place", pa.int64()),
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("status", pa.string()),
+        ("error_message", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+    ]
+)
+# The columns that `crawl` leaves, as far as anything reads them.
+TABLE = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *list(FOUND)[3:], FOUND.field("key")])
+ABSENT = "not_packed"
+
+
+class Tar(NamedTuple):
+    """A tar, and where the table of what it holds belongs."""
+
+    path: Path
+    found: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: int) -> Manifest:
+    """Completes a folder of image shards from packed tars.
+
+    An image belongs to the row of the same URL; of several with one URL, the first counts.
+
+    Args:
+        corpus: Name of the corpus.
+        urls: Table of the source stage.
+        packed: Folder of the tars.
+        folder: Folder of the shards.
+        memory_gb: What the join may hold before it uses `folder`, in gigabytes.
+
+    Raises:
+        DataError: There are no tars, one is damaged or holds no URLs, or the folder holds another list's images.
+    """
+    folder, packed = folder.resolve(), packed.resolve()
+    tars = sorted(packed.glob("*.tar"))
+    if not tars:
+        raise DataError(f"{packed}: holds no .tar; set corpus.{corpus}.packed to the folder of the tars, or to null")
+    held = hashlib.sha256(json.dumps([[tar.name, tar.stat().st_size] for tar in tars]).encode()).hexdigest()
+    source = describe(urls) | {"packed": held}
+    with locked(folder, "linking packed images into it"):
+        if not belongs(folder, corpus, source):
+            begin(folder, source)
+        work = notes_folder(folder) / "packed"
+        work.mkdir(exist_ok=True)
+        tasks = [Tar(tar, work / f"{place:05d}.parquet") for place, tar in enumerate(tars)]
+        ray_tasks(list_tar, [task for task in tasks if not _is_listed(task)], f"{corpus} tars")
+        joined = work / "joined.parquet"
+        unused = _join(urls, tasks, joined, memory_gb)
+        shards = [_link(folder, task, joined) for task in track(tasks, f"{corpus} shards")]
+        if sum(shard.rows for shard in shards) < source["rows"]:
+            shards.append(_absent(folder, f"{len(tasks):05d}", joined))
+    logger.info("%s: %d images of the tars are not in the list, or there before", corpus, unused)
+    write_json(notes_folder(folder) / "fetched.json", {"tars": len(tars), "images_not_used": unused})
+    return Manifest(corpus, fingerprint(source), tuple(shards))
+
+
+def list_tar(task: Tar) -> int:
+    """Writes the table of a tar's pictures; returns their number.
+
+    Raises:
+        DataError: The tar is damaged, or its pictures have no URLs.
+    """
+    pictures, notes = {}, {}
+    for member in any_members(task.path):
+        key, ending = parts(member.name)
+        if ending in PICTURES:
+            pictures[key] = member
+        elif ending == "json":
+            notes[key] = member
+    rows: list[list[Any]] = []
+    with task.path.open("rb") as file:
+        for place, (key, member) in enumerate(pictures.items()):
+            file.seek(member.offset)
+            content = file.read(member.size)
+            note: dict[str, Any] = {}
+            if key in notes:
+                file.seek(notes[key].offset)
+                note = _note(file.read(notes[key].size), f"{task.path}: {notes[key].name}")
+            url, sha256 = note.get("url"), note.get("sha256") or hashlib.sha256(content).hexdigest()
+            try:
+                with Image.open(io.BytesIO(content)) as image:  # reads its header alone
+                    rows.append([place, key, url and url.strip(), SUCCESS, None, image.width, image.height, sha256])
+            except (UnidentifiedImageError, OSError) as error:
+                rows.append([place, key, url and url.strip(), "failed_to_resize", str(error)[:100], None, None, sha256])
+    if not any(row[2] for row in rows):
+        raise DataError(
+            f"{task.path}: {len(rows)} pictures, none with a JSON that holds its `url`, so they cannot be told apart; "
+            "take the published tars, or fetch by URL (corpus.<name>.packed: null)"
+        )
+    state = task.path.stat()
+    seen = {"bytes": str(state.st_size), "modified": str(state.st_mtime_ns), "sha256": digest(task.path)}
+    columns = zip(*rows, strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
+    with replacing(task.found) as temporary:
+        pq.write_table(pa.table(arrays, schema=FOUND.with_metadata(seen)), temporary, compression="zstd")
+    return len(rows)
+
+
+def _note(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        note = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{where}: is no JSON ({error})") from None
+    return note if isinstance(note, dict) and isinstance(note.get("url"), str) else {}
+
+
+def _is_listed(task: Tar) -> bool:
+    """Whether the table exists and is of the tar as it is now."""
+    if not task.found.exists():
+        return False
+    state, seen = task.path.stat(), _seen(task)
+    return (seen["bytes"], seen["modified"]) == (str(state.st_size), str(state.st_mtime_ns))
+
+
+def _seen(task: Tar) -> dict[str, str]:
+    """Size, time and digest of the tar when its table was written."""
+    return {key.decode(): value.decode() for key, value in (pq.read_schema(task.found).metadata or {}).items()}
+
+
+def _join(urls: Path, tasks: Sequence[Tar], target: Path, memory_gb: int) -> int:
+    """Writes every row of the list with its image, or with none; returns how many images have no row."""
+    with replacing(target) as temporary, bounded(target.parent, memory_gb) as database:
+        database.execute(
+            f"""
+            COPY (
+                WITH first AS (
+                    SELECT url, min((status <> 'success', shard, place)) AS at
+                    FROM (SELECT *, parse_filename(filename, true) AS shard FROM read_parquet($tables, filename = true))
+                    WHERE url <> '' GROUP BY url
+                ), image AS (
+                    SELECT *, parse_filename(filename, true) AS shard FROM read_parquet($tables, filename = true)
+                )
+                SELECT u.row_id, u.url, image.* EXCLUDE (url, filename)
+                FROM (SELECT row_id, url FROM read_parquet($urls)) u
+                LEFT JOIN first USING (url)
+                LEFT JOIN image ON image.shard = first.at[2] AND image.place = first.at[3]
+                ORDER BY image.shard NULLS LAST, image.place, u.row_id
+            ) TO '{str(temporary).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240)
+            """,
+            {"tables": [str(task.found) for task in tasks], "urls": str(urls)},
+        )
+        row = database.execute("SELECT count(shard) FROM read_parquet($joined)", {"joined": str(temporary)}).fetchone()
+    return sum(pq.read_metadata(task.found).num_rows for task in tasks) - (row[0] if row else 0)
+
+
+def _link(folder: Path, task: Tar, joined: Path) -> Shard:
+    """Links a tar into the folder of the shards, and writes its table beside it."""
+    name, seen = task.found.stem, _seen(task)
+    link = shard_files(folder, name)[0]
+    if not (link.is_symlink() and link.readlink() == task.path):
+        with replacing(link) as temporary:
+            temporary.symlink_to(task.path)
+    return _finish(folder, name, pq.read_table(joined, filters=[("shard", "=", name)]), seen)
+
+
+def _absent(folder: Path, name: str, joined: Path) -> Shard:
+    """The shard of the rows whose image no tar holds."""
+    import pyarrow.compute as pc
+
+    table = pq.read_table(joined, filters=pc.field("shard").is_null())
+    tar = shard_files(folder, name)[0]
+    with replacing(tar) as temporary:
+        temporary.write_bytes(bytes(1024))
+        canonicalise(temporary)
+    messages = pa.array([ABSENT] * table.num_rows, pa.string())
+    for column in ("status", "error_message"):
+        table = table.set_column(table.column_names.index(column), column, messages)
+    return _finish(folder, name, table, {"bytes": str(tar.stat().st_size), "sha256": digest(tar)})
+
+
+def _finish(folder: Path, name: str, table: pa.Table, seen: dict[str, str]) -> Shard:
+    """Writes table, statistics and note of a shard, in this order."""
+    _, path, stats = shard_files(folder, name)
+    table = table.select(TABLE.names).cast(TABLE)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    good = table.filter(pa.compute.equal(table["status"], SUCCESS))
+    lost: dict[str, int] = {}
+    if failed := table.num_rows - good.num_rows:
+        lost = {ABSENT if table["status"][0].as_py() == ABSENT else cause_of("failed_to_resize", None): failed}
+    write_json(stats, {"count": table.num_rows, "successes": good.num_rows})
+    shard = Shard(
+        name=name,
+        rows=table.num_rows,
+        successes=good.num_rows,
+        lost=lost,
+        bytes=int(seen["bytes"]),
+        sha256=seen["sha256"],
+        fingerprint=rows_fingerprint(zip(good["row_id"].to_pylist(), good["sha256"].to_pylist(), strict=True)),
+    )
+    note_shard(folder, shard)
+    return shard

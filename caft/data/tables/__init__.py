@@ -1,0 +1,1 @@
+"""Tables that the stages hand to each other."""

@@ -1,0 +1,189 @@
+"""Turns a corpus' table, as published or a user's own, into a Parquet table of addresses and captions.
+
+Every row that is left out goes to a second table with its reason, and the counts must add up.
+Memory does not grow with the file: it is read as a stream, and DuckDB looks for repeated
+addresses, on disk if memory does not suffice.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from caft.data.tables.database import bounded
+from caft.data.tables.records import DREAMLIP, Columns, Table, open_records
+from caft.data.tables.row_groups import RowGroups
+from caft.data.tables.schema import REJECTS, URLS
+from caft.errors import DataError
+from caft.locking import locked
+from caft.progress import track
+from caft.storage import replacing, write_json
+
+HUB_DATASET = "qidouxiong619/dreamlip_long_captions"
+NO_URL = {"", "none", "null", "nan"}  # what exports of missing values look like
+
+ROWS_AT_ONCE = 10_000
+TEXT_LENGTH = 200  # of a rejected record, in characters, is kept
+
+# All records in the file's order; `reason` is null for those that are good.
+RECORDS = pa.schema([*URLS, *(REJECTS.field(name) for name in ("line", "reason", "text"))])
+
+
+def convert_table(
+    path: Path, corpus: str, folder: Path, work: Path, columns: Columns = DREAMLIP, memory_gb: int = 2
+) -> None:
+    """Writes ``<corpus>.parquet``, ``<corpus>.rejects.parquet`` and ``<corpus>.json`` into `folder`.
+
+    A row's ``row_id`` is its position among the table's records, from 0. Of rows with one address the
+    first that has a caption is kept.
+
+    Args:
+        path: A CSV or Parquet file.
+        corpus: Name of the corpus.
+        folder: Where to.
+        work: For temporary files, as large as the result.
+        columns: Which columns it has.
+        memory_gb: What the search for repeated addresses may hold before it uses `work`, in gigabytes.
+
+    Raises:
+        DataError: The file is missing, lacks a column or has no usable row, or counts do not add up.
+    """
+    if not path.is_file():
+        if columns is DREAMLIP:
+            advice = (
+                f"Fetch {path.name} from the hub data set {HUB_DATASET} and put it at that place, "
+                f"or set corpus.{corpus}.csv"
+            )
+        else:
+            advice = f"Set corpus.{corpus}.table"
+        raise DataError(
+            f"{path}: the captions of corpus {corpus} are not there. {advice} in params.yaml to where it is"
+        )
+    with (
+        open_records(path, columns) as records,
+        _scratch(work / corpus, corpus) as scratch,
+        replacing(folder / f"{corpus}.parquet") as table,
+        replacing(folder / f"{corpus}.rejects.parquet") as rejects,
+    ):
+        everything = scratch / "records.parquet"
+        rows_in = _write_records(records, corpus, everything)
+        repeated = _repeated(everything, scratch, memory_gb)
+        rows_out, dropped = _separate(everything, repeated, table, rejects)
+        if rows_in != rows_out + sum(dropped.values()):
+            raise DataError(
+                f"{path}: {rows_in} records were read, but {rows_out} kept and {sum(dropped.values())} dropped; "
+                "the work folder was changed meanwhile: run the stage again"
+            )
+        if rows_out == 0:
+            raise DataError(f"{path}: of {rows_in} records none can be used; dropped were {dropped}")
+        source = {"file": path.name, "bytes": records.bytes, "sha256": records.sha256}
+    write_json(
+        folder / f"{corpus}.json", {"rows_in": rows_in, "rows_out": rows_out, "dropped": dropped, "source": source}
+    )
+
+
+@contextmanager
+def _scratch(home: Path, corpus: str) -> Iterator[Path]:
+    """Gives an empty folder for temporary files, and removes it and what a killed run left in it.
+
+    Its name is fixed, so that a kill never costs more than one table's space; hence the lock.
+    """
+    folder = home / "scratch"
+    with locked(home, f"converting the table of {corpus}"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+
+def _write_records(records: Table, corpus: str, path: Path) -> int:
+    """Writes all records as `RECORDS` and returns how many there are."""
+    count = 0
+    with RowGroups(path, RECORDS, ROWS_AT_ONCE) as writer:
+        rows: list[list[object]] = []
+        for row_id, (line, problem, fields) in enumerate(track(records, f"{corpus} records")):
+            count += 1
+            rows.append(_row(row_id, line, problem, fields))
+            if len(rows) == ROWS_AT_ONCE:
+                writer.add(_table(rows))
+                rows = []
+        if rows:
+            writer.add(_table(rows))
+    return count
+
+
+def _row(row_id: int, line: int, problem: str | None, fields: Sequence[str]) -> list[object]:
+    """Returns one row of `RECORDS`."""
+    nothing = [None] * (len(URLS) - 1)
+    if problem is not None:
+        return [row_id, *nothing, line, "bad_record", problem[:TEXT_LENGTH]]
+    url = fields[0].strip()
+    texts = [field if field.strip() else None for field in fields[1:]]
+    if url.lower() in NO_URL:
+        return [row_id, *nothing, line, "null_url", ",".join(fields)[:TEXT_LENGTH]]
+    if not any(texts):
+        return [row_id, *nothing, line, "no_caption", url[:TEXT_LENGTH]]
+    return [row_id, url, *texts, line, None, None]
+
+
+def _table(rows: list[list[object]]) -> pa.Table:
+    columns = zip(*rows, strict=True)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, RECORDS, strict=True)], RECORDS)
+
+
+def _repeated(path: Path, scratch: Path, memory_gb: int) -> np.ndarray:
+    """Returns the row ids, sorted, of good records whose address an earlier good record has."""
+    with bounded(scratch, memory_gb) as database:
+        # Only addresses that occur more than once are joined, so that the join stays narrow and short.
+        found = database.execute(
+            """
+            with good as (select row_id, url from read_parquet(?) where reason is null),
+                 often as (select url, min(row_id) as first from good group by url having count(*) > 1)
+            select row_id from good join often using (url) where row_id <> first order by row_id
+            """,
+            [str(path)],
+        ).fetchnumpy()
+    return np.asarray(found["row_id"], dtype=np.int64)
+
+
+def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> tuple[int, dict[str, int]]:
+    """Writes good and rejected records to two files, in the order of the source.
+
+    Returns:
+        Number of good ones, and of rejected ones by reason.
+    """
+    rows_out = 0
+    dropped: Counter[str] = Counter()
+    with (
+        RowGroups(table, URLS, ROWS_AT_ONCE) as good_writer,
+        RowGroups(rejects, REJECTS, ROWS_AT_ONCE) as reject_writer,
+    ):
+        source = pq.ParquetFile(path)
+        for group in range(source.num_row_groups):
+            records = source.read_row_group(group)
+            row_ids = records["row_id"].to_numpy()
+            # Both are sorted: only the stretch of `repeated` that this group can hold is searched.
+            start, stop = np.searchsorted(repeated, [row_ids[0], row_ids[-1] + 1])
+            again = pa.array(np.isin(row_ids, repeated[start:stop], assume_unique=True))
+            reason = pc.if_else(again, "duplicate_url", records["reason"])
+            text = pc.if_else(again, pc.utf8_slice_codeunits(records["url"], 0, TEXT_LENGTH), records["text"])
+            records = records.drop_columns(["reason", "text"])
+            records = records.append_column("reason", reason).append_column("text", text)
+            is_good = pc.is_null(reason)
+            good = records.filter(is_good).select(URLS.names).cast(URLS)
+            rejected = records.filter(pc.invert(is_good)).select(REJECTS.names).cast(REJECTS)
+            good_writer.add(good)
+            reject_writer.add(rejected)
+            rows_out += good.num_rows
+            dropped.update(rejected["reason"].to_pylist())
+    return rows_out, dict(sorted(dropped.items()))

@@ -1,0 +1,1 @@
+"""The index that training reads, and batches from it."""

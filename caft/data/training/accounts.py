@@ -1,0 +1,54 @@
+"""Every row of a corpus is in the index or counted as dropped: the checks of the stage index."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from caft.errors import DataError, ManifestError
+from caft.storage import read_json
+
+
+def check_manifest(name: str) -> None:
+    """Compares a corpus' caption tables, which hold the offsets, with the images that its manifest lists.
+
+    Raises:
+        ManifestError: They are not of the same shards, or not of as many images.
+    """
+    manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
+    listed = {shard["name"]: shard["successes"] for shard in manifest["shards"]}
+    folder = Path("data/captions") / name
+    found = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")}
+    wrong = sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard, 0) != found.get(shard, 0))
+    if wrong:
+        shard = wrong[0]
+        raise ManifestError(
+            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json; shard {shard} has "
+            f"{found.get(shard, 0)} rows, expected {listed.get(shard, 0)}; run `dvc repro captions@{name}`"
+        )
+
+
+def account(corpus: dict[str, str], rows_out: int, no_sentence: int) -> dict[str, Any]:
+    """Rows of a corpus from its source to the index.
+
+    Raises:
+        DataError: Some rows were neither kept nor counted as dropped.
+    """
+    name = corpus["name"]
+    source = read_json(f"data/urls/{name}.json", f"source@{name}")
+    manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
+    dropped = Counter(source["dropped"]) + Counter(manifest["lost"])
+    if no_sentence:
+        dropped["no_sentence"] = no_sentence
+    if source["rows_in"] != rows_out + dropped.total():
+        raise DataError(
+            f"{name}: {source['rows_in']} rows in the source, {rows_out} in the index and {dropped.total()} counted as "
+            f"dropped ({dict(dropped)}); run `dvc repro --force source@{name}`"
+        )
+    return {
+        "rows_in": source["rows_in"],
+        "rows_out": rows_out,
+        "dropped": dict(sorted(dropped.items())),
+        "fingerprint": corpus["fingerprint"],
+    }

@@ -1,0 +1,166 @@
+"""The memory-mapped index that training reads: where each image is, and the token ids of its sentences.
+
+All arrays are flat and of fixed width, so that 27 million rows stay out of Python's memory:
+
+* `images.npy`: shard, offset, size, row_id of each image;
+* `captions.npy` (images * 7 + 1): first sentence of each caption, counted over the whole index;
+* `token_ends.npy`, `tokens.npy`: end of each sentence's ids, and the ids;
+* `text_ends.npy`, `text.npy`: end of each sentence's UTF-8 text, and the text, needed only where two sentences meet
+  at punctuation, since the tokenizer may then merge across the join;
+* `index.json`: what the index was made of.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from caft.captions.sentences import Splitter
+from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES, open_table
+from caft.errors import DataError
+from caft.progress import track
+from caft.storage import write_json
+
+IMAGE = np.dtype([("shard", np.int32), ("offset", np.int64), ("size", np.int32), ("row_id", np.int64)])
+
+
+def build_index(
+    folder: Path,
+    corpora: Sequence[dict[str, str]],
+    splitter: Splitter,
+    captions_root: Path = Path("data/captions"),
+    sentences_root: Path = Path("data/sentences"),
+) -> dict[str, int]:
+    """Writes an index, shard by shard.
+
+    Args:
+        folder: Where to; does not exist yet.
+        corpora: Name, content fingerprint and digest of the images' manifest of each corpus, in order.
+        splitter: Whose sentences to take.
+        captions_root: Holds a folder of caption tables for each corpus.
+        sentences_root: Holds a folder of sentence tables for each corpus.
+
+    Returns:
+        For each corpus, how many images have no sentence at all; they are left out.
+
+    Raises:
+        DataError: Tables of one shard do not belong together.
+        SchemaError: A table has not the expected columns.
+    """
+    folder.mkdir(parents=True)
+    parts = {
+        name: (folder / f".{name}").open("wb")
+        for name in ("images", "captions", "token_ends", "tokens", "text_ends", "text")
+    }
+    totals = {"images": 0, "sentences": 0, "tokens": 0, "text": 0}
+    shards: list[list[str]] = []
+    entries = []
+    without: dict[str, int] = {}
+    for corpus in corpora:
+        name = corpus["name"]
+        first = totals["images"]
+        without[name] = 0
+        paths = sorted((captions_root / name).glob("[0-9]*.parquet"))
+        for path in track(paths, f"{name} shards"):
+            without[name] += _add_shard(path, sentences_root / name / path.name, splitter, len(shards), parts, totals)
+            shards.append([name, path.stem])
+        entries.append({**corpus, "first": first, "count": totals["images"] - first})
+    _put(parts["captions"], np.array([totals["sentences"]], np.int64))
+    for name, file in parts.items():
+        file.close()
+        dtype = {"images": IMAGE, "tokens": np.dtype(np.uint16), "text": np.dtype(np.uint8)}.get(
+            name, np.dtype(np.int64)
+        )
+        _finish(folder / f".{name}", folder / f"{name}.npy", dtype)
+    if not totals["images"]:
+        raise DataError(f"{captions_root}: no image with a caption in {', '.join(c['name'] for c in corpora)}")
+    write_json(
+        folder / "index.json",
+        {"version": 1, "images": totals["images"], "splitter": splitter, "corpora": entries, "shards": shards},
+    )
+    return without
+
+
+def _add_shard(
+    captions_path: Path,
+    sentences_path: Path,
+    splitter: Splitter,
+    shard: int,
+    parts: Mapping[str, BinaryIO],
+    totals: dict[str, int],
+) -> int:
+    """Appends one shard; returns how many of its images have no sentence."""
+    if not sentences_path.exists():
+        raise DataError(f"{sentences_path}: not found beside {captions_path}; run `dvc repro sentences`")
+    captions = open_table(captions_path, CAPTIONS).read()
+    sentences = open_table(sentences_path, SENTENCES).read()
+    row_ids = captions["row_id"].to_pylist()
+    if row_ids != sentences["row_id"].to_pylist():
+        raise DataError(f"{sentences_path}: its rows are not those of {captions_path}; run `dvc repro sentences` again")
+    columns = [captions[field].to_pylist() for field in FIELDS]
+    images, firsts, token_ends, tokens, text_ends, texts = [], [], [], [], [], []
+    skipped = 0
+    rows = zip(
+        captions["offset"].to_pylist(),
+        captions["size"].to_pylist(),
+        row_ids,
+        sentences[f"{splitter}_spans"].to_pylist(),
+        sentences[f"{splitter}_ids"].to_pylist(),
+        *columns,
+        strict=True,
+    )
+    for offset, size, row_id, spans, ids, *fields in rows:
+        if not any(spans):
+            skipped += 1
+            continue
+        images.append((shard, offset, size, row_id))
+        for text, found, encoded in zip(fields, spans, ids, strict=True):
+            firsts.append(totals["sentences"])
+            for span, sentence in zip(found, encoded, strict=True):
+                tokens += sentence
+                totals["tokens"] += len(sentence)
+                token_ends.append(totals["tokens"])
+                raw = text[span["start"] : span["end"]].encode()
+                texts.append(raw)
+                totals["text"] += len(raw)
+                text_ends.append(totals["text"])
+            totals["sentences"] += len(found)
+    totals["images"] += len(images)
+    _put(parts["images"], np.array(images, IMAGE))
+    _put(parts["captions"], np.array(firsts, np.int64))
+    _put(parts["token_ends"], np.array(token_ends, np.int64))
+    _put(parts["tokens"], np.array(tokens, np.uint16))
+    _put(parts["text_ends"], np.array(text_ends, np.int64))
+    _put(parts["text"], np.frombuffer(b"".join(texts), np.uint8))
+    return skipped
+
+
+def _put(file: BinaryIO, array: Any) -> None:
+    file.write(array.tobytes())
+
+
+def _finish(raw: Path, target: Path, dtype: np.dtype[Any]) -> None:
+    """A raw file to a .npy file that can be mapped, without holding it in memory."""
+    count = raw.stat().st_size // dtype.itemsize
+    with target.open("wb") as out, raw.open("rb") as source:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+        np.lib.format.write_array_header_1_0(out, header)
+        while block := source.read(1 << 22):
+            out.write(block)
+    raw.unlink()
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The content of an index' `index.json`.
+
+    Raises:
+        DataError: There is no whole index.
+    """
+    path = folder / "index.json"
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: no whole index here ({error}); run `dvc repro index`") from None
+    return summary

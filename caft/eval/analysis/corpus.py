@@ -1,0 +1,93 @@
+"""What training reads, for a person to look at: statistics of captions, what is odd in them, and sampled pairs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from caft.data.tables.catalog import caption_statistics
+from caft.data.tables.schema import FIELDS, LONG_FIELDS
+from caft.data.training.reader import TrainingIndex
+from caft.errors import DataError
+from caft.eval.analysis.audit import Audit, audit
+from caft.eval.analysis.examples import spread
+from caft.transforms import open_image
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image of the training index with its raw caption and one long caption, by name; empty ones are left out."""
+
+    corpus: str
+    row_id: int
+    image: Image.Image
+    captions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What training reads.
+
+    Attributes:
+        statistics: Of captions, by corpus and field, as `caption_statistics` gives them.
+        splitter: Whose sentences training reads.
+        audits: What is repeated or suspicious, by corpus.
+        samples: At even distances through the index.
+        missing: Why there are no samples, if there are none.
+    """
+
+    statistics: dict[str, dict[str, dict[str, Any]]]
+    splitter: str
+    audits: dict[str, Audit]
+    samples: list[Sample]
+    missing: str = ""
+
+
+def describe_corpus(
+    index_folder: Path,
+    captions: Path,
+    sentences: Path,
+    urls: Path,
+    images: Path,
+    work: Path,
+    count: int,
+    memory_gb: int = 2,
+) -> Corpus:
+    """Reads the training index as training does, so that a wrong join of images and captions is seen.
+
+    Args:
+        index_folder: The training index.
+        captions: Holds a folder of caption tables for each corpus.
+        sentences: Holds a folder of sentence tables for each corpus.
+        urls: Holds the list of each corpus, ``<name>.parquet``.
+        images: Holds a folder of shards for each corpus.
+        work: For what does not fit in memory; used by one process at a time.
+        count: Samples.
+        memory_gb: What a query over all captions may hold before it uses `work`, in gigabytes.
+
+    Raises:
+        DataError: There is no index, or tables of a corpus in it are missing.
+    """
+    index = TrainingIndex(index_folder, images)
+    names = [corpus["name"] for corpus in index.corpora]
+    statistics = {name: caption_statistics(captions / name, sentences / name) for name in names}
+    found = audit(names, urls, captions, work, memory_gb)
+    try:
+        samples = [_sample(index, i, place) for place, i in enumerate(spread(len(index), count))]
+    except DataError as error:  # scores and curves can be shown where the images are not
+        return Corpus(statistics, index.splitter, found, [], str(error))
+    return Corpus(statistics, index.splitter, found, samples)
+
+
+def _sample(index: TrainingIndex, i: int, place: int) -> Sample:
+    """Sample number `place`; the long captions of the three annotators take turns."""
+    long = LONG_FIELDS[place % len(LONG_FIELDS)]
+    counts = dict(zip(FIELDS, index.num_sentences(i), strict=True))
+    captions = {
+        field: index.chunk_text(i, FIELDS.index(field), list(range(counts[field])))
+        for field in ("raw", long)
+        if counts[field]
+    }
+    corpus = next(c["name"] for c in reversed(index.corpora) if int(c["first"]) <= i)
+    return Sample(corpus, int(index.row_ids[i]), open_image(index.image_bytes(i)), captions)

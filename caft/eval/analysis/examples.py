@@ -1,0 +1,216 @@
+"""Single cases for a person to look at: what a query retrieves, where a sentence looks, how an image is grouped.
+
+Cases with a score are the best, the middle and the worst by it; others lie at even distances through their set.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from caft.captions.sentences import split
+from caft.data.sets import Expression, ReferringImage, ReferringSet, RetrievalSet
+from caft.eval.scores.features import encode_pictures
+from caft.eval.scores.referring import iou, otsu_mask
+from caft.model.encoding import encode_captions, encode_cropped, encode_sub_captions
+from caft.model.maps import attention_maps, ground, label_maps
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel
+from caft.model.scores import blend, part_scores, whole_scores
+from caft.network.caft import CAFT
+from caft.params import EvaluationParams, Membership
+from caft.transforms import open_image
+
+# Retrieval examples look among the first pairs of a set only, so that a report of 10,000 pairs stays a matter of
+# seconds.
+POOL = 512
+KINDS = ("best", "median", "worst")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one score answers to a query.
+
+    Attributes:
+        best: Indices of the best candidates, best first.
+        rank: Place of the right candidate, from 1; ties count against it.
+    """
+
+    best: list[int]
+    rank: int
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A query and what two scores find for it.
+
+    Attributes:
+        query: Index of the query; the right candidate has the same.
+        kind: One of `KINDS`, by how far the right candidate leads under CAFT++.
+        blended: By the score CAFT++.
+        whole: By the whole score alone, the baseline.
+    """
+
+    query: int
+    kind: str
+    blended: Answers
+    whole: Answers
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image and where texts look in it: a map (height, width) for each text."""
+
+    image: Image.Image
+    texts: list[str]
+    maps: list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An expression of an image with the IoU of its mask, in [0, 1]."""
+
+    image: ReferringImage
+    expression: Expression
+    iou: float
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """An expression's map, predicted mask and truth, all (height, width), with their IoU in [0, 1]; a kind of `KINDS`."""
+
+    kind: str
+    image: Image.Image
+    text: str
+    values: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    iou: float
+
+
+@dataclass(frozen=True)
+class Nested:
+    """An image with its label maps (S, S), fine to coarse: superpixels, then each grouping."""
+
+    image: Image.Image
+    levels: list[NDArray[np.int64]]
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Returns up to `count` indices at even distances, from 0 up to `total`."""
+    count = min(count, total)
+    return [number * total // count for number in range(count)]
+
+
+def picks(scores: Sequence[float], each: int) -> list[tuple[str, int]]:
+    """Returns the indices of the best, the middle and the worst scores, each with its kind, best first.
+
+    Args:
+        scores: Larger is better.
+        each: Of a kind; fewer where there are not enough, since no index comes twice.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    each = min(each, len(order))
+    middle = (len(order) - each) // 2
+    parts = (order[:each], order[middle : middle + each], order[len(order) - each :])
+    chosen: dict[int, str] = {}
+    for kind, indices in zip(KINDS, parts, strict=True):
+        for index in indices:
+            chosen.setdefault(index, kind)
+    return [(kind, index) for index, kind in chosen.items()]
+
+
+def retrieved(
+    model: RetrievalModel, benchmark: RetrievalSet, settings: EvaluationParams, each: int
+) -> tuple[list[Retrieved], list[Retrieved]]:
+    """Returns examples of texts that look for images, and of images that look for texts.
+
+    Args:
+        model: The model.
+        benchmark: The set, of which the first `POOL` pairs take part.
+        settings: The first weight and the space of the blended score, and the batch.
+        each: Examples of each kind.
+    """
+    images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
+    network, encoded = model.network, encode_cropped(model.network, images, settings.batch)
+    texts = encode_captions(model, captions, settings.batch)
+    whole_matrix = whole_scores(network, encoded.whole, texts.whole)
+    blended = whole_matrix
+    if encoded.part is not None and texts.parts is not None:
+        part_matrix = part_scores(network, encoded.part, texts.parts)
+        blended = blend(network, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
+    return _cases(blended.T, whole_matrix.T, each), _cases(blended, whole_matrix, each)
+
+
+def _cases(blended: Tensor, whole: Tensor, each: int) -> list[Retrieved]:
+    """Cases of square score matrices, a row for each query."""
+    own = blended.diagonal()
+    others = blended.clone().fill_diagonal_(-float("inf")).amax(1) if len(blended) > 1 else own
+    return [
+        Retrieved(query, kind, _answers(blended, query), _answers(whole, query))
+        for kind, query in picks((own - others).tolist(), each)
+    ]
+
+
+def _answers(scores: Tensor, query: int) -> Answers:
+    row = scores[query]
+    return Answers(row.argsort(descending=True, stable=True)[:5].tolist(), int((row >= row[query]).sum()))
+
+
+def look(model: CAFT, path: Path, texts: list[str], membership: Membership = "hard") -> Look:
+    """Returns where texts look in an image; `membership` as in `CAFT.segment_weights`."""
+    image = open_image(path)
+    return Look(image, texts, list(ground(model, image, texts, membership)))
+
+
+def looks(model: Model, benchmark: RetrievalSet, count: int, sentences: int, membership: Membership) -> list[Look]:
+    """Returns where each sentence of a long caption looks in its image; up to `sentences` of a caption."""
+    return [
+        look(
+            model.network,
+            benchmark.images[index],
+            split(benchmark.captions[index], model.card.splitter)[:sentences],
+            membership,
+        )
+        for index in spread(len(benchmark.images), count)
+    ]
+
+
+def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int, membership: Membership) -> list[Scored]:
+    """Returns every expression of the first `images` images with its IoU."""
+    found = []
+    chosen = benchmark.images[:images]
+    sizes = [(image.height, image.width) for image in chosen]
+    pictures = encode_pictures(model, [image.path for image in chosen], sizes, batch)
+    for image, size, picture in zip(chosen, sizes, pictures, strict=True):
+        texts = encode_sub_captions(model, [expression.text for expression in image.expressions], batch)
+        masks = image.masks
+        maps = attention_maps(model, picture, texts, size, membership)
+        for values, expression in zip(maps, image.expressions, strict=True):
+            found.append(Scored(image, expression, iou(otsu_mask(values), masks[expression.annotation])))
+    return found
+
+
+def segmented(model: CAFT, expressions: Sequence[Scored], each: int, membership: Membership) -> list[Segmented]:
+    """Returns the best, the middle and the worst of scored expressions, with their masks."""
+    return [
+        segment(model, kind, expressions[index], membership)
+        for kind, index in picks([case.iou for case in expressions], each)
+    ]
+
+
+def segment(model: CAFT, kind: str, case: Scored, membership: Membership) -> Segmented:
+    """Returns the map and the mask of a scored expression."""
+    seen = look(model, case.image.path, [case.expression.text], membership)
+    mask, truth = otsu_mask(seen.maps[0]), case.image.masks[case.expression.annotation]
+    return Segmented(kind, seen.image, case.expression.text, seen.maps[0], mask, truth, case.iou)
+
+
+def nested(model: CAFT, paths: Sequence[Path], count: int) -> list[Nested]:
+    """Returns the superpixels and groupings of images."""
+    images = [open_image(paths[index]) for index in spread(len(paths), count)]
+    return [Nested(image, label_maps(model, image)) for image in images]

@@ -1,0 +1,1 @@
+"""Scores of the paper's tables."""

@@ -1,0 +1,54 @@
+"""How scores are written: rounded, sorted, and into the run of the model that they belong to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from caft import storage
+from caft.model.card import ModelCard
+from caft.params import Params
+from caft.train.tracking.runs import EXTERNAL_TAG, Run, open_run
+
+
+def publish(params: Params, card: ModelCard, path: Path, scores: Mapping[str, Any]) -> None:
+    """Writes a metrics file and logs its scores into the training run.
+
+    Args:
+        params: Says where the tracker is.
+        card: Of the model that was scored.
+        path: `metrics/<name>.json`; `<name>` also begins the names in the tracker.
+        scores: Nested dicts of numbers.
+
+    Raises:
+        TrackingError: The tracker cannot be reached; the file is written nevertheless.
+    """
+    storage.write_json(path, rounded(scores))
+    run = run_of(params, card)
+    run.log_scores(path.stem, rounded(scores))
+    run.finish()
+
+
+def run_of(params: Params, card: ModelCard) -> Run:
+    """Opens the run that trained a model; given weights get one of their own, with the tag `caft.external`, their digest.
+
+    Raises:
+        TrackingError: The tracker cannot be reached.
+    """
+    fingerprint = str(card.fingerprint)
+    if card.external is not None:
+        tags = {EXTERNAL_TAG: card.external}
+        return open_run(params, fingerprint, f"external-{fingerprint[:8]}-{card.name}", tags, {})
+    return open_run(params, fingerprint, f"scored-{fingerprint[:8]}", {}, {})
+
+
+def counted(what: str, found: int, expected: int | None) -> dict[str, int]:
+    """How many of `what` were scored, and if the set is partial, `expected_<what>`, how many its publisher counts."""
+    return {what: found} | ({} if expected in (None, found) else {f"expected_{what}": expected})
+
+
+def rounded(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a copy with floats at two decimals and keys in order, at every depth."""
+    return {
+        key: rounded(value) if isinstance(value, Mapping) else round(value, 2) if isinstance(value, float) else value
+        for key, value in sorted(scores.items())
+    }

@@ -1,0 +1,1 @@
+"""What a user holds: a network with its card and its preprocessing."""

@@ -1,0 +1,114 @@
+"""Pictures that show what a model sees: attention over images, masks, nested segments in colours."""
+
+import colorsys
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from caft.transforms import nearest_pixels
+
+# Anchors of a colour scale from dark to bright, of even steps in lightness.
+_HEAT = np.array(
+    [(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)], np.float64
+)
+TRUTH, PREDICTION, LINE = (46, 204, 113), (255, 64, 129), (255, 255, 255)
+# Turns of the colour wheel by the golden section: neighbours in number are far apart in hue.
+_GOLDEN = 0.618034
+
+
+def fit(image: Image.Image, side: int) -> Image.Image:
+    """Returns the image scaled so that its longer side is `side` pixels."""
+    scale = side / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def overlay(image: Image.Image, values: NDArray[np.floating]) -> Image.Image:
+    """Returns the image in grey with a map over it, dark where the map is low and bright where it is high.
+
+    Args:
+        image: RGB.
+        values: The map, scaled from its least to its largest value, of any size.
+    """
+    low, high = float(values.min()), float(values.max())
+    scaled = (np.asarray(values, np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
+    map_image = Image.fromarray((scaled * 255).round().astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
+    heat = np.asarray(map_image, np.float64) / 255
+    places = np.linspace(0, 1, len(_HEAT))
+    colour = np.stack([np.interp(heat, places, channel) for channel in _HEAT.T], axis=-1)
+    grey = np.asarray(image.convert("L"), np.float64)[..., None]
+    return Image.fromarray((0.4 * grey + 0.6 * colour).round().clip(0, 255).astype(np.uint8))
+
+
+def cut_out(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
+    """Returns the image with what lies outside a mask, of any size, dark and grey."""
+    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    dim = Image.fromarray((np.asarray(image.convert("L"), np.float64) * 0.25).astype(np.uint8)).convert("RGB")
+    return Image.composite(image.convert("RGB"), dim, scaled)
+
+
+def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Image.Image:
+    """Returns the image with a line of two pixels around a mask of any size."""
+    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    grown, shrunk = (np.asarray(scaled.filter(kind(3))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    pixels = np.array(image.convert("RGB"))
+    pixels[grown != shrunk] = colour
+    return Image.fromarray(pixels)
+
+
+def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
+    """Returns the image with lines between segments; labels (h, w) of any size."""
+    pixels = np.array(image.convert("RGB"))
+    pixels[_edges(nearest_pixels(labels, image.height, image.width))] = LINE
+    return Image.fromarray(pixels)
+
+
+def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> list[Image.Image]:
+    """Returns a picture of each level of nested segments: one hue for each coarsest segment, shades of it inside.
+
+    Args:
+        image: RGB; its brightness shows through.
+        levels: Segment of each pixel, fine to coarse, maps of any one size; every segment lies in one of the next level.
+    """
+    grey = np.asarray(image.convert("L"), np.float64)[..., None]
+    shown: list[Image.Image] = []
+    parents = colours = None
+    for labels in reversed(levels):
+        names, first, segments = np.unique(labels, return_index=True, return_inverse=True)
+        if parents is None or colours is None:
+            colours = np.array([_hue(number * _GOLDEN) for number in range(len(names))])
+        else:
+            parent = parents.ravel()[first]
+            # Children of one parent are told apart by their share of white or black, which take turns.
+            place = np.array([np.count_nonzero(parent[:number] == parent[number]) for number in range(len(names))])
+            towards = np.where(place % 2 == 1, 255.0, 0.0)[:, None]
+            share = np.minimum(0.22 * ((place + 1) // 2), 0.66)[:, None]
+            colours = colours[parent] * (1 - share) + towards * share
+        parents = segments.reshape(labels.shape)
+        flat = colours[nearest_pixels(parents, image.height, image.width)]
+        blended = Image.fromarray((0.3 * grey + 0.7 * flat).round().clip(0, 255).astype(np.uint8))
+        shown.append(borders(blended, parents))
+    return shown[::-1]
+
+
+def webp(image: Image.Image) -> bytes:
+    """Returns the image as a WebP file; equal images give equal bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=90, method=4)
+    return buffer.getvalue()
+
+
+def _edges(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Pixels whose left or upper neighbour has another label."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    return edge
+
+
+def _hue(turn: float) -> tuple[float, float, float]:
+    red, green, blue = colorsys.hsv_to_rgb(turn % 1, 0.75, 0.95)
+    return 255 * red, 255 * green, 255 * blue

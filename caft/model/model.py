@@ -1,0 +1,167 @@
+"""What a user holds: a network and its card, and from pictures and texts to features, scores, maps and segments."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caft.errors import DataError
+from caft.model import encoding, maps
+from caft.model.card import ModelCard
+from caft.model.encoding import EncodedCaptions, EncodedImages, Picture, open_picture
+from caft.model.scores import blend, part_scores, whole_scores, without_bias
+from caft.network.caft import CAFT
+from caft.transforms import nearest_pixels
+
+# Methods that take pictures or captions also take them encoded by `encode_images` or `encode_captions`.
+Images = Picture | Sequence[Picture] | EncodedImages
+Captions = str | Sequence[str] | EncodedCaptions
+
+
+class Match(NamedTuple):
+    """An image that a query found: its number among those that were searched, and its score."""
+
+    image: int
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its card; `caft.load` gives one in evaluation mode.
+
+    A picture is a path, the bytes of a file, a Pillow image or a tensor (3, H, W), uint8 or floats in [0, 1], of any
+    size; several are a list, or a tensor (B, 3, H, W). Pictures are turned upright, transparent parts are white, of an
+    animation the first frame is taken. A text may be of any length: it is split into sentences and chunks as the card
+    says. One item is a batch of one. Results are on the CPU, whatever the network's device.
+
+    The examples' model has random weights and the sizes `tiny` of params.yaml: image 64, embedding 64.
+
+    Attributes:
+        network: Maps tensors to tensors, a `torch.nn.Module`.
+        card: How captions are read, and where the weights come from.
+
+    Raises:
+        DataError: Of every method: a picture cannot be decoded, a text has no sentence, or nothing was given.
+    """
+
+    network: CAFT
+    card: ModelCard
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.device
+
+    def to(self, device: torch.device | str) -> "Model":
+        """Moves the weights to a device, in place."""
+        self.network.to(device)
+        return self
+
+    def eval(self) -> "Model":
+        """Puts the network into evaluation mode, as `torch.nn.Module.eval`; a loaded model is in it already."""
+        self.network.eval()
+        return self
+
+    def encode_image(self, images: Images, batch: int = 64) -> Tensor:
+        """Whole-level features of pictures, of unit norm, (B, D).
+
+        >>> model.encode_image("photo.jpg").shape
+        torch.Size([1, 64])
+        """
+        return self.encode_images(images, batch).whole
+
+    def encode_text(self, texts: Captions, batch: int = 64) -> Tensor:
+        """Whole-level features of captions, of unit norm, (Q, D).
+
+        >>> model.encode_text(["A cat.", "A dog on a mat. It sleeps. The mat is red."]).shape
+        torch.Size([2, 64])
+        """
+        return self.encode_captions(texts, batch).whole
+
+    def encode_images(self, images: Images, batch: int = 64) -> EncodedImages:
+        """Features of both levels, to score the same pictures several times; pictures are centre cropped.
+
+        >>> encoded = model.encode_images(["photo.jpg", "photo.jpg"])
+        >>> encoded.whole.shape, encoded.part.shape
+        (torch.Size([2, 64]), torch.Size([2, 32, 64]))
+        """
+        if isinstance(images, EncodedImages):
+            return images
+        return encoding.encode_cropped(self.network, encoding.several(images), batch)
+
+    def encode_captions(self, captions: Captions, batch: int = 64) -> EncodedCaptions:
+        """Features of both levels, to score the same captions several times.
+
+        >>> model.encode_captions("A cat. It sleeps.").parts.shape  # four chunks
+        torch.Size([1, 4, 64])
+        """
+        if isinstance(captions, EncodedCaptions):
+            return captions
+        return encoding.encode_captions(self, [captions] if isinstance(captions, str) else captions, batch)
+
+    def similarity(self, images: Images, texts: Captions, part_weight: float = 0.3) -> Tensor:
+        """Scores of every picture with every caption, (B, Q): CAFT++ (Eq. 10), logits without biases.
+
+        Args:
+            images: Pictures, or what `encode_images` gave.
+            texts: Captions, or what `encode_captions` gave.
+            part_weight: w of (1 - w) whole + w part, in [0, 1]; 0 is the whole level alone, which a model without a
+                part level needs.
+
+        >>> model.similarity("photo.jpg", ["A cat.", "A dog."]).shape
+        torch.Size([1, 2])
+        """
+        pictures, captions = self.encode_images(images), self.encode_captions(texts)
+        whole = whole_scores(self.network, pictures.whole, captions.whole)
+        if part_weight == 0:
+            return without_bias(self.network, whole, "whole")
+        if pictures.part is None or captions.parts is None:
+            raise DataError(f"the model has no part level: part_weight is {part_weight}, and must be 0")
+        return blend(self.network, whole, part_scores(self.network, pictures.part, captions.parts), part_weight)
+
+    def retrieve(
+        self, query: str | EncodedCaptions, images: Images, k: int = 5, part_weight: float = 0.3
+    ) -> list[Match]:
+        """The k pictures that fit a long description best, best first, with their scores.
+
+        >>> [match.image for match in model.retrieve("A cat.", ["photo.jpg"], k=5)]
+        [0]
+        """
+        scores = self.similarity(images, query, part_weight)[:, 0]
+        order = scores.argsort(descending=True, stable=True)[:k].tolist()
+        return [Match(image, float(scores[image])) for image in order]
+
+    def sentences(self, text: str) -> list[str]:
+        """Sentences of a text, as the model reads it.
+
+        >>> model.sentences("A cat on a mat.\\nIt sleeps.")
+        ['A cat on a mat', 'It sleeps']
+        """
+        return encoding.sentences(text, self.card)
+
+    def ground(self, image: Picture, text: str | Sequence[str]) -> NDArray[np.float32]:
+        """Where each sentence looks in a picture: a map of the picture's height and width for each, (S, H, W).
+
+        Args:
+            image: One picture; it is squashed, so that every pixel is seen.
+            text: A text, whose sentences are asked one by one; or several texts, asked as they are.
+
+        >>> maps = model.ground("photo.jpg", "A cat. It sleeps.")
+        >>> maps.shape, maps.dtype
+        ((2, 40, 60), dtype('float32'))
+        """
+        texts = self.sentences(text) if isinstance(text, str) else list(text)
+        return maps.ground(self.network, open_picture(image), texts)
+
+    def segment(self, image: Picture) -> list[NDArray[np.integer]]:
+        """Superpixels of a picture and their groups, fine to coarse: nested label maps at the picture's size, (H, W).
+
+        >>> [int(labels.max()) < count for labels, count in zip(model.segment("photo.jpg"), (64, 32, 16, 8))]
+        [True, True, True, True]
+        """
+        opened = open_picture(image)
+        return [nearest_pixels(labels, opened.height, opened.width) for labels in maps.label_maps(self.network, opened)]

@@ -1,0 +1,133 @@
+"""The whole of params.yaml: what is selected, what is overridden, and the tables."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr
+
+from caft.params.bases import giver
+from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
+from caft.params.evaluation import EvaluationParams
+from caft.params.file import flat, gives
+from caft.params.launchers import LauncherParams
+from caft.params.models import ModelParams, SuperpixelTraining
+from caft.params.recipes import RecipeParams, TrainOverrides
+from caft.params.section import Count, Positive, Section
+from caft.params.sets import BenchmarkParams
+
+
+class StorageParams(Section):
+    """Where files outside DVC lie, how much memory queries hold before they use that disk, and the tracking server."""
+
+    root: str
+    memory_gb: Positive
+    tracking_uri: str | None
+    experiment: str
+
+
+class DataParams(Section):
+    """Which of the selected corpora's images are trained on, and how they are read."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    shards_at_once: Positive | None
+    damaged: Literal["stop", "replace"]
+    exclude_eval_duplicates: bool
+
+
+class Params(Section):
+    """The whole file; `selected_*` are what this run uses."""
+
+    corpora: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    model: str
+    recipe: str
+    launch: str
+    jobs: dict[str, str] = {}
+    weights: str | Annotated[tuple[str, ...], Field(strict=False)] | None
+    seed: Count
+    storage: StorageParams
+    data: DataParams
+    train: TrainOverrides
+    fetch: FetchParams
+    superpixels: SuperpixelTraining
+    evaluation: EvaluationParams
+    models: dict[str, ModelParams]
+    recipes: dict[str, RecipeParams]
+    corpus: dict[str, CorpusParams]
+    launchers: dict[str, LauncherParams]
+    benchmarks: dict[str, BenchmarkParams]
+
+    # What the file and each overlay gave, for the origins that `effective` tells.
+    _content: dict[str, Any] = PrivateAttr(default={})
+    _overlays: tuple[tuple[str, dict[str, Any]], ...] = PrivateAttr(default=())
+
+    @property
+    def selected_model(self) -> ModelParams:
+        """Sizes of the selected model."""
+        return self.models[self.model]
+
+    @property
+    def selected_recipe(self) -> RecipeParams:
+        """The selected recipe on the selected corpora, with the overrides of `train`."""
+        given = self.train.model_dump(exclude_none=True)
+        if "samples" in given:
+            given["epochs"] = None
+        return self.recipes[self.recipe].for_corpora(self.corpora).model_copy(update=given)
+
+    @property
+    def selected_launcher(self) -> LauncherParams:
+        """The selected launcher."""
+        return self.launchers[self.launch]
+
+    @property
+    def expected_images(self) -> dict[str, int]:
+        """How many images to expect of each corpus that is not rendered here; of published ones, what the paper had."""
+        entries = self.corpus.items()
+        return {name: entry.expected_images for name, entry in entries if not isinstance(entry, ScenesCorpus)}
+
+    def fetch_for(self, corpus: str) -> FetchParams:
+        """Fetch settings of one corpus."""
+        return self.fetch.model_copy(update=self.corpus[corpus].fetch.model_dump(exclude_none=True))
+
+    def effective(self) -> dict[str, tuple[Any, str]]:
+        """Value and origin of every setting that this run uses, by dotted key."""
+        table: dict[str, tuple[Any, str]] = {}
+        for key in ("corpora", "model", "recipe", "launch", "weights", "seed"):
+            table[key] = (getattr(self, key), self._origin(key, "selection"))
+        for stage, name in self.jobs.items():
+            table[f"jobs.{stage}"] = (name, self._origin(f"jobs.{stage}", "selection"))
+        overridden = self.train.model_dump(exclude_none=True)
+        recipe = f"recipes.{self.recipe}"
+        corpora, per_corpora = self.recipes[self.recipe].given_for(self.corpora)
+        for key, value in flat(self.selected_recipe.model_dump()):
+            # A budget in samples takes the place of one in epochs.
+            override = "samples" if key == "epochs" and "samples" in overridden else key
+            if override in overridden:
+                origin = self._origin(f"train.{override}", f"override train.{override}")
+            else:
+                place = f"{recipe}.per_corpora.{corpora}" if key in per_corpora else recipe
+                origin = self._origin(f"{place}.{key}", place)
+            table[f"train.{key}"] = (value, origin)
+        for prefix, section, place in (
+            ("model", self.selected_model, f"models.{self.model}"),
+            ("launcher", self.selected_launcher, f"launchers.{self.launch}"),
+            ("superpixels", self.superpixels, "superpixels"),
+            ("data", self.data, "data"),
+            ("evaluation", self.evaluation, "evaluation"),
+            ("storage", self.storage, "storage"),
+        ):
+            for key, value in flat(section.model_dump()):
+                table[f"{prefix}.{key}"] = (value, self._origin(f"{place}.{key}", place))
+        for corpus in self.corpora:
+            replaced = self.corpus[corpus].fetch.model_dump(exclude_none=True)
+            for key, value in flat(self.fetch_for(corpus).model_dump()):
+                place = f"corpus.{corpus}.fetch" if key in replaced else "fetch"
+                table[f"fetch.{corpus}.{key}"] = (value, self._origin(f"{place}.{key}", place))
+        return table
+
+    def _origin(self, key: str, place: str) -> str:
+        """Names the place that gives a key's value, or that of the entry's base, and the overlay if one set it."""
+        asked = tuple(key.split("."))
+        location = giver(self._content, asked)
+        if location != asked:
+            place = ".".join(map(str, location[: len(place.split("."))]))
+        setters = [name for name, content in self._overlays if gives(content, location)]
+        return f"{place} ({setters[-1]})" if setters else place

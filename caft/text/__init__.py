@@ -1,1 +1,0 @@
-"""Sentences, chunks, tokens and the hierarchical text encoder."""

@@ -1,0 +1,60 @@
+"""A time limit on reading images, since a file system that hangs never raises an error."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+from caft.errors import DataError
+
+T = TypeVar("T")
+# Images of a batch take seconds; those on a file system that hangs take for ever.
+STALLED_SECONDS = 600.0
+
+
+@contextmanager
+def time_limit(images: Path, seconds: float | None = None) -> Iterator[None]:
+    """Ends the block if it takes too long.
+
+    It uses the system's alarm, so it works in the main thread only.
+
+    Args:
+        images: Folder that images are read from, for the message.
+        seconds: The limit; None for `STALLED_SECONDS`.
+
+    Raises:
+        DataError: It took longer.
+    """
+    limit = STALLED_SECONDS if seconds is None else seconds
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise DataError(
+            f"{images}: no images came for {limit:g} seconds. Look whether its file system answers (`ls`, `df`), "
+            "then run `dvc repro` again"
+        )
+
+    handler = signal.signal(signal.SIGALRM, give_up)
+    timer = signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def each_in_time(batches: Iterable[T], images: Path, seconds: float | None = None) -> Iterator[T]:
+    """Yields the batches, whether this process or its workers read them, each within the limit of `time_limit`.
+
+    Raises:
+        DataError: One took longer.
+    """
+    iterator = iter(batches)
+    while True:
+        with time_limit(images, seconds):
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch

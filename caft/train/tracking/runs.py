@@ -1,0 +1,301 @@
+"""Runs in MLflow: one for each training fingerprint, found again when a run is resumed, scored or reported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caft import storage
+from caft.errors import TrackingError
+from caft.locking import locked
+from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
+from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from caft.params import Params
+
+logger = logging.getLogger(__name__)
+
+FINGERPRINT_TAG = "caft.fingerprint"
+EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training here made
+# Limits of MLflow's API. Its client splits many metrics or parameters into several requests by itself.
+_LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
+
+
+def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequence[Path | str]) -> Run:
+    """Opens the run of a training, among the other seeds and the sweep or ablation that it belongs to.
+
+    Args:
+        params: The settings.
+        fingerprint: Hash of everything that changes the training's result.
+        alike: The same hash without seed and superpixel weights, which depend on the seed.
+        overlays: Files merged over the settings.
+
+    Returns:
+        The run, in the state RUNNING.
+
+    Raises:
+        TrackingError: The tracker cannot be reached, or its experiment was deleted.
+    """
+    alike += params.superpixels.model_dump_json()  # what the superpixel weights are made with
+    key = hashlib.sha256(alike.encode()).hexdigest()[:16]
+    tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: seed_set_name(params, overlays)}
+    if group := group_name(params, overlays):
+        tags[GROUP_TAG] = group
+    run = open_run(params, fingerprint, run_name(params, overlays), tags, parameters(params))
+    run.log_settings(params.effective())
+    return run
+
+
+def open_run(
+    params: Params, fingerprint: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, object]
+) -> Run:
+    """Opens the run of a fingerprint, or creates it with its experiment and its database.
+
+    A run that exists keeps its name, and its parameters where they differ: equal fingerprints mean equal results, so
+    only how the work was launched can have changed.
+
+    Args:
+        params: Says where the tracker is.
+        fingerprint: Hash of everything that changes the training's result.
+        name: Name of a new run.
+        tags: Set on the run, as are the commit and the name of the DVC experiment.
+        parameters: Effective settings.
+
+    Returns:
+        The run, in the state RUNNING.
+
+    Raises:
+        TrackingError: The tracker cannot be reached, or its experiment was deleted.
+    """
+    uri = storage.tracking_uri(params)
+    with _translated(uri), _lock(params):
+        client = _client(uri)
+        experiment = _experiment(client, params, uri)
+        query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
+        found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
+        run = found[0] if found else client.create_run(experiment, tags={FINGERPRINT_TAG: fingerprint}, run_name=name)
+        run_id = run.info.run_id
+        client.update_run(run_id, status="RUNNING")
+        for key, value in {**_origin(), **tags}.items():
+            client.set_tag(run_id, key, value)
+        opened = Run(client, params, uri, run_id)
+        opened._log_parameters(parameters)
+        place(client, run_id)
+    return opened
+
+
+class Run:
+    """An open run; made by `open_run`. Every method raises a TrackingError if the tracker cannot be reached."""
+
+    def __init__(self, client: MlflowClient, params: Params, uri: str, run_id: str) -> None:
+        self.run_id = run_id
+        self._client = client
+        self._params = params
+        self._uri = uri
+        self._last_step: dict[str, int] = {}
+
+    def log_metrics(self, rows: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
+        """Logs curves; points up to the last stored step of a metric are left out, so a resumed run can replay all.
+
+        Args:
+            rows: Steps, and the columns of plots/train.csv at each; None and the key `step` are left out.
+        """
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = []
+        with _translated(self._uri):
+            for step, row in rows:
+                # The compare page plots the metric that was stored first, so not the count of samples.
+                for column, value in sorted(row.items(), key=lambda item: item[0] == "samples"):
+                    key = curve_name(column)
+                    if column == "step" or value is None or step <= self._stored(key):
+                        continue
+                    self._last_step[key] = step
+                    points.append(Metric(key, float(value), now, step))
+            self._client.log_batch(self.run_id, metrics=points)
+
+    def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
+        """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
+
+        A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
+        """
+        with _translated(self._uri):
+            self._replace(self.run_id, dict(score_names(prefix, scores)))
+            with _lock(self._params):
+                place(self._client, self.run_id)
+                if over_seeds := seed_scores(self._client, self.run_id, prefix):
+                    self._replace(*over_seeds)
+
+    def deviations(self, prefix: str) -> dict[str, float]:
+        """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed."""
+        with _translated(self._uri):
+            found = seed_scores(self._client, self.run_id, prefix)
+        scores = found[1] if found else {}
+        return {name.removeprefix("sd/"): value for name, value in scores.items() if name.startswith("sd/")}
+
+    def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
+        """Stores all effective settings, with the origin of each, as settings.json."""
+        table = {key: {"value": value, "origin": origin} for key, (value, origin) in effective.items()}
+        with _translated(self._uri):
+            self._client.log_dict(self.run_id, table, "settings.json")
+
+    def log_file(self, path: Path | str) -> None:
+        """Stores a file among the run's artifacts, under its name."""
+        with _translated(self._uri):
+            self._client.log_artifact(self.run_id, str(path))
+
+    def log_model(self, weights: Path) -> None:
+        """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it."""
+        from caft.train.tracking.model import log_model
+
+        with _translated(self._uri):
+            log_model(self._client, self.run_id, weights)
+
+    def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
+        """Records the corpora as the run's dataset inputs.
+
+        Args:
+            corpora: The content of metrics/data.json: by corpus, its fingerprint and its rows in, out and dropped.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for name, facts in corpora.items():
+            counts = {key: value for key, value in facts.items() if key != "fingerprint"}
+            dataset = Dataset(
+                name=name,
+                digest=str(facts["fingerprint"])[:_LONGEST_DIGEST],
+                source_type="local",
+                source=json.dumps({"uri": f"data/images/{name}.json"}),
+                profile=json.dumps(counts, sort_keys=True),
+            )
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "training")]))
+        with _translated(self._uri):
+            self._client.log_inputs(self.run_id, inputs)
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """Ends the run as FINISHED, FAILED or KILLED; it can be opened again."""
+        with _translated(self._uri):
+            self._client.set_terminated(self.run_id, status)
+
+    def _stored(self, key: str) -> int:
+        """Last step of a metric in the tracker, -1 without any; asked once, since later points are our own."""
+        if key not in self._last_step:
+            history = self._client.get_metric_history(self.run_id, key)
+            self._last_step[key] = max((point.step for point in history), default=-1)
+        return self._last_step[key]
+
+    def _replace(self, run_id: str, values: Mapping[str, float]) -> None:
+        """Logs the values that a run does not have yet."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        stored = self._client.get_run(run_id).data.metrics
+        points = [
+            Metric(key, value, max(now, self._last_time(run_id, key) + 1) if key in stored else now, 0)
+            for key, value in values.items()
+            if stored.get(key) != value
+        ]
+        self._client.log_batch(run_id, metrics=points)
+
+    def _last_time(self, run_id: str, key: str) -> int:
+        """Time of the newest point of a metric; of equal steps the tracker shows that one, wherever the clock stands."""
+        return max(point.timestamp for point in self._client.get_metric_history(run_id, key))
+
+    def _log_parameters(self, parameters: Mapping[str, object]) -> None:
+        from mlflow.entities import Param
+
+        stored = self._client.get_run(self.run_id).data.params
+        new = []
+        for key, value in parameters.items():
+            text = str(value)[:_LONGEST_PARAMETER]
+            if key not in stored:
+                new.append(Param(key, text))
+            elif stored[key] != text:
+                logger.info("the run keeps %s = %s of its first start; now it is %s", key, stored[key], text)
+        self._client.log_batch(self.run_id, params=new)
+
+
+def _client(uri: str) -> MlflowClient:
+    """A client, with telemetry off and without the chatter of the first start."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # A server that is down should be reported within a minute; MLflow's own limit is several minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow would retry a file that cannot be opened for a minute and a half.
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
+    """Id of the experiment, created if needed."""
+    name = params.storage.experiment
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # A server decides by itself where artifacts go.
+        location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
+        created: str = client.create_experiment(name, artifact_location=location)
+        return created
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"{uri}: the experiment '{name}' was deleted; restore it in the MLflow UI or with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`, or set storage.experiment to another name"
+        )
+    known: str = experiment.experiment_id
+    return known
+
+
+def _lock(params: Params) -> AbstractContextManager[None]:
+    """One process at a time: two that create the database, or the same run, at once would collide."""
+    return locked(storage.root(params), "writing to MLflow", name=".mlflow.lock")
+
+
+@contextmanager
+def _translated(uri: str) -> Iterator[None]:
+    """Turns the tracker's errors into a TrackingError."""
+    try:
+        yield
+    except (TrackingError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # MLflow passes on what its database, server and file system raise, of many types
+        reason = str(error).strip().splitlines()
+        raise TrackingError(
+            f"MLflow at {uri}: {type(error).__name__}: {reason[0][:300] if reason else 'no message'}; check "
+            "storage.tracking_uri in params.yaml, and that its server runs or its folder can be written"
+        ) from error
+
+
+def commit() -> str | None:
+    """Returns the commit of the code; None outside of git."""
+    return _origin().get("mlflow.source.git.commit")
+
+
+def _origin() -> dict[str, str]:
+    """Tags that say which code and which DVC experiment a run is from; the commit is absent outside of git."""
+    tags = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", "")}
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        tags["mlflow.source.git.commit"] = head.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        logger.debug("no git commit to tag the run with")
+    return {key: value for key, value in tags.items() if value}

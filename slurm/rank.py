@@ -1,0 +1,72 @@
+"""What submitit pickles and every rank of a job runs."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import submitit
+from submitit.helpers import Checkpointable
+
+from caft.locking import end_with
+from slurm.rendezvous import join
+
+
+@dataclass(frozen=True)
+class Submitted(Checkpointable):
+    """A job as it is submitted. Before a preemption or a time limit, submitit queues the same job again.
+
+    Attributes:
+        job: Run by every rank.
+        launcher: Process on this machine with which the ranks end; None for a job that outlives its launcher.
+    """
+
+    job: Callable[[], object]
+    launcher: int | None = None
+
+    def __call__(self) -> None:
+        """Runs one rank."""
+        if self.launcher is not None:
+            end_with(self.launcher)
+        self.job()
+
+
+class Notice:
+    """Keeps the signal that Slurm sends before a time limit or a preemption from submitit until a step has ended.
+
+    In the middle of a step, a checkpoint would be half of one state and half of the next. Only the main rank acts on
+    the signal: it saves and has the job requeued, which ends all ranks.
+    """
+
+    def __init__(self) -> None:
+        self.given = False
+        self._requeue: Any = None
+        self._arguments: tuple[int, FrameType | None] = (0, None)
+        if "SUBMITIT_EXECUTOR" in os.environ:
+            number = submitit.JobEnvironment()._usr_sig()
+            self._requeue = signal.signal(number, self._note)
+
+    def leave(self) -> None:
+        """Has the job requeued, and ends this process; called when a notice was given and all is saved."""
+        self._requeue(*self._arguments)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.given, self._arguments = True, (number, frame)
+
+
+@dataclass(frozen=True)
+class Interruptible:
+    """A job of ranks that find each other, and that ends its step and saves before it leaves.
+
+    Attributes:
+        job: Gets the notice; called in every rank.
+    """
+
+    job: Callable[[Notice], object]
+
+    def __call__(self) -> None:
+        """Runs one rank."""
+        join()
+        self.job(Notice())

@@ -1,0 +1,21 @@
+"""A file of JSON lines that grows, ends in the middle of a line, and is replaced."""
+
+import os
+from pathlib import Path
+
+from caft.train.tail import Tail
+
+
+def test_each_whole_line_is_given_once_and_all_again_after_a_replacement(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail = Tail(path)
+    assert tail.new() == []
+    path.write_text('{"step": 1}\n{"st')
+    assert tail.new() == [{"step": 1}]
+    assert tail.new() == []
+    with path.open("a") as file:
+        file.write('ep": 2}\n')
+    assert tail.new() == [{"step": 2}]
+    (tmp_path / "shorter").write_text('{"step": 1}\n')
+    os.replace(tmp_path / "shorter", path)
+    assert tail.new() == [{"step": 1}]
