@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     from caft.weights.load import load
 
 __all__ = ["CAFT", "Model", "ModelCard", "load"]
-_HOMES = {"CAFT": "network.caft", "Model": "model.model", "ModelCard": "model.card", "load": "weights.load"}
+_HOMES = {
+    "CAFT": "caft.network.caft",
+    "Model": "caft.model.model",
+    "ModelCard": "caft.model.card",
+    "load": "caft.weights.load",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Imported when first asked for: torch takes over a second, and half of the stages, and Ray's workers, need none of it.
     if name in _HOMES:
-        return getattr(importlib.import_module(f"caft.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(_HOMES[name]), name)
     if not name.startswith("_") and importlib.util.find_spec(f"caft.{name}"):
         return importlib.import_module(f"caft.{name}")
     raise AttributeError(f"module 'caft' has no attribute {name!r}")

@@ -7,6 +7,7 @@ copy starts without untracked files, and images that were fetched once must not 
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,14 @@ def write_text(path: Path | str, text: str) -> None:
     """Writes a text as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path | str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as CSV with a header, lines ending in a line feed, atomically."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_json(path: Path | str, stage: str) -> Any:

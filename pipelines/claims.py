@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.text_length import ratios
 from caft import storage
 from caft.errors import CaftError
-from caft.eval.paper.claims import read_claims, render
+from caft.eval.paper.claims import claims_page, read_claims
 
 LEDGER, PAGE = Path("docs/claims.yaml"), Path("docs/claims.md")
 # Files of metrics/, and what makes them.
@@ -18,11 +18,11 @@ METRICS = {
 
 
 def page() -> str:
-    """The page as it should be now."""
+    """Returns the page as it should be now."""
     numbers: dict[str, Any] = {
         name: storage.read_json(f"metrics/{name}.json", stage) for name, stage in METRICS.items()
     }
-    return render(read_claims(LEDGER), {**numbers, "text": ratios()})
+    return claims_page(read_claims(LEDGER), {**numbers, "text": ratios()})
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from caft.data.sets import Missing, load_referring
 from caft.errors import CaftError
-from caft.eval.analysis.examples import scored, segment, spread
-from caft.eval.scores.features import load_model
+from caft.eval.analysis.examples import score_examples, segment, spread
+from caft.eval.place import load_model
 from caft.model.drawing.figures import fit, overlay
 from caft.model.drawing.panels import Block, masked, write
 from caft.network.caft import CAFT
@@ -52,7 +52,9 @@ def of_set(model: CAFT, name: str) -> list[Block]:
     loaded = load_referring(benchmarks[name])
     if isinstance(loaded, Missing):
         raise CaftError(f"--set {name}: {loaded.reason}")
-    cases = sorted(scored(model, loaded, params.evaluation.batch, IMAGES, membership), key=lambda case: -case.iou)
+    cases = sorted(
+        score_examples(model, loaded, params.evaluation.batch, IMAGES, membership), key=lambda case: -case.iou
+    )
     blocks: list[Block] = []
     for place in spread(len(cases), EXAMPLES):
         found = segment(model, "", cases[place + len(cases) // (2 * EXAMPLES)], membership)

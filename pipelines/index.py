@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from caft.data.crawl.tars import digest
 from caft.data.training.accounts import account, check_manifest
 from caft.data.training.index import build_index, read_summary
+from caft.digests import file_digest
 from caft.params import Params
 from caft.storage import read_json, replacing, write_json
 from pipelines.stage import run
@@ -16,7 +16,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     corpora = read_json("data/corpora.json", "select")
     for corpus in corpora:
         check_manifest(corpus["name"])
-        corpus["manifest"] = digest(Path(f"data/images/{corpus['name']}.json"))
+        corpus["manifest"] = file_digest(Path(f"data/images/{corpus['name']}.json"))
     with replacing("data/index") as folder:
         without = build_index(folder, corpora, params.selected_recipe.splitter)
         counts = {entry["name"]: entry["count"] for entry in read_summary(folder)["corpora"]}

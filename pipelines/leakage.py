@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
-from caft.data.crawl.tars import digest
 from caft.data.training.index import read_summary
 from caft.data.training.overlap import find_overlap
+from caft.digests import file_digest
 from caft.params import Params
 from pipelines.stage import run
 
@@ -21,7 +21,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     ensure_indexed(params, str(INDEX), read_summary(INDEX)["corpora"])
     # Hashing millions of images takes hours of a processor, and another evaluation set must not repeat it.
-    kept = storage.scratch_folder(params, "hashes") / digest(INDEX / "index.json")[:16]
+    kept = storage.scratch_folder(params, "hashes") / file_digest(INDEX / "index.json")[:16]
     images, exclude = storage.root(params) / "images", params.data.exclude_eval_duplicates
     pairs, excluded, counts = find_overlap(INDEX, images, kept, params.benchmarks, exclude)
     with storage.replacing("data/leakage.parquet") as temporary:

@@ -1,35 +1,32 @@
 """Stage sizes of pipelines/score: retrieval of every given file, for the curve over the size of the training data."""
 
 import argparse
-import json
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from caft import storage
+from caft.eval.place import GRAPH, WEIGHTS, Place
+from caft.eval.scores.metrics import log_scores, rounded
+from caft.eval.scores.retrieval_sets import score_benchmarks
 from caft.params import Params
-from pipelines import evaluate_retrieval
-from pipelines.place import WEIGHTS, Place
 from pipelines.stage import run
+
+FOLDER = Path("metrics/external")
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    first = storage.read_json(WEIGHTS, "pipelines/score/dvc.yaml")
+    first = storage.read_json(WEIGHTS, GRAPH)
     more = first.pop("more")
-    found: list[dict[str, Any]] = [
-        {
-            "weights": first,
-            "retrieval": storage.read_json("metrics/external/retrieval.json", "pipelines/score/dvc.yaml"),
-        }
-    ]
+    found: list[dict[str, Any]] = [{"weights": first, "retrieval": storage.read_json(FOLDER / "retrieval.json", GRAPH)}]
+    place = Place(FOLDER, FOLDER, Path("reports/external"))
     for number, weights in enumerate(more, start=1):
-        with tempfile.TemporaryDirectory() as folder:
-            place = Place(Path(folder), Path(folder), Path(folder), number)
-            evaluate_retrieval.main(params, argparse.Namespace(place=place))
-            retrieval = json.loads((place.metrics / "retrieval.json").read_text())
-        found.append({"weights": weights, "retrieval": retrieval})
-    storage.write_json("metrics/external/sizes.json", found)
+        model = replace(place, number=number).model(params)
+        scores, _ = score_benchmarks(params, model)
+        log_scores(params, model.card, "retrieval", scores)
+        found.append({"weights": weights, "retrieval": rounded(scores)})
+    storage.write_json(FOLDER / "sizes.json", found)
 
 
 if __name__ == "__main__":

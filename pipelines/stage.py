@@ -40,7 +40,7 @@ def run(
     Args:
         stage: Gets the validated settings and the arguments.
         corpus: The stage takes the name of a corpus.
-        external: The stage can score given weights in place of the trained model; see `pipelines.place`.
+        external: The stage can score given weights in place of the trained model; see `caft.eval.place`.
         plan: Gives the lines that `--dry-run` prints in place of running the stage.
         more: Adds the stage's own arguments to the parser.
     """

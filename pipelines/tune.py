@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from caft import storage
+from caft.eval.analysis.point import description
 from caft.params import Params, load_params
-from pipelines.point import description
 from pipelines.stage import run
 from pipelines.train import trained
 

@@ -24,6 +24,7 @@ from caft.data.training.index import build_index
 from caft.errors import ParamsError
 from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.regions import box_weights
+from caft.eval.scores.retrieval_sets import score_retrieval as score
 from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.part import PartTerm
@@ -42,7 +43,6 @@ from caft.train.task import TrainingTask
 from caft.transforms import center_crop, open_image, squash
 from caft.weights.files import save_model
 from caft.weights.load import load
-from pipelines.evaluate_retrieval import score
 from tests.data.test_index import _corpus
 from tests.loss.test_golden import pooling
 from tests.ranks import run_ranks

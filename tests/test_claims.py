@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.text_length import ratios
 from caft.errors import DataError
-from caft.eval.paper.claims import STATUSES, read_claims, render
+from caft.eval.paper.claims import STATUSES, Claim, claims_page, read_claims
 from pipelines.claims import page
 
 PROJECT = Path(__file__).parents[1]
@@ -24,13 +24,13 @@ def test_the_page_is_what_the_command_writes():
 
 def test_every_claim_has_a_command_that_is_there_and_its_numbers():
     claims = read_claims(PROJECT / "docs/claims.yaml")
-    assert {claim["status"] for claim in claims} == set(STATUSES)
+    assert {claim.status for claim in claims} == set(STATUSES)
     for claim in claims:
-        words = claim["command"].split()
+        words = claim.command.split()
         if words[1] == "-m":
-            assert (PROJECT / words[2].replace(".", "/")).with_suffix(".py").is_file(), claim["command"]
+            assert (PROJECT / words[2].replace(".", "/")).with_suffix(".py").is_file(), claim.command
         for word in words:
-            assert not word.endswith(".yaml") or (PROJECT / word).is_file(), claim["command"]
+            assert not word.endswith(".yaml") or (PROJECT / word).is_file(), claim.command
     grounding = json.loads((PROJECT / "metrics/grounding.json").read_text())["phrase"]
     assert f"mIoU of phrases {grounding['miou']:.1f};" in page()
 
@@ -53,12 +53,18 @@ def test_what_is_wrong_is_said(tmp_path):
     path = tmp_path / "claims.yaml"
     claim = {"claim": "c", "section": "1", "command": "x", "status": "seen on scenes", "seen": "{retrieval[none]}"}
     path.write_text(json.dumps([{**claim, "status": "proved"}]))
-    with pytest.raises(DataError, match="claim 1: status is proved, expected one of seen on scenes, counted, not run"):
+    with pytest.raises(DataError, match="claim 1: status: Input should be 'seen on scenes', 'counted' or 'not run'"):
         read_claims(path)
-    path.write_text(json.dumps([{**claim, "section": 3.1}]))
-    with pytest.raises(DataError, match="claim 1: expected texts under"):
+    path.write_text(json.dumps([claim, {**claim, "section": 3.1}]))
+    with pytest.raises(DataError, match="claim 2: section: Input should be a valid string"):
+        read_claims(path)
+    path.write_text(json.dumps([{**claim, "proof": "none"}]))
+    with pytest.raises(DataError, match="claim 1: proof: Extra inputs are not permitted"):
+        read_claims(path)
+    path.write_text(json.dumps({"claim": claim}))
+    with pytest.raises(DataError, match="the file: Input should be a valid list"):
         read_claims(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_claims(tmp_path / "none.yaml")
-    with pytest.raises(DataError, match="'c' names a number that is not there: 'none'"):
-        render([claim], {"retrieval": {}})
+    with pytest.raises(DataError, match="'c' names a number that was not measured: 'none'"):
+        claims_page([Claim(**claim)], {"retrieval": {}})

@@ -4,22 +4,20 @@ A setting is a path, or `open_clip:<architecture>/<path or tag>`. In front may s
 the paper's Figure 5 has it, `30M:/path/x.pt`, where neither the file's name nor its card says it.
 """
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from caft.adapters.open_clip_baseline import PREFIX, OpenClipBaseline, load_open_clip
+from caft.digests import file_digest, tensors_digest
 from caft.errors import CheckpointError, ParamsError
 from caft.model.card import ModelCard
 from caft.model.model import Model
 from caft.model.protocols import RetrievalModel
 from caft.params import Params
-from caft.train.fingerprint import file_digest
 from caft.weights.authors import AUTHORS_READING
 from caft.weights.files import read_card, read_checkpoint
 from caft.weights.flair import FLAIR, FLAIR_READING, is_flair
@@ -52,7 +50,7 @@ def settings_of(params: Params) -> list[str]:
     """The weights that are to be scored, at least one.
 
     Raises:
-        ParamsError: There is none, or one is named twice.
+        ParamsError: No weights are given, or the same are named twice.
     """
     given = params.weights
     found = [given] if isinstance(given, str) else list(given or ())
@@ -66,7 +64,7 @@ def settings_of(params: Params) -> list[str]:
     return found
 
 
-def describe(setting: str) -> Given:
+def describe_weights(setting: str) -> Given:
     """Name, digest and kind of given weights.
 
     Raises:
@@ -186,8 +184,4 @@ def _digest(place: str, model: OpenClipBaseline) -> str:
     path = Path(place.removeprefix(PREFIX).partition("/")[2]).expanduser()
     if path.is_file():
         return file_digest(path)
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.network.inner.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return tensors_digest(sorted(model.network.inner.state_dict().items()))

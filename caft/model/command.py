@@ -9,14 +9,14 @@ from pathlib import Path
 from caft.captions.chunks import caption_chunks
 from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
+from caft.digests import file_digest
 from caft.errors import CaftError, CheckpointError
-from caft.eval.scores.features import load_model
+from caft.eval.place import load_model
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.model.drawing import panels
 from caft.model.gallery import read_gallery
 from caft.storage import disk_problem, read_json
-from caft.train.fingerprint import file_digest
 from caft.transforms import open_image
 from caft.weights.files import read_card, save_model
 from caft.weights.load import load

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from caft.digests import code_digest
 from caft.errors import DataError
 from caft.model.encoding import EncodedImages, encode_cropped
+from caft.model.kept import read_kept, write_kept
 from caft.network.caft import CAFT
 from caft.progress import track
-from caft.storage import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +41,11 @@ class Gallery:
 
 
 def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) -> Gallery:
-    """Encodes the pictures of a folder and the folders in it, but for those that were encoded before.
+    """Encodes the pictures of a folder and the folders in it, except those that were encoded before.
 
-    Features are kept in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`), one file for a folder and a model: for
-    the base model 130 kB a picture. Pictures that came or changed are encoded anew, those that went are forgotten. If
-    the work is interrupted, what was done is kept.
+    Features are kept in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`), one file for each folder and model: for
+    the base model 130 kB per picture. New and changed pictures are encoded; deleted ones are dropped. If the work is
+    interrupted, what is done is kept. Another version of this package encodes all pictures anew.
 
     Args:
         network: The network.
@@ -63,7 +62,8 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
     if not stamps:
         raise DataError(f"{folder}: no picture in it or below; looked for {', '.join(sorted(ENDINGS))}")
     cache = _cache_file(folder, identity)
-    rows = _read(cache)
+    key = f"{identity} {code_digest([__name__])}"  # another version of the code may see something else
+    rows = _read(cache, key)
     known = {stamp: rows[stamp] for stamp in stamps.values() if stamp in rows}
     new = [path for path, stamp in stamps.items() if stamp not in known]
     damaged: dict[Path, str] = {}
@@ -73,7 +73,7 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
                 known[stamps[path]] = row
     finally:
         if new or len(known) < len(rows):
-            _write(cache, known)
+            _write(cache, key, known)
     for path, reason in damaged.items():
         logger.warning("left out: %s", reason if str(path) in reason else f"{path}: {reason}")
     files = [path for path, stamp in stamps.items() if stamp in known]
@@ -120,31 +120,22 @@ def _cache_file(folder: Path, identity: str) -> Path:
     return root / "caft" / f"{name}.safetensors"
 
 
-def _read(cache: Path) -> dict[_Stamp, EncodedImages]:
-    """Features by picture; none if there is no cache, or a damaged one."""
-    if not cache.exists():
+def _read(cache: Path, key: str) -> dict[_Stamp, EncodedImages]:
+    """Features by picture; none if there is no cache, or a damaged one, or one of other code."""
+    if (kept := read_kept(cache, key)) is None:
         return {}
-    try:
-        with safe_open(cache, framework="pt") as file:
-            stamps = json.loads((file.metadata() or {})["pictures"])
-            whole = file.get_tensor("whole")
-            part = file.get_tensor("part") if "part" in file.keys() else None  # noqa: SIM118, it is no dict
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        logger.warning("%s is damaged (%s) and is made again", cache, error)
-        return {}
+    tensors, facts = kept
+    whole, part = tensors["whole"], tensors.get("part")
     return {
         (name, size, changed): EncodedImages(whole[row], None if part is None else part[row])
-        for row, (name, size, changed) in enumerate(stamps)
+        for row, (name, size, changed) in enumerate(json.loads(facts["pictures"]))
     }
 
 
-def _write(cache: Path, rows: dict[_Stamp, EncodedImages]) -> None:
-    if not rows:
-        return
-    encoded = _stacked(list(rows.values()))
-    tensors = {"whole": encoded.whole} | ({} if encoded.part is None else {"part": encoded.part})
-    with replacing(cache) as temporary:
-        save_file(tensors, temporary, {"pictures": json.dumps(list(rows))})
+def _write(cache: Path, key: str, rows: dict[_Stamp, EncodedImages]) -> None:
+    if rows:
+        encoded = _stacked(list(rows.values()))
+        write_kept(cache, key, {"whole": encoded.whole, "part": encoded.part}, {"pictures": json.dumps(list(rows))})
 
 
 def _stacked(rows: list[EncodedImages]) -> EncodedImages:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from caft.digests import file_digest
 from caft.storage import replacing, write_json
-from caft.train.fingerprint import file_digest
 
 logger = logging.getLogger(__name__)
 _KEPT = 2

@@ -5,22 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-# Code whose change changes the weights; the rest of the package only launches, stores or scores them.
-_CODE = (
-    "network",
-    "captions",
-    "loss",
-    "train/optim.py",
-    "train/task.py",
-    "train/trainer.py",
-    "data/training/batch.py",
-    "data/training/reader.py",
-    "transforms.py",
-)
+from caft.digests import code_digest
+
+JOB = "caft.train.job"  # what a rank runs
 
 
 def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path | None) -> str:
-    """Sixteen hexadecimal digits.
+    """Sixteen hexadecimal digits, over settings, data, superpixels and the code of the training job.
+
+    Other comments and docstrings do not change it; see `caft.digests`.
 
     Args:
         settings: Model, recipe and seed; not the launcher, which only moves the work.
@@ -31,15 +24,5 @@ def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path | No
     digest.update((index_folder / "index.json").read_bytes())
     if weights is not None:
         digest.update(weights.read_bytes())
-    package = Path(__file__).parent.parent
-    for name in _CODE:
-        path = package / name
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(source.read_bytes())
+    digest.update(code_digest([JOB]).encode())
     return digest.hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

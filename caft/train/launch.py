@@ -15,12 +15,13 @@ from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training import excluded
 from caft.data.training.index import read_summary
 from caft.data.training.subset import describe
+from caft.digests import file_digest
 from caft.errors import DataError
 from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.params import Params
-from caft.train.fingerprint import file_digest, fingerprint
+from caft.train.fingerprint import fingerprint
 from caft.train.job import TrainJob
 from caft.train.plan import INDEX, plan
 from caft.train.tail import Tail

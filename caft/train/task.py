@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -20,7 +20,7 @@ from caft.params import RecipeParams
 
 
 class TrainingTask(nn.Module):
-    """From a batch to its loss terms; everything that has a gradient is used inside `forward`.
+    """From a batch to its loss: encode, exchange, compare; everything that has a gradient is used inside `forward`.
 
     Args:
         model: The model to train.
@@ -30,7 +30,7 @@ class TrainingTask(nn.Module):
             micro-batch are kept and its activations are not; the backward pass of the losses, which compare all of the
             batch, computes them again, one micro-batch after the other. The loss and its gradients are those of the
             whole batch: the stem, where batch norm takes statistics of the batch, is not divided. Only the draw of the
-            poolings' dropout is another one, though the same in both passes.
+            poolings' dropout differs, though it is the same in both passes.
     """
 
     def __init__(self, model: CAFT, recipe: RecipeParams, seed: int, micro_batch: int | None = None) -> None:
@@ -100,12 +100,12 @@ class TrainingTask(nn.Module):
         """Features of the stem, whose activations are not kept either where there are micro-batches."""
         if not self._divides(len(images)):
             return self.model.stem(images)
-
-        def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), _statistics_kept(self.model.vision)
-
         features: Tensor = checkpoint(
-            self.model.stem, images, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            self.model.stem,
+            images,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _statistics_kept(self.model.vision)),
         )
         return features
 

@@ -1,6 +1,5 @@
 """Models from files: this project's, the authors' weights of CAFT, and FLAIR's."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caft.digests import file_digest
 from caft.model.card import ModelCard
 from caft.model.model import Model
 from caft.network.caft import CAFT
@@ -35,9 +35,7 @@ def load(path: str | Path) -> Model:
         return Model(network.eval(), card)
     state = read_checkpoint(path)
     model = (from_flair if flair.is_flair(state) else from_release)(state, str(path))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return replace(model, card=model.card.model_copy(update={"fingerprint": digest[:16]}))
+    return replace(model, card=model.card.model_copy(update={"fingerprint": file_digest(path)[:16]}))
 
 
 def from_release(

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from caft.data.crawl.fetch import ensure_indexed, fetch_images
-from caft.data.crawl.tars import digest
 from caft.data.tables.schema import URLS, open_table
 from caft.data.training.index import build_index
+from caft.digests import file_digest
 from caft.errors import CheckpointError, DataError, ManifestError, SchemaError
 from caft.network.vision.superpixels import SFCN
 from caft.params import load_params
@@ -66,11 +66,11 @@ def test_an_index_of_other_images_than_the_manifest_is_refused(tmp_path: Path, m
         ensure_indexed(params, "data/index", [{"name": "scenes", "manifest": "0" * 64}])
     path.parent.mkdir(parents=True)
     manifest = {"corpus": "scenes", "rows": 0, "successes": 0, "lost": {}, "source_fingerprint": "", "shards": []}
-    path.write_text(json.dumps(manifest | {"fingerprint": digest(Path("/dev/null"))}))
+    path.write_text(json.dumps(manifest | {"fingerprint": file_digest(Path("/dev/null"))}))
     for found in ({"manifest": "0" * 64}, {}):  # of other images, and of a version that did not say
         with pytest.raises(ManifestError, match="data/index: was made from other images of scenes.*`dvc repro index`"):
             ensure_indexed(params, "data/index", [{"name": "scenes", **found}])
-    ensure_indexed(params, "data/index", [{"name": "scenes", "manifest": digest(path)}])
+    ensure_indexed(params, "data/index", [{"name": "scenes", "manifest": file_digest(path)}])
 
 
 def test_weights_of_another_size_are_listed(tmp_path: Path) -> None:

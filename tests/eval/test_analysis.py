@@ -9,11 +9,11 @@ from caft.data.scenes.captions import phrase
 from caft.data.scenes.grammar import SceneObject
 from caft.data.sets import ReferringSet
 from caft.eval.analysis.attributes import ATTRIBUTES, changed, most_telling, score_attributes, value_in
-from caft.eval.analysis.examples import scored
+from caft.eval.analysis.examples import score_examples
 from caft.eval.analysis.granularity import WORD, score_granularity
 from caft.eval.analysis.levels import score_levels
 from caft.eval.scores.features import encode_pictures
-from caft.eval.scores.referring import iou, otsu_mask, score_referring
+from caft.eval.scores.referring import iou, otsu_mask, score_expressions
 from caft.model.encoding import encode_sub_captions
 
 # ---- levels
@@ -25,9 +25,9 @@ def test_the_part_level_has_the_published_score(network, scenes):
     assert [level.trained for level in levels] == [False, True, False, False]
     assert levels[0].soft == pytest.approx(levels[0].hard)  # superpixels are not shared
     for membership in ("hard", "soft"):
-        published = score_referring(network, scenes["phrase"], 8, membership)["miou"]
+        published = score_expressions(network, scenes["phrase"], 8, membership)[0]["miou"]
         assert getattr(levels[1], membership) == pytest.approx(published, abs=0.3)
-    wrong = score_referring(network, scenes["phrase"], 8)["miou_wrong_expression"]
+    wrong = score_expressions(network, scenes["phrase"], 8)[0]["miou_wrong_expression"]
     assert levels[1].wrong == pytest.approx(wrong, abs=0.3)
     bounds = [level.oracle for level in levels]
     assert bounds == sorted(bounds, reverse=True)  # nested segments can only get worse
@@ -57,7 +57,7 @@ def test_every_object_is_asked_for_by_every_kind_of_query(network, scenes):
     objects = sum(len(image.expressions) for image in scenes["phrase"].images[:4])
     assert {kind.objects for kind in table} == {objects}
     assert [kind.words for kind in table][2:] == [5, 1]
-    phrases = scored(network, scenes["phrase"], batch=8, images=4, membership="hard")
+    phrases = score_examples(network, scenes["phrase"], batch=8, images=4, membership="hard")
     assert table[2].miou == pytest.approx(100 * np.mean([case.iou for case in phrases]))
     assert [case.kind for case in cases] == ["best", "median", "worst"]
     for case in cases:
@@ -102,7 +102,7 @@ def test_the_set_that_names_the_most_is_chosen(scenes):
 
 
 def test_binding_is_that_of_the_logits(network, scenes):
-    found = scored(network, scenes["phrase"], batch=8, images=3, membership="hard")
+    found = score_examples(network, scenes["phrase"], batch=8, images=3, membership="hard")
     bindings = {binding.attribute: binding for binding in score_attributes(network, found, batch=8)}
     assert set(bindings) == {"colour", "shape", "pattern", "size"}  # phrases name no place
     hits, pairs, all_right = 0, 0, 0

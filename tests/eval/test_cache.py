@@ -8,6 +8,7 @@ import torch
 
 from caft.eval.scores import cache
 from caft.eval.scores.cache import encode_pairs
+from caft.model import kept
 
 CAPTIONS = ["A dog. A red cat on a mat. Grass.", "One only.", "word " * 80]
 
@@ -106,7 +107,7 @@ def test_a_full_disk_stops_nothing(model, files, tmp_path, monkeypatch, caplog):
     def full(*given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "save_file", full)
+    monkeypatch.setattr(kept, "save_file", full)
     with caplog.at_level(logging.WARNING):
         encode_pairs(model, files, CAPTIONS, 8, tmp_path / "features")
     assert "features are not kept" in caplog.text and not list((tmp_path / "features").iterdir())

@@ -1,4 +1,5 @@
 import io
+import re
 
 import numpy as np
 import pytest
@@ -88,13 +89,21 @@ def test_a_sheet_holds_every_picture_and_leaves_room_for_words(image):
     assert four.size == (2 * 60 + 16 + 24, 2 * 44 + 16 + 24)
 
 
-def points(svg):
-    inside = svg.split('points="')[1].split('"')[0]
-    return [tuple(map(float, pair.split(","))) for pair in inside.split()]
+def paths(chart, colour, what="stroke"):
+    """Points of the lines or areas of a colour; those of the legend, which are level, left out."""
+    found = re.findall(r'<path (?:id="\w+" )?d="([^"]*)"(?: style="([^"]*)")?', chart.svg)
+    if what == "fill":
+        return [numbers(d) for d, style in found if not style]
+    lines = [numbers(d) for d, style in found if f"stroke: var(--c{colour})" in style]
+    return [line for line in lines if len({y for _, y in line}) > 1]
+
+
+def numbers(d):
+    return [tuple(map(float, pair)) for pair in re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", d)]
 
 
 def test_a_chart_draws_its_points_in_order_and_upwards():
-    drawn = points(line_chart("t", [Series("a", [(0, 0), (5, 1), (10, 4)], 0)], "x", "y"))
+    (drawn,) = paths(line_chart("t", [Series("a", [(0, 0), (5, 1), (10, 4)], 0)], "x", "y"), 0)
     assert [x for x, _ in drawn] == sorted(x for x, _ in drawn)
     (x0, y0), (x1, y1), (x2, y2) = drawn
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
@@ -102,23 +111,46 @@ def test_a_chart_draws_its_points_in_order_and_upwards():
     assert (y0 - y2) == pytest.approx(4 * (y0 - y1), abs=0.5)
 
 
+def test_equal_steps_of_a_logarithmic_axis_are_equal_factors():
+    chart = line_chart("t", [Series("a", [(50, 0), (500, 1), (5000, 4)], 0)], "x", "y", log=True)
+    (((x0, _), (x1, _), (x2, _)),) = paths(chart, 0)
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.01)
+    ticks = re.findall(r">([\d,]+)</text>", chart.svg)
+    assert ticks[:3] == ["50", "500", "5,000"]
+
+
 def test_a_chart_names_its_lines_and_escapes_them():
-    svg = line_chart("R@1 <set>", [Series("a & b", [(0, 1)], 2, dashed=True)], "step", "percent", from_zero=True)
-    assert "R@1 &lt;set&gt;" in svg and "a &amp; b" in svg and "c2 dashed" in svg
+    line = Series("a & b", [(0, 1), (1, 2)], 2, dashed=True)
+    chart = line_chart("R@1 <set>", [line], "step", "percent", from_zero=True)
+    assert (chart.title, chart.unit) == ("R@1 <set>", "percent")
+    assert 'aria-label="R@1 &lt;set&gt;"' in chart.svg and ">a &amp; b</text>" in chart.svg
+    assert "stroke-dasharray" in chart.svg and "var(--c2)" in chart.svg
 
 
 def test_a_band_encloses_its_line_and_widens_the_axis():
     line = Series("a", [(0, 2), (10, 4)], 1, band=[(0, 1, 3), (10, 0, 40)])
-    svg = line_chart("t", [line], "x", "y")
-    corners = [tuple(map(float, pair.split(","))) for pair in svg.split('points="')[1].split('"')[0].split()]
-    assert 'class="band c1"' in svg and len(corners) == 4
-    (_, high0), (_, high1), (_, low1), (_, low0) = corners
-    drawn = [tuple(map(float, pair.split(","))) for pair in svg.split('points="')[2].split('"')[0].split()]
-    assert high0 < drawn[0][1] < low0 and high1 < drawn[1][1] < low1  # SVG counts downwards
-    assert all(0 <= y <= 250 for _, y in corners)
-    assert "<polygon" not in line_chart("t", [Series("a", [(0, 2), (10, 4)], 1)], "x", "y")
+    chart = line_chart("t", [line], "x", "y")
+    (corners,), (drawn,) = paths(chart, 1, "fill"), paths(chart, 1)
+    height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', chart.svg)[1])
+    at = {
+        x: sorted(height + y for place, y in corners if place == x) for x, _ in drawn
+    }  # the area hangs from the bottom
+    for x, y in drawn:
+        assert at[x][0] < y < at[x][-1]
+    assert all(0 <= y <= height for ends in at.values() for y in ends)
+    assert chart.svg.count("fill-opacity") == 1
+    assert "fill-opacity" not in line_chart("t", [Series("a", [(0, 2), (10, 4)], 1)], "x", "y").svg
 
 
 def test_lines_without_points_are_left_out():
-    assert line_chart("t", [Series("a", [], 0)], "x", "y") == ""
-    assert "nothing" not in line_chart("t", [Series("a", [(0, 1), (1, 1)], 0), Series("nothing", [], 1)], "x", "y")
+    assert line_chart("t", [Series("a", [], 0)], "x", "y") is None
+    chart = line_chart("t", [Series("a", [(0, 1), (1, 1)], 0), Series("nothing", [], 1)], "x", "y")
+    assert "nothing" not in chart.svg
+
+
+def test_a_chart_asks_for_nothing_and_is_the_same_each_time():
+    line = Series("a", [(0, 2), (10, 4)], 1, band=[(0, 1, 3), (10, 0, 40)])
+    first, second = (line_chart("t", [line], "x", "y") for _ in range(2))
+    assert first == second
+    assert "url(" not in first.svg and not re.search(r'(?<!xlink:)href=|src=|xlink:href="[^#]', first.svg)
+    assert not re.search(r"#[0-9a-f]{6}\b(?!\d)", re.sub(r'(id|href)="[^"]*"', "", first.svg))  # the page's colours

@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from caft.captions.tokenizer import tokenize
 from caft.data.sets import RetrievalSet, ZeroShotSet
+from caft.digests import file_digest
 from caft.errors import CheckpointError, ParamsError
-from caft.eval.given import describe, load_given, settings_of
+from caft.eval.given import describe_weights, load_given, settings_of
+from caft.eval.scores.retrieval_sets import score_retrieval as score
 from caft.eval.scores.zero_shot import prompts, score_zero_shot
 from caft.params import load_params
-from caft.train.fingerprint import file_digest
 from caft.weights.files import save_model
-from pipelines.evaluate_retrieval import score
 from tests.test_pretrained import TINY, released_state
 from tests.test_pretrained_flair import TINY as FLAT
 from tests.test_pretrained_flair import flair_shapes, random_state
@@ -39,19 +39,19 @@ def release(tmp_path_factory):
 
 
 def test_files_are_known_by_what_is_in_them(release, model, tmp_path):
-    given = describe(str(release))
+    given = describe_weights(str(release))
     assert (given.name, given.kind, given.size) == ("caft_yfcc15m.pt", "caft_release", "15M")
     digest = subprocess.run(["sha256sum", release], capture_output=True, text=True, check=True).stdout.split()[0]
     assert given.sha256 == digest
-    assert describe(f"30M:{release}").size == "30M"
+    assert describe_weights(f"30M:{release}").size == "30M"
     torch.save(random_state(flair_shapes(FLAT)), tmp_path / "flair-merged30m.pt")
-    flair = describe(str(tmp_path / "flair-merged30m.pt"))
+    flair = describe_weights(str(tmp_path / "flair-merged30m.pt"))
     assert (flair.kind, flair.size) == ("flair_release", "30M")
     for corpora, size in ((["yfcc15m", "cc3m", "cc12m"], "30M"), (["scenes"], None)):
         data = [{"name": name, "count": 1, "fingerprint": "f"} for name in corpora]
         card = {**model.card.record(), "data": data}
         save_model(model.network, tmp_path / "own.safetensors", card)
-        own = describe(str(tmp_path / "own.safetensors"))
+        own = describe_weights(str(tmp_path / "own.safetensors"))
         assert (own.kind, own.size) == ("caft", size)
 
 
@@ -67,19 +67,19 @@ def test_files_are_known_by_what_is_in_them(release, model, tmp_path):
 )
 def test_the_size_of_the_data_is_read_off_a_name(release, tmp_path, name, size):
     (tmp_path / name).symlink_to(release)
-    assert describe(str(tmp_path / name)).size == size
+    assert describe_weights(str(tmp_path / name)).size == size
 
 
 def test_a_model_reads_captions_as_the_recipe_says_and_an_own_one_as_its_card(release, model, tmp_path):
     params = load_params(PROJECT / "params.yaml", [write(tmp_path, "{recipe: release, launch: local}")])
-    loaded = load_given(str(release), params, asdict(describe(str(release))))
+    loaded = load_given(str(release), params, asdict(describe_weights(str(release))))
     digest = file_digest(release)
     assert loaded.card.fingerprint == digest[:16] and loaded.card.external == digest
     assert (loaded.card.splitter, loaded.card.balanced_rule, loaded.card.chunks) == ("dreamlip", "release", 4)
-    assert load_given(str(release), PARAMS, asdict(describe(str(release)))).card.splitter == "spacy"
+    assert load_given(str(release), PARAMS, asdict(describe_weights(str(release)))).card.splitter == "spacy"
     path = tmp_path / "own.safetensors"
     save_model(model.network, path, model.card)
-    own = load_given(str(path), PARAMS, asdict(describe(str(path))))
+    own = load_given(str(path), PARAMS, asdict(describe_weights(str(path))))
     assert own.card.splitter == "dreamlip" and own.card.fingerprint == file_digest(path)[:16]
 
 
@@ -101,14 +101,14 @@ def test_what_is_wrong_is_one_clear_error(release, tmp_path):
         "open_clip:ViT-B-16": r"expected open_clip:<architecture>/<path or tag>",
     }.items():
         with pytest.raises(CheckpointError, match=message):
-            describe(setting)
+            describe_weights(setting)
     with pytest.raises(ParamsError, match="weights = null: no weights are given"):
         settings_of(PARAMS)
     twice = load_params(PROJECT / "params.yaml", [write(tmp_path, "weights: [a.pt, a.pt]")])
     with pytest.raises(ParamsError, match="weights: a.pt is named twice"):
         settings_of(twice)
     base = load_params(PROJECT / "params.yaml", [PROJECT / "tests/base.yaml"])
-    expected = asdict(describe(str(release)))
+    expected = asdict(describe_weights(str(release)))
     with pytest.raises(CheckpointError, match="release of CAFT of width 64, the selected model base is another"):
         load_given(str(release), base, expected)
     with pytest.raises(CheckpointError, match="has changed since the stage weights read it"):
@@ -173,7 +173,7 @@ def library(monkeypatch):
 
 def test_a_model_of_open_clip_scores_by_its_own_features(library, pictures):
     setting = "open_clip:ViT-B-16/laion2b_s34b_b88k"
-    given = describe(setting)
+    given = describe_weights(setting)
     assert (given.name, given.kind, given.size) == ("laion2b_s34b_b88k", "open_clip", None) and len(given.sha256) == 64
     model = load_given(setting, PARAMS, asdict(given))
     assert library == [("ViT-B-16", "laion2b_s34b_b88k", "fp32")] * 2
@@ -200,20 +200,20 @@ def test_a_model_of_open_clip_scores_by_its_own_features(library, pictures):
 
 def test_what_open_clip_cannot_do_is_said(library, monkeypatch, tmp_path):
     with pytest.raises(CheckpointError, match=r"does not load it \(Model config for ViT-none not found.\)"):
-        describe("open_clip:ViT-none/tag")
+        describe_weights("open_clip:ViT-none/tag")
     with pytest.raises(CheckpointError, match="a vocabulary of 1000 tokens; only models with CLIP's tokenizer"):
-        describe("open_clip:ViT-other/tag")
+        describe_weights("open_clip:ViT-other/tag")
     with pytest.raises(CheckpointError, match="x.pt not found"):
-        describe(f"open_clip:ViT-B-16/{tmp_path}/x.pt")
+        describe_weights(f"open_clip:ViT-B-16/{tmp_path}/x.pt")
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(
         CheckpointError, match="open_clip cannot be imported .*; it is optional: install open_clip_torch"
     ):
-        describe("open_clip:ViT-B-16/tag")
+        describe_weights("open_clip:ViT-B-16/tag")
 
 
 def test_the_place_of_given_weights_is_apart(tmp_path, monkeypatch):
-    from pipelines.place import place_of
+    from caft.eval.place import place_of
 
     trained, given = place_of(argparse.Namespace()), place_of(argparse.Namespace(external=True))
     assert (str(trained.metrics), str(trained.plots), str(trained.reports)) == ("metrics", "plots", "reports")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from caft.eval.paper.compare import Status, _Found, compare, interval
-from caft.eval.paper.scored import of_model
+from caft.eval.paper.models import of_model
 from caft.eval.paper.targets import load_targets
-from caft.eval.report import render
+from caft.eval.report import report_page
 from caft.eval.report.content import Report
 from caft.params import load_params
 from caft.weights.authors import AUTHORS_MODEL
@@ -328,7 +328,7 @@ def test_the_page_with_all_some_and_none_of_the_sets(present, part, tmp_path, re
     scored = of_model(GIVEN, with_fg_ovd(), metrics, {}, {})
     other = of_model({**GIVEN, "name": "caft_3m.pt", "size": "3M"}, PARAMS, {"retrieval": metrics["retrieval"]}, {}, {})
     found = compare(TARGETS, [scored, other], {})
-    page = render(Report(GIVEN, metrics, [], [], {}, paper=found, scored=[scored, other]))
+    page = report_page(Report(GIVEN, metrics, [], [], {}, paper=found, scored=[scored, other]))
     assert {c.status for c in found} <= STATUSES
     assert page.count("<details><summary>Table") == 8 and "<summary>Figure 5" in page
     assert f"{sum(c.status == 'not run' for c in found)} not run" in page

@@ -7,11 +7,11 @@ import torch
 
 from caft.data.sets import RetrievalSet
 from caft.eval.scores import retrieval
-from caft.eval.scores.retrieval import rank, rank_rows, ranks, recall_at_k, tied_rows
+from caft.eval.scores.retrieval import rank, rank_rows, recall_at_k
+from caft.eval.scores.retrieval_sets import score_retrieval as score
 from caft.model.encoding import encode_captions, encode_cropped
 from caft.model.scores import part_scores, whole_scores
 from caft.params import load_params
-from pipelines.evaluate_retrieval import score
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "retrieval.py")
 assert spec is not None and spec.loader is not None
@@ -35,15 +35,15 @@ def test_hand_worked_captions_of_the_docstring():
 def test_a_collapsed_model_scores_nothing():
     found = recall_at_k(np.zeros((20, 20)))
     assert set(found.values()) == {0.0}
-    assert tied_rows(np.zeros((20, 20))) == 40
+    assert rank(np.zeros((20, 20))).tied == 40
     assert recall_at_k(np.zeros((4, 4)), ks=(4,)) == {"i2t_r4": 100, "t2i_r4": 100}
 
 
 def test_one_tie_costs_the_hit_and_is_counted():
     scores = np.diag([3.0, 2.0, 1.0])
-    assert tied_rows(scores) == 0
+    assert rank(scores).tied == 0
     scores[0, 1] = 3.0  # image 0 ties; text 1 now prefers image 0
-    assert tied_rows(scores) == 1
+    assert rank(scores).tied == 1
     assert recall_at_k(scores, ks=(1,)) == {"i2t_r1": pytest.approx(200 / 3), "t2i_r1": pytest.approx(200 / 3)}
 
 
@@ -58,7 +58,7 @@ def test_equals_the_naive_count_with_ties_and_several_captions(seed, monkeypatch
     for k in (1, 2, 5):
         expected = naive.recall(scores.tolist(), truth.tolist(), k)
         assert (found[f"i2t_r{k}"], found[f"t2i_r{k}"]) == pytest.approx(expected)
-    assert tied_rows(scores, truth) == naive.ties(scores.tolist(), truth.tolist())
+    assert rank(scores, truth).tied == naive.ties(scores.tolist(), truth.tolist())
 
 
 def test_identity_is_the_default_truth():
@@ -74,7 +74,7 @@ def test_order_of_the_set_does_not_matter():
 
 
 def test_ranks_count_from_zero():
-    image_ranks, text_ranks = ranks([[1.0, 2.0, 3.0], [0.0, 9.0, 8.0], [0.0, 0.0, 0.0]])
+    image_ranks, text_ranks = rank([[1.0, 2.0, 3.0], [0.0, 9.0, 8.0], [0.0, 0.0, 0.0]])[:2]
     assert image_ranks.tolist() == [2, 0, 2]
     assert text_ranks.tolist() == [0, 0, 2]
 

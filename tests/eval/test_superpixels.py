@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from caft.eval.analysis.superpixel_methods import compare_methods
-from caft.eval.scores.superpixels import achievable_accuracy, covered_by, oracle_iou, squash_mask, thin_parts
+from caft.eval.scores.superpixels import achievable_accuracy, covered_by, oracle_iou, thin_parts
+from caft.model.maps import stretched
 
 
 @pytest.fixture
@@ -59,17 +60,18 @@ def test_covered_pixels_are_those_of_superpixels_mostly_inside():
 def test_a_mask_is_squashed_by_the_nearest_pixel():
     mask = np.zeros((4, 8), bool)
     mask[:2, 4:] = True
-    assert squash_mask(mask, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
+    assert stretched(mask, 4, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
 
 
 def test_methods_are_measured_on_the_same_images(network, scenes):
     scores, cases = compare_methods(network, scenes["phrase"], images=6, cases=2)
     assert [method.name for method in scores] == ["SFCN, of the model", "SLIC (scikit-image)", "plain grid"]
     slic, grid = scores[1:]
-    assert grid.count == 64
-    assert slic.oracle_miou > grid.oracle_miou + 5 and slic.boundary_recall > grid.boundary_recall + 10
+    assert grid.scores["count"] == 64
+    for key, gap in (("oracle_miou", 5), ("boundary_recall", 10)):
+        assert slic.scores[key] > grid.scores[key] + gap
     for method in scores:
-        assert 80 < method.achievable_accuracy <= 100 and 0 <= method.thin_recall <= 100
+        assert 80 < method.scores["achievable_accuracy"] <= 100 and 0 <= method.scores["thin_recall"] <= 100
         assert method.milliseconds >= 0
     assert len(cases) == 2 and cases[0].image.size == (64, 64)
     assert cases[0].labels["plain grid"].tolist() == [[y // 8 * 8 + x // 8 for x in range(64)] for y in range(64)]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from caft.adapters.open_clip import create_model_and_transforms, get_tokenizer, load_clip_benchmark
 from caft.data.sets import load_retrieval
 from caft.errors import DataError
-from pipelines.evaluate_retrieval import score
+from caft.eval.scores.retrieval_sets import score_retrieval as score
 
 
 @pytest.fixture(scope="module")

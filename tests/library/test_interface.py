@@ -14,12 +14,12 @@ import caft
 from caft.captions.sentences import split
 from caft.data.sets import load_retrieval
 from caft.errors import DataError
-from caft.eval.scores.referring import score_referring
+from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.retrieval import recall_at_k
+from caft.eval.scores.retrieval_sets import score_retrieval as score
 from caft.model import model as user_model
 from caft.params import load_params
 from caft.weights.files import save_model
-from pipelines.evaluate_retrieval import score
 
 CAPTIONS = [
     "A dog.",
@@ -121,7 +121,7 @@ def test_maps_are_those_that_the_evaluation_scores(model, scenes):
         for expression in image.expressions:
             (values,) = model.ground(image.path, [expression.text])
             tally.add(values, masks, numbers.index(expression.annotation))
-    published = score_referring(model.network, benchmark, batch=3)
+    published = score_expressions(model.network, benchmark, batch=3)[0]
     del published["miou_by_level"]
     assert tally.scores() == pytest.approx(published)
 

@@ -25,7 +25,7 @@ from caft.data.crawl.manifest import Manifest, Shard, known_shard, note_shard, n
 from caft.data.crawl.origin import in_checkout, origin, pictures_home
 from caft.data.crawl.packed import link_packed
 from caft.data.crawl.shards import settle, stats_are_written
-from caft.data.crawl.tars import digest
+from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.locking import locked
 from caft.params import CorpusParams, FetchParams, Params, ScenesCorpus
@@ -171,7 +171,7 @@ def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, st
         name = corpus["name"]
         path = Path(f"data/images/{name}.json")
         manifest = read_json(path, f"fetch@{name}")
-        if corpus.get("manifest") != digest(path):
+        if corpus.get("manifest") != file_digest(path):
             raise ManifestError(
                 f"{index}: was made from other images of {name} than those that {path} describes; run `dvc repro index`"
             )

@@ -21,9 +21,10 @@ from PIL import Image, UnidentifiedImageError
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint
 from caft.data.crawl.manifest import Manifest, Shard, note_shard, notes_folder, rows_fingerprint, shard_files
 from caft.data.crawl.shards import SUCCESS, cause_of
-from caft.data.crawl.tars import PICTURES, any_members, canonicalise, digest, parts
+from caft.data.crawl.tars import PICTURES, any_members, canonicalise, parts
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
+from caft.digests import file_digest
 from caft.errors import DataError
 from caft.locking import locked
 from caft.progress import track
@@ -131,7 +132,7 @@ def list_tar(task: Tar) -> int:
             "take the published tars, or fetch by URL (corpus.<name>.packed: null)"
         )
     state = task.path.stat()
-    seen = {"bytes": str(state.st_size), "modified": str(state.st_mtime_ns), "sha256": digest(task.path)}
+    seen = {"bytes": str(state.st_size), "modified": str(state.st_mtime_ns), "sha256": file_digest(task.path)}
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
     with replacing(task.found) as temporary:
@@ -208,7 +209,7 @@ def _absent(folder: Path, name: str, joined: Path) -> Shard:
     messages = pa.array([ABSENT] * table.num_rows, pa.string())
     for column in ("status", "error_message"):
         table = table.set_column(table.column_names.index(column), column, messages)
-    return _finish(folder, name, table, {"bytes": str(tar.stat().st_size), "sha256": digest(tar)})
+    return _finish(folder, name, table, {"bytes": str(tar.stat().st_size), "sha256": file_digest(tar)})
 
 
 def _finish(folder: Path, name: str, table: pa.Table, seen: dict[str, str]) -> Shard:

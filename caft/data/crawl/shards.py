@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import Shard, note_shard, rows_fingerprint, shard_files
-from caft.data.crawl.tars import canonicalise, digest, members
+from caft.data.crawl.tars import canonicalise, members
+from caft.digests import file_digest
 from caft.errors import DataError
 
 SUCCESS = "success"
@@ -117,7 +118,7 @@ def settle(folder: Path, name: str, asked: pa.Table, minimum_yield: float = 0.0)
         successes=len(good),
         lost=dict(sorted(lost.items())),
         bytes=tar.stat().st_size,
-        sha256=digest(tar),
+        sha256=file_digest(tar),
         fingerprint=rows_fingerprint((row["row_id"], row["sha256"]) for row in good),
     )
     note_shard(folder, shard)

@@ -7,7 +7,6 @@ equal pictures give equal bytes, and offsets stay true when a lost shard is fetc
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 from collections.abc import Iterator
@@ -101,12 +100,6 @@ def pictures(path: Path) -> dict[str, Member]:
         found = any_members(path)
     named = ((parts(member.name), member) for member in found)
     return {key: member for (key, ending), member in named if ending in PICTURES}
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def any_members(path: Path) -> list[Member]:

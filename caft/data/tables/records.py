@@ -18,8 +18,8 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caft.data.crawl.tars import digest
 from caft.data.tables.schema import CSV_COLUMNS, FIELDS
+from caft.digests import file_digest
 from caft.errors import DataError, SchemaError
 
 # Longest field in characters. A quote that is never closed ends here at the latest.
@@ -135,7 +135,7 @@ class ParquetTable(AbstractContextManager["ParquetTable"]):
     @property
     def sha256(self) -> str:
         """SHA-256 of the file."""
-        return digest(self.path)
+        return file_digest(self.path)
 
     def __iter__(self) -> Iterator[Record]:
         """Yields the rows; nulls are ""."""

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from caft.data.crawl.tars import digest
+from caft.digests import file_digest
 from caft.errors import DataError
 
 
@@ -19,5 +19,5 @@ def content_fingerprint(*paths: Path) -> str:
         if not files:
             raise DataError(f"{path}: not found, or holds no table; run the stage that writes it (`dvc repro`)")
         for file in files:
-            result.update(f"{file.name} {digest(file)}\n".encode())
+            result.update(f"{file.name} {file_digest(file)}\n".encode())
     return result.hexdigest()

@@ -1,1 +1,1 @@
-"""What stands behind the scores: single cases, attributes, levels, curves, and the data itself."""
+"""Behind the scores: single cases, attributes, levels of the hierarchy, ablation and scaling, and the data itself."""

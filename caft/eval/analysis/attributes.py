@@ -13,7 +13,7 @@ import numpy as np
 from caft.data.scenes.captions import PLACES
 from caft.data.scenes.grammar import COLOURS, PATTERNS, SHAPES, SIZES
 from caft.data.sets import ReferringSet
-from caft.eval.analysis.examples import Scored
+from caft.eval.analysis.examples import ScoredExpression
 from caft.eval.scores.features import encode_pictures
 from caft.model.encoding import encode_sub_captions
 from caft.network.caft import CAFT
@@ -91,7 +91,7 @@ def most_telling(sets: Mapping[str, ReferringSet]) -> str | None:
     return best if best is not None and counts[best] else None
 
 
-def score_attributes(model: CAFT, expressions: Sequence[Scored], batch: int) -> list[Binding]:
+def score_attributes(model: CAFT, expressions: Sequence[ScoredExpression], batch: int) -> list[Binding]:
     """Scores the part-level logit of each image for right and changed expressions.
 
     A changed expression that is another right one of the same image is left out.

@@ -29,7 +29,7 @@ _FILLED = r"regexp_matches(coalesce(value, ''), '\S')"
 
 @dataclass(frozen=True)
 class Repeats:
-    """How often values of one column come again, seen from one corpus.
+    """How often values of one column are repeated, seen from one corpus.
 
     Attributes:
         values: Distinct ones that several rows of the corpus have.
@@ -62,7 +62,7 @@ class Audit:
 
     Attributes:
         addresses: Rows of its list, after source.
-        images: Rows of its caption tables: those that came.
+        images: Rows of its caption tables: images that were downloaded.
         repeats: By column: url, of the list; sha256, of the images; each caption field.
         flaws: By caption field and flaw, `EMPTY` first, then `FLAWS`.
     """
@@ -71,6 +71,12 @@ class Audit:
     images: int
     repeats: dict[str, Repeats]
     flaws: dict[str, dict[str, Flaw]]
+
+    def filled(self, column: str) -> int:
+        """Rows in which a column of `repeats` is not empty."""
+        if column == "url":
+            return self.addresses
+        return self.images - (0 if column == "sha256" else self.flaws[column][EMPTY].count)
 
 
 def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_gb: int = 2) -> dict[str, Audit]:

@@ -1,4 +1,4 @@
-"""What training reads, for a person to look at: statistics of captions, what is odd in them, and sampled pairs."""
+"""What training reads, for a person to look at: statistics of captions, suspicious captions, and sampled pairs."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -20,7 +20,7 @@ class Interval:
         value: The estimate.
         low: Lower end; minus infinity is None.
         high: Upper end; infinity is None.
-        sd: Standard deviation (n - 1) of what the estimate is the mean of; None if it is none, or of one alone.
+        sd: Standard deviation (n - 1) of what the estimate is the mean of; None for any other estimate, or the mean of one.
     """
 
     value: float
@@ -42,7 +42,7 @@ def over_seeds(values: Sequence[float]) -> Interval:
         values: A score of each run.
 
     Raises:
-        ValueError: There is none.
+        ValueError: `values` is empty.
     """
     if not len(values):
         raise ValueError("no run to take the mean of")
@@ -50,8 +50,8 @@ def over_seeds(values: Sequence[float]) -> Interval:
     if len(values) == 1:
         return Interval(mean, None, None)
     sd = float(np.std(values, ddof=1))
-    reach = float(student.ppf((1 + _LEVEL) / 2, len(values) - 1)) * sd / len(values) ** 0.5
-    return Interval(mean, mean - reach, mean + reach, sd)
+    low, high = (mean + float(end) * sd / len(values) ** 0.5 for end in student.interval(_LEVEL, len(values) - 1))
+    return Interval(mean, low, high, sd)
 
 
 def order(first: Interval, second: Interval) -> Order:
@@ -77,25 +77,24 @@ def slope(images: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     y = np.asarray(scores, np.float64)
     if len(np.unique(x)) < 2:
         raise ValueError(f"a slope needs two sizes at the least, found {np.asarray(images).tolist()}")
-    centred = x - x.mean()
-    rise = (y * centred).sum(-1) / (centred**2).sum()
-    return np.stack([rise, y.mean(-1) - rise * x.mean()], -1)
+    lines = np.polyfit(x, y.reshape(-1, len(x)).T, 1)
+    return np.asarray(lines.T.reshape(*y.shape[:-1], 2))
 
 
 def bootstrap(hits: ArrayLike, draws: int = 2000, seed: int = 0) -> NDArray[np.float64]:
-    """R@1 of sets of queries drawn with repeats; the same draws whatever is passed, so that results are paired.
+    """R@1 of bootstrap samples of the queries (with replacement); same seed, so results are paired.
 
     Args:
         hits: 1 where a query found its match, else 0, (..., queries).
-        draws: How many sets.
-        seed: Of the draws.
+        draws: Number of samples.
+        seed: Of the samples.
 
     Returns:
         In percent, (draws, ...).
     """
     found = np.asarray(hits, np.float64)
     queries = found.shape[-1]
-    # How often each query is in each set: a product with these counts is the mean over the set.
+    # How often each query is in each sample: a product with these counts is the mean over the sample.
     counts = np.random.default_rng(seed).multinomial(queries, np.full(queries, 1 / queries), size=draws)
     return np.asarray(100 * np.moveaxis(found @ counts.T.astype(np.float64), -1, 0) / queries)
 

@@ -15,12 +15,14 @@ from torch import Tensor
 from caft.captions.sentences import split
 from caft.data.sets import Expression, ReferringImage, ReferringSet, RetrievalSet
 from caft.eval.scores.features import encode_pictures
-from caft.eval.scores.referring import iou, otsu_mask
+from caft.eval.scores.referring import iou
+from caft.eval.scores.retrieval_sets import level_scores
 from caft.model.encoding import encode_captions, encode_cropped, encode_sub_captions
 from caft.model.maps import attention_maps, ground, label_maps
 from caft.model.model import Model
+from caft.model.otsu import otsu_mask
 from caft.model.protocols import RetrievalModel
-from caft.model.scores import blend, part_scores, whole_scores
+from caft.model.scores import blend
 from caft.network.caft import CAFT
 from caft.params import EvaluationParams, Membership
 from caft.transforms import open_image
@@ -71,7 +73,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredExpression:
     """An expression of an image with the IoU of its mask, in [0, 1]."""
 
     image: ReferringImage
@@ -138,12 +140,11 @@ def retrieved(
     images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
     network, encoded = model.network, encode_cropped(model.network, images, settings.batch)
     texts = encode_captions(model, captions, settings.batch)
-    whole_matrix = whole_scores(network, encoded.whole, texts.whole)
-    blended = whole_matrix
-    if encoded.part is not None and texts.parts is not None:
-        part_matrix = part_scores(network, encoded.part, texts.parts)
-        blended = blend(network, whole_matrix, part_matrix, settings.blend[0], settings.blend_space)
-    return _cases(blended.T, whole_matrix.T, each), _cases(blended, whole_matrix, each)
+    scores = level_scores(network, encoded, texts)
+    whole = blended = scores["whole"]
+    if "part" in scores:
+        blended = blend(network, whole, scores["part"], settings.blend[0], settings.blend_space)
+    return _cases(blended.T, whole.T, each), _cases(blended, whole, each)
 
 
 def _cases(blended: Tensor, whole: Tensor, each: int) -> list[Retrieved]:
@@ -180,7 +181,9 @@ def looks(model: Model, benchmark: RetrievalSet, count: int, sentences: int, mem
     ]
 
 
-def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int, membership: Membership) -> list[Scored]:
+def score_examples(
+    model: CAFT, benchmark: ReferringSet, batch: int, images: int, membership: Membership
+) -> list[ScoredExpression]:
     """Returns every expression of the first `images` images with its IoU."""
     found = []
     chosen = benchmark.images[:images]
@@ -191,11 +194,13 @@ def scored(model: CAFT, benchmark: ReferringSet, batch: int, images: int, member
         masks = image.masks
         maps = attention_maps(model, picture, texts, size, membership)
         for values, expression in zip(maps, image.expressions, strict=True):
-            found.append(Scored(image, expression, iou(otsu_mask(values), masks[expression.annotation])))
+            found.append(ScoredExpression(image, expression, iou(otsu_mask(values), masks[expression.annotation])))
     return found
 
 
-def segmented(model: CAFT, expressions: Sequence[Scored], each: int, membership: Membership) -> list[Segmented]:
+def segmented(
+    model: CAFT, expressions: Sequence[ScoredExpression], each: int, membership: Membership
+) -> list[Segmented]:
     """Returns the best, the middle and the worst of scored expressions, with their masks."""
     return [
         segment(model, kind, expressions[index], membership)
@@ -203,7 +208,7 @@ def segmented(model: CAFT, expressions: Sequence[Scored], each: int, membership:
     ]
 
 
-def segment(model: CAFT, kind: str, case: Scored, membership: Membership) -> Segmented:
+def segment(model: CAFT, kind: str, case: ScoredExpression, membership: Membership) -> Segmented:
     """Returns the map and the mask of a scored expression."""
     seen = look(model, case.image.path, [case.expression.text], membership)
     mask, truth = otsu_mask(seen.maps[0]), case.image.masks[case.expression.annotation]

@@ -14,7 +14,8 @@ from PIL import Image
 
 from caft.data.sets import ReferringImage, ReferringSet
 from caft.eval.analysis.examples import look, picks
-from caft.eval.scores.referring import iou, otsu_mask
+from caft.eval.scores.referring import iou
+from caft.model.otsu import otsu_mask
 from caft.network.caft import CAFT
 from caft.params import Membership
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from caft.data.sets import ReferringSet
-from caft.eval.scores.referring import iou, otsu_mask
-from caft.eval.scores.stages import MEMBERSHIPS, encode_stages
-from caft.eval.scores.superpixels import oracle_iou, squash_mask
-from caft.model.encoding import encode_sub_captions
+from caft.eval.scores.referring import ReferringTally, ask
+from caft.eval.scores.stages import MEMBERSHIPS
+from caft.eval.scores.superpixels import oracle_iou
 from caft.network.caft import CAFT
+from caft.transforms import nearest_pixels
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Level:
         tokens: Of the stage.
         trained: The part-level loss acted on this stage; the other stages only share its projection.
         hard: mIoU when a pixel has the attention of its most likely segment.
-        wrong: Of the same masks with the other objects of the image; zero where no image has two.
+        wrong: Of the same masks with the other objects of the image; None where no image has two.
         soft: mIoU when it has the mean over all segments, weighted by its share in each.
         oracle: mIoU of the best choice of most likely segments: what no attention over them can pass.
     """
@@ -28,7 +28,7 @@ class Level:
     tokens: int
     trained: bool
     hard: float
-    wrong: float
+    wrong: float | None
     soft: float
     oracle: float
 
@@ -45,34 +45,19 @@ def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) 
     Returns:
         A level for each stage, fine to coarse.
     """
-    stages = len(model.config.tokens)
-    soft: list[list[float]] = [[] for _ in range(stages)]
-    hard: list[list[float]] = [[] for _ in range(stages)]
-    wrong: list[list[float]] = [[] for _ in range(stages)]
-    oracle: list[list[float]] = [[] for _ in range(stages)]
-    chosen = benchmark.images[:images]
-    encoded = encode_stages(model, [image.path for image in chosen], [(i.height, i.width) for i in chosen], batch)
-    for image, picture in zip(chosen, encoded, strict=True):
-        texts = encode_sub_captions(model, [expression.text for expression in image.expressions], batch)
-        masks = image.masks
-        truths = [masks[expression.annotation] for expression in image.expressions]
-        fitted = [squash_mask(mask, model.config.image_size) for mask in masks.values()]
-        size = (image.height, image.width)
-        for stage in range(stages):
-            maps = {kind: picture.maps(model, stage, texts, size, kind) for kind in MEMBERSHIPS}
-            for found, kind in zip((hard, soft), MEMBERSHIPS, strict=True):
-                found[stage] += [iou(otsu_mask(value), truth) for value, truth in zip(maps[kind], truths, strict=True)]
-            for value, expression in zip(maps["hard"], image.expressions, strict=True):
-                others = [mask for annotation, mask in masks.items() if annotation != expression.annotation]
-                if others:
-                    wrong[stage].append(float(np.mean([iou(otsu_mask(value), other) for other in others])))
-            labels = picture.segments(model, stage)
-            oracle[stage] += [oracle_iou(labels, mask) for mask in fitted if mask.any()]
-    return [
-        Level(
-            model.config.tokens[stage],
-            stage == model.config.part_stage - 1,
-            *(100 * float(np.mean(found[stage] or 0)) for found in (hard, wrong, soft, oracle)),
-        )
-        for stage in range(stages)
-    ]
+    tallies = {kind: [ReferringTally() for _ in model.config.tokens] for kind in MEMBERSHIPS}
+    oracle: list[list[float]] = [[] for _ in model.config.tokens]
+    for asked in ask(model, benchmark.images[:images], batch):
+        objects = [nearest_pixels(mask, *[model.config.image_size] * 2) for mask in asked.objects.values()]
+        for stage, best in enumerate(oracle):
+            for kind, found in tallies.items():
+                asked.score(model, stage, kind, found[stage])
+            labels = asked.stages.segments(model, stage)
+            best += [oracle_iou(labels, mask) for mask in objects if mask.any()]
+    levels = []
+    for stage, tokens in enumerate(model.config.tokens):
+        hard, soft = (tallies[kind][stage].scores() for kind in MEMBERSHIPS)
+        bound = 100 * float(np.mean(oracle[stage] or 0))
+        wrong = hard["miou_wrong_expression"]
+        levels.append(Level(tokens, stage == model.config.part_stage - 1, hard["miou"], wrong, soft["miou"], bound))
+    return levels

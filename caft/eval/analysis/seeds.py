@@ -1,12 +1,12 @@
-"""Runs of other seeds: what a curve would have been with other luck."""
+"""Runs of other seeds: what a curve would have been with another random seed.
+
+They are found by their cards beside the checkpoints: the tracker, which groups seeds too, may be another machine's.
+"""
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, float]]
 
@@ -21,22 +21,24 @@ def curves_of_other_seeds(runs: Path, card: Mapping[str, Any]) -> dict[int, Rows
     Returns:
         Rows by seed, numbers only; of several runs with one seed (of older code), the last that ended.
     """
-    found: dict[int, tuple[float, Rows]] = {}
-    for path in sorted(runs.glob("*/final.json")):
+    found: dict[int, Rows] = {}
+    for path in sorted(runs.glob("*/final.json"), key=lambda path: path.stat().st_mtime):
         other = json.loads(path.read_text())
         curves = path.with_name("metrics.jsonl")
-        if other.get("seed") == card.get("seed") or _without_seed(other) != _without_seed(card) or not curves.is_file():
-            continue
-        ended = path.stat().st_mtime
-        if ended > found.get(other["seed"], (0.0,))[0]:
-            rows = [json.loads(line) for line in curves.read_text().splitlines() if line.endswith("}")]
-            numbers = [{key: float(value) for key, value in row.items() if _is_number(value)} for row in rows]
-            found[other["seed"]] = (ended, numbers)
-    return {seed: rows for seed, (_, rows) in sorted(found.items())}
+        if other.get("seed") != card.get("seed") and _without_seed(other) == _without_seed(card) and curves.is_file():
+            found[other["seed"]] = [
+                {key: float(value) for key, value in row.items() if _is_number(value)} for row in read_rows(curves)
+            ]
+    return dict(sorted(found.items()))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a run's metrics.jsonl; a line that a killed run began and did not end is left out."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
 def _without_seed(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same but for luck; the fingerprint holds the seed."""
+    """What two runs that differ in the seed alone have in common; the fingerprint holds the seed."""
     return {key: card.get(key) for key in ("model", "recipe", "data", "subset")}
 
 

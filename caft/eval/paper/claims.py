@@ -1,15 +1,16 @@
 """The ledger of the paper's claims: docs/claims.yaml, filled with measured numbers, as a page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from caft.errors import DataError
 
-STATUSES = ("seen on scenes", "counted", "not run")
-_KEYS = {"claim", "section", "command", "status", "seen"}
+Status = Literal["seen on scenes", "counted", "not run"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 _HEAD = """# The paper's claims
 
 Made by `python -m pipelines.claims` from [claims.yaml](claims.yaml), `metrics/` and counts: what the paper says in prose, the
@@ -18,47 +19,63 @@ nothing of photographs. The paper's numbers, cell by cell, are in the report ([s
 """
 
 
-def read_claims(path: Path) -> list[dict[str, str]]:
-    """The claims of a file.
+class Claim(BaseModel):
+    """A sentence of the paper.
+
+    Attributes:
+        claim: What the paper says.
+        section: Where it says so.
+        command: What would show it.
+        status: How far it was tried here.
+        seen: What was found; names in braces stand for measured numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claim: str
+    section: str
+    command: str
+    status: Status
+    seen: str
+
+
+def read_claims(path: Path) -> list[Claim]:
+    """Returns the claims of a file.
 
     Raises:
-        DataError: It is missing, an entry lacks a key or has another, or a status is none of `STATUSES`.
+        DataError: It is missing, or an entry is not a `Claim`.
     """
     try:
-        claims = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TypeAdapter(list[Claim]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"{path}: cannot be read: {error}; restore it from git") from None
-    for number, claim in enumerate(claims, start=1):
-        if set(claim) != _KEYS or not all(isinstance(value, str) for value in claim.values()):
-            raise DataError(f"{path}: claim {number}: expected texts under {', '.join(sorted(_KEYS))}; found {claim}")
-        if claim["status"] not in STATUSES:
-            raise DataError(
-                f"{path}: claim {number}: status is {claim['status']}, expected one of {', '.join(STATUSES)}"
-            )
-    return claims
+    except ValidationError as error:
+        number, key = (*error.errors()[0]["loc"], "", "")[:2]
+        where = f"claim {int(number) + 1}: {key}" if isinstance(number, int) else "the file"
+        raise DataError(f"{path}: {where}: {error.errors()[0]['msg']}; see the other entries") from None
 
 
-def render(claims: list[dict[str, str]], numbers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page.
+def claims_page(claims: Sequence[Claim], numbers: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the page.
 
     Args:
         claims: As `read_claims` gives them.
         numbers: By file, what the braces of `seen` name.
 
     Raises:
-        DataError: A claim names a number that is not there.
+        DataError: A claim names a number that was not measured.
     """
     return _HEAD + "".join(_sections(claims, numbers))
 
 
-def _sections(claims: list[dict[str, str]], numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _sections(claims: Sequence[Claim], numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for status in STATUSES:
-        chosen = [claim for claim in claims if claim["status"] == status]
+        chosen = [claim for claim in claims if claim.status == status]
         if chosen:
             yield f"\n## {status.capitalize()}\n"
         for claim in chosen:
             try:
-                seen = claim["seen"].format(**numbers)
+                seen = claim.seen.format(**numbers)
             except (KeyError, IndexError, ValueError, TypeError) as error:
-                raise DataError(f"claims: {claim['claim']!r} names a number that is not there: {error}") from None
-            yield f"\n**{claim['claim']}** [{claim['section']}]. {seen}\n\n    {claim['command']}\n"
+                raise DataError(f"claims: {claim.claim!r} names a number that was not measured: {error}") from None
+            yield f"\n**{claim.claim}** [{claim.section}]. {seen}\n\n    {claim.command}\n"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from scipy.stats import binom, norm
 
-from caft.eval.paper.scored import Scored
+from caft.eval.paper.models import PaperModel
 from caft.eval.paper.targets import Row, Source, Table, Targets
 
 Status = Literal["match", "differs", "partial data", "not run", "quoted"]
@@ -27,7 +27,7 @@ class Cell:
         row: As printed.
         column: Key of the score.
         paper: Its value.
-        ours: None if there is none.
+        ours: Our value; None if it is missing.
         status: The verdict.
         rule: What decided it.
         reason: Why it is not run, or only partial.
@@ -60,7 +60,7 @@ class _Found:
 
     Attributes:
         value: In the paper's unit.
-        reason: Why there is none.
+        reason: Why it is missing.
         items: That it is a mean over.
         full: Items of the whole set.
         is_share: Each item counts as 0 or 1.
@@ -75,7 +75,7 @@ class _Found:
     key: str = ""
 
 
-def compare(targets: Targets, scored: Sequence[Scored], statistics: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
+def compare(targets: Targets, scored: Sequence[PaperModel], statistics: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
     """Returns a verdict for every cell that the paper prints.
 
     Given weights match within one item of the set and the paper's rounding. A retrained model matches where the paper's
@@ -94,7 +94,7 @@ def compare(targets: Targets, scored: Sequence[Scored], statistics: Mapping[str,
 
 
 def _row(
-    targets: Targets, table: Table, row: Row, scored: Sequence[Scored], statistics: Mapping[str, Any]
+    targets: Targets, table: Table, row: Row, scored: Sequence[PaperModel], statistics: Mapping[str, Any]
 ) -> Iterator[Cell]:
     model = next((one for one in scored if one.reason is None and _fits(one, row)), None)
     for number, (column, paper) in enumerate(zip(table.columns, row.values, strict=True)):
@@ -114,11 +114,11 @@ def _row(
         yield _judged(cell, table.source, row.quoted, found, model, rounding, base, partial)
 
 
-def _fits(model: Scored, row: Row) -> bool:
+def _fits(model: PaperModel, row: Row) -> bool:
     return row.method is not None and model.method == row.method and row.size in (None, model.size)
 
 
-def _without_model(cell: Cell, row: Row, scored: Sequence[Scored]) -> Cell:
+def _without_model(cell: Cell, row: Row, scored: Sequence[PaperModel]) -> Cell:
     if row.quoted:
         return replace(cell, status="quoted", rule=_QUOTED)
     reasons = [model.reason for model in scored if model.reason]
@@ -127,7 +127,7 @@ def _without_model(cell: Cell, row: Row, scored: Sequence[Scored]) -> Cell:
     return replace(cell, reason=reasons[0] if reasons else f"needs {row.method}{data}; scored was {have or 'nothing'}")
 
 
-def _find(targets: Targets, table: Table, row: Row, column: str, model: Scored) -> _Found:
+def _find(targets: Targets, table: Table, row: Row, column: str, model: PaperModel) -> _Found:
     """Our value of a cell, from the scores of the model that fills the row."""
     if table.source in ("training", "settings"):
         values = model.training if table.source == "training" else model.settings
@@ -158,7 +158,7 @@ def _judged(
     source: Source,
     quoted: bool,
     found: _Found,
-    model: Scored,
+    model: PaperModel,
     rounding: float,
     base: float,
     partial: str,
@@ -213,7 +213,7 @@ def interval(found: _Found, spread: float) -> tuple[float, float]:
     return low - spread, high + spread
 
 
-def _partial(found: _Found, model: Scored, targets: Targets) -> str:
+def _partial(found: _Found, model: PaperModel, targets: Targets) -> str:
     """What is lacking of the paper's images, if it is too much."""
     if found.full is not None and found.items is not None and found.items < ENOUGH * found.full:
         return f"scored on {found.items:,} of {found.full:,} items"

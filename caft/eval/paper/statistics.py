@@ -6,7 +6,19 @@ from typing import Any
 
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode
-from caft.data.sets import RetrievalSet
+from caft.data.sets import Missing, RetrievalSet, load_retrieval
+from caft.eval.paper.targets import load_targets
+from caft.eval.sets import each_set
+from caft.params import Params
+
+
+def statistics_of_sets(params: Params) -> dict[str, Mapping[str, Any]]:
+    """Returns Table 6 of the paper's retrieval sets that the settings name, or `not_run` with the reason."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, pairs in each_set(params, {"retrieval": load_retrieval}):
+        if name in load_targets().sets:
+            found[name] = {"not_run": pairs.reason} if isinstance(pairs, Missing) else statistics_of(pairs)
+    return found
 
 
 def statistics_of(pairs: RetrievalSet) -> Mapping[str, Any]:

@@ -1,22 +1,25 @@
 """The paper's numbers, read from targets.yaml beside this file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Source = Literal["retrieval", "grounding", "regions", "training", "statistics", "settings"]
 
 
-@dataclass(frozen=True)
-class Row:
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(_Part):
     """A row of a table.
 
     Attributes:
         name: As the paper prints it.
-        values: One a column; None where the paper has a dash.
+        values: One for each column; None where the paper has a dash.
         quoted: The paper took it from another one.
         method: How the model that fills it is built; None if no model here can.
         size: Of its training data, 3M, 12M, 15M or 30M; None: any.
@@ -25,23 +28,22 @@ class Row:
     """
 
     name: str
-    values: list[float | str | None]
+    values: list[int | float | str | None]
     quoted: bool = False
     method: str | None = None
-    size: str | None = None
+    size: Literal["3M", "12M", "15M", "30M"] | None = None
     score: str = ""
     gain: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(_Part):
     """A table, or the legible points of a figure.
 
     Attributes:
         id: Such as "Table 1".
         title: What it shows.
         source: Kind of scores.
-        decimals: Of each column, as printed.
+        decimals: Of each column, as printed; one number in the file stands for all columns.
         columns: Keys of the scores.
         rows: In the paper's order.
     """
@@ -53,9 +55,21 @@ class Table:
     columns: list[str]
     rows: list[Row]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _decimals_of_each_column(cls, content: dict[str, Any]) -> dict[str, Any]:
+        decimals = content["decimals"]
+        return content if isinstance(decimals, list) else {**content, "decimals": [decimals] * len(content["columns"])}
 
-@dataclass(frozen=True)
-class Targets:
+    @model_validator(mode="after")
+    def _as_wide_as_its_columns(self) -> "Table":
+        for row in self.rows:
+            if not len(row.values) == len(self.decimals) == len(self.columns):
+                raise ValueError(f"{self.id}, {row.name}: expected {len(self.columns)} values, found {row.values}")
+        return self
+
+
+class Targets(_Part):
     """Everything that the paper prints.
 
     Attributes:
@@ -71,12 +85,4 @@ class Targets:
 
 def load_targets() -> Targets:
     """Reads the file."""
-    content = yaml.safe_load(Path(__file__).with_name("targets.yaml").read_text(encoding="utf-8"))
-    tables = []
-    for table in content["tables"]:
-        decimals = table["decimals"]
-        columns = table["columns"]
-        rows = [Row(**row) for row in table["rows"]]
-        spread = decimals if isinstance(decimals, list) else [decimals] * len(columns)
-        tables.append(Table(table["id"], table["title"], table["source"], spread, columns, rows))
-    return Targets(content["sets"], content["images"], tables)
+    return Targets.model_validate(yaml.safe_load(Path(__file__).with_name("targets.yaml").read_text(encoding="utf-8")))

@@ -13,7 +13,7 @@ from caft.eval.analysis.leaks import Leak
 from caft.eval.analysis.levels import Level
 from caft.eval.analysis.superpixel_methods import MethodCase, MethodScores
 from caft.eval.paper.compare import Cell
-from caft.eval.paper.scored import Scored
+from caft.eval.paper.models import PaperModel
 
 SIDE = 192  # pixels of a picture's longer side in the file; shown at 140, so still sharp on a fine screen
 
@@ -64,7 +64,7 @@ class Report:
     blend: Sequence[Mapping[str, Any]]
     notes: Mapping[str, str]
     paper: Sequence[Cell] = ()
-    scored: Sequence[Scored] = ()
+    scored: Sequence[PaperModel] = ()
     other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     corpus: Corpus | None = None
     leaks: Sequence[Leak] = ()

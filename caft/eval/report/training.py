@@ -1,11 +1,11 @@
-"""The section on training: curves, with seeds as bands."""
+"""Values of the section on training: curves, with seeds as bands."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from caft.eval.report.charts import Series, line_chart
 from caft.eval.report.content import Report
-from caft.eval.report.page import safe
 
 # Title, unit, whether the axis begins at zero, and the lines with their columns of plots/train.csv.
 _CURVES: list[tuple[str, str, bool, list[tuple[str, str]]]] = [
@@ -27,8 +27,8 @@ _CURVES: list[tuple[str, str, bool, list[tuple[str, str]]]] = [
 ]
 
 
-def curves(report: Report) -> str:
-    """Curves of the run; with other seeds, the mean over all and a band from the lowest to the highest."""
+def training(report: Report) -> dict[str, Any]:
+    """Values of training.html: with other seeds, the mean over all and a band from the lowest to the highest."""
     runs = [report.curves, *report.other_seeds.values()]
     charts = []
     for title, unit, from_zero, lines in _CURVES:
@@ -38,21 +38,13 @@ def curves(report: Report) -> str:
             band = [(step, min(values), max(values)) for step, values in steps] if len(runs) > 1 else []
             series.append(Series(name, [(step, sum(v) / len(v)) for step, v in steps], colour, band=band))
         charts.append(line_chart(title, series, "step", unit, from_zero))
-    content = "".join(charts)
-    if not content:
-        return ""
-    train = report.metrics.get("train", {})
-    waiting = f"Waiting for data took {100 * train['data_wait_share']:.1f}% of the time. " if train else ""
     own = report.card.get("seed")
-    if report.other_seeds:
-        seeds = ", ".join(map(str, sorted([int(own or 0), *report.other_seeds])))
-        luck = (
-            f"Lines are means over the seeds {seeds}, bands reach from the lowest to the highest; the model of this page "
-            f"has seed {own}."
-        )
-    else:
-        luck = f"One seed, {own}; finished runs of other seeds with the same settings appear here as bands."
-    return f'<h2>Training</h2>\n<p>{waiting}{safe(luck)}</p>\n<div class="charts">{content}</div>\n'
+    return {
+        "curves": [chart for chart in charts if chart],
+        "train": report.metrics.get("train", {}),
+        "seed": own,
+        "seeds": sorted([int(own or 0), *report.other_seeds]) if report.other_seeds else [],
+    }
 
 
 def _by_step(runs: Sequence[Sequence[Mapping[str, float]]], key: str) -> list[tuple[float, list[float]]]:

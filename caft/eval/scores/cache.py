@@ -1,30 +1,25 @@
 """Encoded evaluation sets, kept so that a change of a score does not encode ten thousand images again.
 
-A file is found by a hash of all that its features depend on: weights and code of the model, how it reads captions, names,
-sizes and times of the image files, and the captions. What is damaged is made again. One process encodes: for the largest
-set, 10,000 images, that is minutes on a GPU, and happens once.
+A file is found by a hash of all that its features depend on: the model's weights, all code that encodes (what this module
+and the model's import), how captions are read, names, sizes and times of the image files, and the captions. A damaged file
+is replaced. One process encodes: for the largest set, 10,000 images, that is minutes on a GPU, and happens once.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-import caft.network.layers
-from caft import storage
+from caft.digests import code_digest, tensors_digest
 from caft.model.encoding import EncodedCaptions, EncodedImages, encode_captions, encode_cropped
+from caft.model.kept import read_kept, write_kept
 from caft.model.protocols import RetrievalModel
 
 logger = logging.getLogger(__name__)
 
-# Code that features depend on.
-_CODE = ("network", "captions", "model/encoding.py", "transforms.py")
 _COUNTS = ("cut_chunks", "cut_tokens", "chunks", "tokens", "seen_tokens")
 
 
@@ -47,12 +42,23 @@ def encode_pairs(
         return encode_cropped(model.network, images, batch), encode_captions(model, captions, batch)
     key = _key(model, images, captions)
     path = folder / f"{key[:16]}.safetensors"
-    if (kept := _read(path, key)) is not None:
+    if (kept := read_kept(path, key)) is not None:
+        tensors, facts = kept
         logger.info("features are taken from %s", path)
-        return kept
-    found = encode_cropped(model.network, images, batch), encode_captions(model, captions, batch)
-    _write(path, key, *found)
-    return found
+        counts = [int(facts[name]) for name in _COUNTS]
+        return (
+            EncodedImages(tensors["image_whole"], tensors.get("image_part")),
+            EncodedCaptions(tensors["caption_whole"], tensors.get("caption_parts"), *counts),
+        )
+    encoded, read = encode_cropped(model.network, images, batch), encode_captions(model, captions, batch)
+    features = {
+        "image_whole": encoded.whole,
+        "image_part": encoded.part,
+        "caption_whole": read.whole,
+        "caption_parts": read.parts,
+    }
+    write_kept(path, key, features, {name: str(getattr(read, name)) for name in _COUNTS})
+    return encoded, read
 
 
 def _key(model: RetrievalModel, images: Sequence[Path], captions: Sequence[str]) -> str:
@@ -60,57 +66,7 @@ def _key(model: RetrievalModel, images: Sequence[Path], captions: Sequence[str])
     keys = ("model", "splitter", "chunks", "balanced_rule")
     reading = {key: value for key, value in model.card.record().items() if key in keys}
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in images]
-    settings = [reading, files, list(captions)]
-    digest = hashlib.sha256(
-        json.dumps([torch.__version__, model.network.device.type, *settings], sort_keys=True).encode()
-    )
-    package = Path(caft.network.layers.__file__).parents[1]
-    for name in _CODE:
-        place = package / name
-        for source in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(source.read_bytes())
-    digest.update(_digest(model.network.state_dict().items()).encode())
-    return digest.hexdigest()
-
-
-def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in tensors:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _read(path: Path, key: str) -> tuple[EncodedImages, EncodedCaptions] | None:
-    """What a file holds; None if there is none, or it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if facts.get("key") != key or facts.get("digest") != _digest(sorted(tensors.items())):
-            raise ValueError("its content is not what was written")
-        counts = [int(facts[name]) for name in _COUNTS]
-        images = EncodedImages(tensors["image_whole"], tensors.get("image_part"))
-        return images, EncodedCaptions(tensors["caption_whole"], tensors.get("caption_parts"), *counts)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        logger.warning("%s: is damaged (%s); the set is encoded again", path, error)
-        return None
-
-
-def _write(path: Path, key: str, images: EncodedImages, captions: EncodedCaptions) -> None:
-    """Keeps features; a disk that has no room for them stops nothing."""
-    named = {
-        "image_whole": images.whole,
-        "image_part": images.part,
-        "caption_whole": captions.whole,
-        "caption_parts": captions.parts,
-    }
-    tensors = {name: tensor.contiguous() for name, tensor in named.items() if tensor is not None}
-    facts = {name: str(getattr(captions, name)) for name in _COUNTS}
-    try:
-        with storage.replacing(path) as temporary:
-            save_file(tensors, temporary, {**facts, "key": key, "digest": _digest(sorted(tensors.items()))})
-    except (SafetensorError, OSError) as error:
-        logger.warning("%s: features are not kept (%s)", path, error)
+    weights = tensors_digest(model.network.state_dict().items())
+    code = code_digest([__name__, type(model.network).__module__])
+    content = [torch.__version__, model.network.device.type, reading, weights, code]
+    return hashlib.sha256(json.dumps([*content, files, list(captions)], sort_keys=True).encode()).hexdigest()

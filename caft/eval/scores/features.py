@@ -1,26 +1,14 @@
-"""The model that is evaluated, and features of images that have annotations; other features are of `caft.model.encoding`."""
+"""Features of images that have annotations; other features are of `caft.model.encoding`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from caft.errors import DataError
 from caft.model.encoding import encode_squashed
-from caft.model.model import Model
 from caft.network.caft import CAFT, ImageFeatures
 from caft.transforms import open_image
-from caft.weights.load import load
-
-
-def load_model(path: Path | str = "models/caft.safetensors") -> Model:
-    """Loads a model for evaluation, onto the GPU if there is one.
-
-    Raises:
-        CheckpointError: Its files are missing or damaged.
-    """
-    return load(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def encode_pictures(

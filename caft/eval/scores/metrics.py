@@ -23,8 +23,17 @@ def publish(params: Params, card: ModelCard, path: Path, scores: Mapping[str, An
         TrackingError: The tracker cannot be reached; the file is written nevertheless.
     """
     storage.write_json(path, rounded(scores))
+    log_scores(params, card, path.stem, scores)
+
+
+def log_scores(params: Params, card: ModelCard, name: str, scores: Mapping[str, Any]) -> None:
+    """Logs scores into the run of a model, under names that begin with `name`.
+
+    Raises:
+        TrackingError: The tracker cannot be reached.
+    """
     run = run_of(params, card)
-    run.log_scores(path.stem, rounded(scores))
+    run.log_scores(name, rounded(scores))
     run.finish()
 
 

@@ -1,64 +1,24 @@
 """Referring segmentation without mask training: attention map, Otsu's threshold, mask, mean IoU, and controls."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from caft.data.sets import ReferringSet
-from caft.eval.scores.stages import encode_stages
+from caft.data.sets import ReferringImage, ReferringSet
+from caft.eval.scores.stages import Stages, encode_stages
 from caft.model.encoding import encode_sub_captions
+from caft.model.otsu import otsu_mask, otsu_threshold, scaled_map
 from caft.network.caft import CAFT
 from caft.params import Membership
 from caft.progress import track
 
-_BINS = 256
 # Pixels this close to the maximum, as a share of the map's range, are maximal too: a segment has one value, which
 # upsampling returns with rounding errors.
 _MAXIMAL = 1e-6
-
-
-def otsu_mask(values: ArrayLike) -> NDArray[np.bool_]:
-    """Splits a map at Otsu's threshold, the one with the largest variance between the classes.
-
-    The map is scaled to [0, 1] and put into 256 bins of floats; the foreground lies strictly above the centre of the
-    best bin, as with scikit-image's `threshold_otsu`.
-
-    Args:
-        values: A map of any shape.
-
-    Returns:
-        True in the foreground, same shape. A constant map has none.
-
-    Raises:
-        ValueError: A value is not a finite number.
-    """
-    scaled = _scaled(values)
-    mask: NDArray[np.bool_] = scaled > _otsu(scaled)
-    return mask
-
-
-def otsu_threshold(values: ArrayLike) -> float:
-    """Returns the threshold of `otsu_mask` in the map's own units; a constant map's value."""
-    array = np.asarray(values, np.float64)
-    low, high = float(array.min()), float(array.max())
-    return low + _otsu(_scaled(array)) * (high - low)
-
-
-def _otsu(scaled: NDArray[np.float64]) -> float:
-    """Otsu's threshold of a map with the range [0, 1], or of one of zeros."""
-    if not scaled.any():
-        return 0.0
-    counts, edges = np.histogram(scaled, bins=_BINS, range=(0.0, 1.0))
-    centres = (edges[:-1] + edges[1:]) / 2
-    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
-    sums = counts * centres
-    # The first and the last bin hold the minimum and the maximum, so no class is empty.
-    mean_below = np.cumsum(sums) / below
-    mean_above = np.cumsum(sums[::-1])[::-1] / above
-    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    return float(centres[np.argmax(between)])
 
 
 def iou(mask: ArrayLike, truth: ArrayLike) -> float:
@@ -79,7 +39,7 @@ def pointing_hit(values: ArrayLike, truth: ArrayLike) -> float:
     Raises:
         ValueError: The shapes differ, or a value is not a finite number.
     """
-    scaled, inside = _scaled(values), np.asarray(truth, bool)
+    scaled, inside = scaled_map(values), np.asarray(truth, bool)
     if scaled.shape != inside.shape:
         raise ValueError(f"map of shape {scaled.shape} against a truth of shape {inside.shape}")
     return float(inside[scaled >= scaled.max() - _MAXIMAL].mean())
@@ -139,7 +99,7 @@ class ReferringTally:
         self._found.append(score)
         return score
 
-    def scores(self) -> dict[str, float | int | None]:
+    def scores(self) -> dict[str, Any]:
         """Returns the scores in percent.
 
         - `miou`: mean IoU of the expressions' masks with their objects.
@@ -171,6 +131,50 @@ class ReferringTally:
         }
 
 
+@dataclass(frozen=True)
+class AskedImage:
+    """An annotated image and what its expressions ask.
+
+    Attributes:
+        image: Expressions and objects.
+        stages: Tokens of every stage of the image tower.
+        texts: Features of the expressions, (Q, D).
+        objects: Masks (height, width) by annotation id.
+    """
+
+    image: ReferringImage
+    stages: Stages
+    texts: Tensor
+    objects: Mapping[int, NDArray[np.bool_]]
+
+    def score(self, model: CAFT, stage: int, membership: Membership, tally: ReferringTally) -> list[MaskScore]:
+        """Adds the mask of each expression, read at one stage of the image tower, to a tally."""
+        size = (self.image.height, self.image.width)
+        maps = self.stages.maps(model, stage, self.texts, size, membership)
+        objects, places = list(self.objects.values()), list(self.objects)
+        return [
+            tally.add(values, objects, places.index(expression.annotation))
+            for values, expression in zip(maps, self.image.expressions, strict=True)
+        ]
+
+
+def ask(model: CAFT, images: Sequence[ReferringImage], batch: int) -> Iterator[AskedImage]:
+    """Encodes annotated images, squashed whole to the model's size so that every pixel can be predicted.
+
+    An expression is one sub-caption, without a template.
+
+    Args:
+        model: The model; it must have a part level.
+        images: Images with expressions.
+        batch: Images or texts encoded at once.
+    """
+    texts = encode_sub_captions(model, [e.text for image in images for e in image.expressions], batch)
+    queries = iter(texts.split([len(image.expressions) for image in images]))
+    encoded = encode_stages(model, [i.path for i in images], [(i.height, i.width) for i in images], batch)
+    for image, stages in zip(track(images, "images"), encoded, strict=True):
+        yield AskedImage(image, stages, next(queries), image.masks)
+
+
 class ExpressionScore(NamedTuple):
     """An expression at one level: file name of its image, its object, its text, tokens of the level, and the score."""
 
@@ -184,10 +188,7 @@ class ExpressionScore(NamedTuple):
 def score_expressions(
     model: CAFT, benchmark: ReferringSet, batch: int, membership: Membership = "hard"
 ) -> tuple[dict[str, Any], list[ExpressionScore]]:
-    """Scores a model on a set of referring expressions.
-
-    The image is squashed whole to the model's size, so that every pixel can be predicted; an expression is one
-    sub-caption, without a template; maps are compared with the truth at the truth's resolution.
+    """Scores a model on a set of referring expressions, with maps and truth at the truth's resolution.
 
     Args:
         model: The model.
@@ -200,45 +201,17 @@ def score_expressions(
         tokens, over which the same text looks; the part-level loss acted on one of them alone. And each expression at
         each level.
     """
-    images = benchmark.images
-    texts = encode_sub_captions(model, [e.text for image in images for e in image.expressions], batch)
-    sizes = [(image.height, image.width) for image in images]
-    levels = model.config.tokens
-    tallies = [ReferringTally() for _ in levels]
+    tallies = {level: ReferringTally() for level in model.config.tokens}
     rows = []
-    offset = 0
-    encoded = encode_stages(model, [image.path for image in images], sizes, batch)
-    for image, size, picture in zip(track(images, "images"), sizes, encoded, strict=True):
-        queries = texts[offset : offset + len(image.expressions)]
-        offset += len(image.expressions)
-        masks = image.masks
-        numbers = {annotation: number for number, annotation in enumerate(masks)}
-        for stage, (level, tally) in enumerate(zip(levels, tallies, strict=True)):
-            maps = picture.maps(model, stage, queries, size, membership)
-            for values, (text, annotation) in zip(
-                maps, ((e.text, e.annotation) for e in image.expressions), strict=True
-            ):
-                score = tally.add(values, list(masks.values()), numbers[annotation])
-                rows.append(ExpressionScore(image.path.name, annotation, text, level, score))
-    scores: dict[str, Any] = {**tallies[model.config.part_stage - 1].scores()}
-    scores["miou_by_level"] = {str(n): tally.scores()["miou"] for n, tally in zip(levels, tallies, strict=True)}
-    return scores, rows
-
-
-def score_referring(
-    model: CAFT, benchmark: ReferringSet, batch: int, membership: Membership = "hard"
-) -> dict[str, Any]:
-    """The scores of `score_expressions` alone."""
-    return score_expressions(model, benchmark, batch, membership)[0]
-
-
-def _scaled(values: ArrayLike) -> NDArray[np.float64]:
-    """The map with its range moved to [0, 1]; zeros if it is constant."""
-    array = np.asarray(values, np.float64)
-    if not array.size or not np.isfinite(array).all():
-        raise ValueError(f"map of shape {array.shape}: expected finite numbers, at least one")
-    low, high = array.min(), array.max()
-    return (array - low) / (high - low) if high > low else np.zeros_like(array)
+    for asked in ask(model, benchmark.images, batch):
+        for stage, (level, tally) in enumerate(tallies.items()):
+            found = asked.score(model, stage, membership, tally)
+            for expression, score in zip(asked.image.expressions, found, strict=True):
+                row = (asked.image.path.name, expression.annotation, expression.text, level, score)
+                rows.append(ExpressionScore(*row))
+    by_level = {level: tally.scores() for level, tally in tallies.items()}
+    scores: dict[str, Any] = {**by_level[model.config.tokens[model.config.part_stage - 1]]}
+    return scores | {"miou_by_level": {str(level): found["miou"] for level, found in by_level.items()}}, rows
 
 
 def _overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[int, int]:

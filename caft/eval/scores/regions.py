@@ -9,14 +9,37 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.data.sets import Region, RegionSet
+from caft.data.sets import Missing, Region, RegionSet, load_regions
 from caft.eval.scores.features import encode_pictures, open_annotated
+from caft.eval.scores.metrics import counted
+from caft.eval.sets import score_sets
 from caft.model.encoding import encode_squashed, encode_sub_captions
+from caft.model.maps import NO_PART_LEVEL, part_network
+from caft.model.protocols import RetrievalModel
 from caft.network.caft import CAFT, ImageFeatures
-from caft.params import BoxMode, Membership
+from caft.params import BoxMode, Membership, Params
 from caft.progress import track
 
 BOX_MODES: tuple[BoxMode, ...] = ("masked_pool", "crop", "avg_pool")
+
+
+def score_benchmarks(params: Params, model: RetrievalModel) -> dict[str, dict[str, Any]]:
+    """Scores a model on every set of regions of the settings, by set."""
+    network = part_network(model)
+
+    def score(name: str, loaded: RegionSet) -> dict[str, Any]:
+        assert network is not None  # else nothing was loaded
+        found = score_regions(
+            network, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+        )
+        found |= {"skipped": loaded.skipped} if loaded.skipped else {}
+        for level, rows in loaded.regions.items():
+            counts = counted(f"{level}_rows", len(rows), loaded.expected.get(level))
+            found |= counts if len(counts) > 1 else {}
+        return found
+
+    load = load_regions if network else lambda _: Missing(NO_PART_LEVEL)
+    return score_sets(params, {"regions": load}, score)
 
 
 def score_regions(

@@ -68,23 +68,6 @@ def recalls(ranking: Ranking, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float
     }
 
 
-def ranks(scores: ArrayLike, truth: ArrayLike | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the rank of each image's best text and of each text's image; 0 is first, ties count against it.
-
-    Arguments and errors are those of `recall_at_k`.
-    """
-    found = rank(scores, truth)
-    return found.images, found.texts
-
-
-def tied_rows(scores: ArrayLike, truth: ArrayLike | None = None) -> int:
-    """Returns how many queries, images and texts together, have a wrong candidate that scores exactly as the match.
-
-    At zero, no recall depends on how ties are counted. Arguments and errors are those of `recall_at_k`.
-    """
-    return rank(scores, truth).tied
-
-
 def rank(scores: ArrayLike, truth: ArrayLike | None = None) -> Ranking:
     """Ranks the matches in a matrix; arguments and errors are those of `recall_at_k`."""
     matrix = np.asarray(scores)

@@ -1,9 +1,94 @@
 """How well superpixels follow objects, by masks that no training saw."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
-from caft.transforms import nearest_pixels
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_opening
+
+from caft.data.sets import ReferringSet
+from caft.network.vision.superpixels import SFCN, hard_labels
+from caft.progress import track
+from caft.transforms import nearest_pixels, open_image, squash
+
+SCORES = ("oracle_miou", "grid_oracle_miou", "boundary_recall", "live")
+
+
+class SuperpixelTally:
+    """Mean scores of one superpixel method over images."""
+
+    def __init__(self, cell: int) -> None:
+        """Starts empty; `cell` is the side of a superpixel in pixels, about half of which is called thin."""
+        self._side = cell // 2 + 1
+        self._recalls: list[float] = []
+        self._accuracies: list[float] = []
+        self._ious: list[float] = []
+        self._counts: list[int] = []
+        self._thin = np.zeros(2, int)  # pixels of thin parts: covered, all
+
+    def add(self, labels: NDArray[np.integer], objects: Sequence[NDArray[np.bool_]]) -> None:
+        """Scores an image by its superpixel of each pixel, (S, S), and the masks of its objects, (S, S) each."""
+        truth = np.zeros(labels.shape, int)
+        for number, mask in enumerate(objects, start=1):
+            truth[mask] = number
+            if mask.any():
+                self._ious.append(oracle_iou(labels, mask))
+                thin = thin_parts(mask, self._side)
+                self._thin += (thin & covered_by(labels, mask)).sum(), thin.sum()
+        self._recalls.append(boundary_recall(labels, truth))
+        self._accuracies.append(achievable_accuracy(labels, truth))
+        self._counts.append(len(np.unique(labels)))
+
+    def scores(self) -> dict[str, float | None]:
+        """Returns means over images (`oracle_miou`: over objects), shares in percent.
+
+        - `count`: superpixels that hold a pixel.
+        - `boundary_recall`: boundary pixels of objects with a superpixel boundary within one pixel.
+        - `achievable_accuracy`: pixels that are right when each superpixel takes its most frequent object.
+        - `oracle_miou`: IoU of the superpixels that lie mostly inside each object.
+        - `thin_recall`: pixels of thin parts that those superpixels cover; None where no object has one.
+        """
+        found, wanted = self._thin.tolist()
+        return {
+            "count": float(np.mean(self._counts)),
+            "boundary_recall": 100 * float(np.mean(self._recalls)),
+            "achievable_accuracy": 100 * float(np.mean(self._accuracies)),
+            "oracle_miou": 100 * float(np.mean(self._ious)),
+            "thin_recall": 100 * found / wanted if wanted else None,
+        }
+
+
+@torch.no_grad()
+def score_superpixels(network: SFCN, size: int, cell: int, benchmark: ReferringSet) -> dict[str, float]:
+    """Scores learnt superpixels on the objects of a set, beside a plain grid of the same size.
+
+    Args:
+        network: In eval mode, on the CPU.
+        size: Side to which images are squashed, in pixels.
+        cell: Side of a superpixel in pixels.
+        benchmark: Images with the masks of their objects.
+
+    Returns:
+        By the keys of `SCORES` with two decimals: means in percent, and of `live` the superpixels that hold a pixel.
+    """
+    learnt, plain, grid = SuperpixelTally(cell), SuperpixelTally(cell), plain_grid(size, cell)
+    for image in track(benchmark.images, "images"):
+        pixels = squash(open_image(image.path), size)[None]
+        labels = hard_labels(network(pixels.float() / 255), cell)[0].numpy()
+        objects = [nearest_pixels(mask, size, size) for mask in image.masks.values()]
+        learnt.add(labels, objects)
+        plain.add(grid, objects)
+    found, bound = learnt.scores(), plain.scores()["oracle_miou"]
+    values = (found["oracle_miou"], bound, found["boundary_recall"], found["count"])
+    return dict(zip(SCORES, (round(float(value or 0), 2) for value in values), strict=True))
+
+
+def plain_grid(size: int, cell: int) -> NDArray[np.integer]:
+    """Returns the labels of square cells, (size, size)."""
+    places = np.arange(size) // cell
+    labels: NDArray[np.integer] = places[:, None] * (size // cell) + places[None]
+    return labels
 
 
 def oracle_iou(labels: NDArray[np.integer], mask: NDArray[np.bool_]) -> float:
@@ -34,11 +119,8 @@ def boundary_recall(labels: NDArray[np.integer], truth: NDArray[np.integer], tol
         truth: Object of each pixel, (H, W).
         tolerance: Chebyshev distance in pixels.
     """
-    wanted, found = _boundary(truth), np.pad(_boundary(labels), tolerance)
-    near = np.zeros_like(wanted)
-    for down in range(2 * tolerance + 1):
-        for right in range(2 * tolerance + 1):
-            near |= found[down : down + wanted.shape[0], right : right + wanted.shape[1]]
+    wanted = _boundary(truth)
+    near = binary_dilation(_boundary(labels), np.ones([2 * tolerance + 1] * 2))
     return float(near[wanted].mean()) if wanted.any() else 1.0
 
 
@@ -61,18 +143,9 @@ def thin_parts(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
         mask: True on the object, (H, W); it counts as going on beyond the image's edge.
         side: Of the square in pixels.
     """
-    padded = np.pad(mask, side, mode="edge")
-    fits = np.lib.stride_tricks.sliding_window_view(padded, (side, side)).all((2, 3))
-    reached = np.zeros_like(padded)
-    for down in range(side):
-        for right in range(side):
-            reached[down : down + fits.shape[0], right : right + fits.shape[1]] |= fits
-    return mask & ~reached[side:-side, side:-side]
-
-
-def squash_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """Returns a mask at size x size, by the nearest pixel."""
-    return nearest_pixels(mask, size, size)
+    reached = binary_opening(np.pad(mask, side, mode="edge"), np.ones((side, side)))
+    thin: NDArray[np.bool_] = mask & ~reached[side:-side, side:-side]
+    return thin
 
 
 def _boundary(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from caft import storage
 from caft.errors import DataError
-from caft.eval.scores.referring import otsu_mask
 from caft.model.drawing.figures import PREDICTION, borders, cut_out, fit, outline, overlay, segmentations
 from caft.model.drawing.sheet import sheet
+from caft.model.otsu import otsu_mask
 
 # A heading, and pictures with their captions.
 Block = tuple[str, list[tuple[Image.Image, str]]]

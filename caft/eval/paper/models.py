@@ -1,26 +1,32 @@
 """A model with its scores, and which row of the paper it may fill: by how it is built and what it was trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caft.eval.given import SIZES
+from caft import storage
+from caft.eval.given import SIZES, card_of, settings_of
+from caft.eval.place import GRAPH, Place
+from caft.eval.scores.metrics import run_of
+from caft.model.card import ModelCard
 from caft.params import ModelParams, Params
+from caft.train.tracking.runs import Run, commit
 
+_SCORES = ("retrieval", "grounding", "regions")
 # What makes a model one of the paper's; how it is built beyond these is its method.
 _SIZES = ("image_size", "width", "heads", "embed_dim")
 
 
 @dataclass(frozen=True)
-class Scored:
+class PaperModel:
     """A model with its scores.
 
     Attributes:
         name: Of its weights.
-        method: caft, flair, open_clip or a row of the ablation; None for a model that the paper has not.
-        size: Of its training data; None if it is none of the paper's, or not known.
+        method: caft, flair, open_clip or a row of the ablation; None for a model that is not in the paper.
+        size: Of its training data; None if it is not one of the paper's, or unknown.
         reason: Why it fills no cell of the paper; None if it may.
-        retrained: Trained by this project, so by other luck and perhaps on fewer images than the paper's.
+        retrained: Trained by this project, so with another random seed and perhaps on fewer images than the paper's.
         images: That it was trained on; None where nothing says it.
         retrieval: Entries of metrics/retrieval.json by set.
         grounding: Of metrics/grounding.json.
@@ -52,7 +58,7 @@ def of_model(
     metrics: Mapping[str, Mapping[str, Any]],
     tags: Mapping[str, str | None],
     deviations: Mapping[str, float],
-) -> Scored:
+) -> PaperModel:
     """A model as its card and its metrics files tell it.
 
     Args:
@@ -60,13 +66,13 @@ def of_model(
         params: The settings: sizes of the paper's model, and which benchmark is which.
         metrics: Content of the metrics files by name.
         tags: Commit, MLflow run and name of the recipe.
-        deviations: As of `Scored`.
+        deviations: As of `PaperModel`.
     """
     retrained = bool(card.get("recipe"))
     corpora = {corpus["name"]: corpus["count"] for corpus in card.get("data", [])}
     size = SIZES.get(tuple(sorted(corpora))) or card.get("size")
     images = sum(corpora.values()) or None
-    return Scored(
+    return PaperModel(
         name=str(card.get("name", card.get("fingerprint", ""))),
         method=_method(card),
         size=size,
@@ -81,6 +87,36 @@ def of_model(
         tags={"fingerprint": str(card.get("fingerprint", "")), **tags},
         deviations=deviations,
     )
+
+
+def of_page(params: Params, card: ModelCard, metrics: Mapping[str, Mapping[str, Any]], tracked: Run) -> PaperModel:
+    """Returns the model of a report's page, its cells tagged with the tracked run.
+
+    Raises:
+        TrackingError: The tracker cannot be reached.
+    """
+    own = card.recipe
+    recipe = params.recipe if own in (None, params.selected_recipe.model_dump(mode="json")) else "another"
+    tags = {"commit": commit(), "mlflow_run": tracked.run_id, "recipe": recipe}
+    deviations = {key: value for name in _SCORES for key, value in tracked.deviations(name).items()}
+    return of_model(card.record(), params, metrics, tags, deviations)
+
+
+def of_given_sizes(params: Params, place: Place) -> Iterator[PaperModel]:
+    """Yields the given weights beyond the first, of which retrieval alone was scored; none of the trained model's place.
+
+    Raises:
+        DataError: The stage `sizes` has not run.
+        TrackingError: The tracker cannot be reached.
+    """
+    if place.number is None:
+        return
+    entries = storage.read_json(place.metrics / "sizes.json", GRAPH)
+    for setting, entry in list(zip(settings_of(params), entries, strict=True))[1:]:
+        card = card_of(setting, entry["weights"], params)
+        tracked = run_of(params, card)
+        yield of_page(params, card, {"retrieval": entry["retrieval"]}, tracked)
+        tracked.finish()
 
 
 def _method(card: Mapping[str, Any]) -> str | None:

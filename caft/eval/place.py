@@ -1,0 +1,70 @@
+"""Which model a stage scores and where its scores go: the trained model, or given weights, which have their own folders."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from caft import storage
+from caft.eval.given import load_given, settings_of
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel
+from caft.params import Params
+from caft.weights.load import load
+
+_AnyModel = TypeVar("_AnyModel", bound=RetrievalModel)
+WEIGHTS = Path("metrics/external/weights.json")
+GRAPH = "pipelines/score/dvc.yaml"  # its stages score given weights
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model to score, and where its scores go.
+
+    Attributes:
+        metrics: Folder of the metrics files.
+        plots: Folder of blend.csv.
+        reports: Folder of the report.
+        number: Index of the given weights in the setting `weights`; None for the trained model.
+    """
+
+    metrics: Path
+    plots: Path
+    reports: Path
+    number: int | None = None
+
+    def model(self, params: Params) -> RetrievalModel:
+        """Loads the model, onto the GPU if there is one.
+
+        Raises:
+            CheckpointError: The file is missing, damaged, or not the one that the stage `weights` read.
+            DataError: The stage `weights` has not run.
+        """
+        if self.number is None:
+            return load_model()
+        expected = storage.read_json(WEIGHTS, GRAPH)
+        described = [expected, *expected["more"]][self.number]
+        return _on_device(load_given(settings_of(params)[self.number], params, described))
+
+
+def place_of(arguments: argparse.Namespace) -> Place:
+    """Returns the place that a stage's arguments ask for."""
+    if getattr(arguments, "external", False):
+        return Place(Path("metrics/external"), Path("metrics/external"), Path("reports/external"), 0)
+    return Place(Path("metrics"), Path("plots"), Path("reports"))
+
+
+def load_model(path: Path | str = "models/caft.safetensors") -> Model:
+    """Loads a model for evaluation, onto the GPU if there is one.
+
+    Raises:
+        CheckpointError: Its files are missing or damaged.
+    """
+    return _on_device(load(path))
+
+
+def _on_device(model: _AnyModel) -> _AnyModel:
+    model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model

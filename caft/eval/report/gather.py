@@ -1,0 +1,160 @@
+"""What the report shows, gathered from the files of the other stages and by asking the model."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from caft import storage
+from caft.data.sets import folder_of, load_referring, load_retrieval
+from caft.eval.analysis.attributes import most_telling, score_attributes
+from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.examples import looks, nested, retrieved, score_examples, segmented
+from caft.eval.analysis.granularity import score_granularity
+from caft.eval.analysis.leaks import Leak, read_leaks
+from caft.eval.analysis.levels import score_levels
+from caft.eval.analysis.seeds import curves_of_other_seeds
+from caft.eval.analysis.superpixel_methods import compare_methods
+from caft.eval.paper.compare import compare
+from caft.eval.paper.models import PaperModel
+from caft.eval.paper.statistics import statistics_of_sets
+from caft.eval.paper.targets import load_targets
+from caft.eval.place import Place
+from caft.eval.report.content import Report, RetrievalCases
+from caft.eval.sets import present_sets
+from caft.locking import locked
+from caft.model.maps import part_network
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel
+from caft.network.caft import CAFT
+from caft.params import Params
+
+SCORES = ("retrieval", "grounding", "regions")  # metrics that given weights have
+METRICS = ("data", "leakage", "superpixels", "train", *SCORES)
+INDEX, LEAKS = Path("data/index"), Path("data/leakage.parquet")
+IMAGES = 128  # of a referring set are analysed, so that a set of thousands stays a matter of seconds
+
+
+def gather(
+    params: Params,
+    model: RetrievalModel,
+    place: Place,
+    metrics: Mapping[str, Mapping[str, Any]],
+    scored: Sequence[PaperModel],
+) -> Report:
+    """Returns everything that the page shows.
+
+    Args:
+        params: The settings.
+        model: Asked for examples.
+        place: Of the trained model or of given weights, which have neither training curves nor a corpus.
+        metrics: As `read_metrics` gives them.
+        scored: Models that may fill cells of the paper.
+
+    Raises:
+        DataError: Tables of a corpus that was trained on, or images of a set, are missing or damaged.
+    """
+    trained = place.number is None
+    return Report(
+        card=model.card.record(),
+        metrics=metrics,
+        curves=_numbers(Path("plots/train.csv")) if trained else [],
+        blend=_rows(place.plots / "blend.csv"),
+        notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
+        other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card.record()) if trained else {},
+        corpus=_corpus(params) if trained else None,
+        leaks=_leaks(params) if trained else (),
+        expected=params.expected_images,
+        paper=compare(load_targets(), scored, statistics_of_sets(params)),
+        scored=scored,
+        **_retrieval(params, model),
+        **_grounding(params, part_network(model)),
+    )
+
+
+def read_metrics(params: Params, place: Place) -> dict[str, dict[str, Any]]:
+    """Returns the content of the metrics files by name; benchmarks in the order of the settings, not of the alphabet."""
+    known = {name: number for number, name in enumerate(params.benchmarks)}
+    metrics = {}
+    for name in METRICS if place.number is None else SCORES:
+        scores = json.loads((place.metrics / f"{name}.json").read_text())
+        metrics[name] = dict(sorted(scores.items(), key=lambda item: known.get(item[0], len(known))))
+    return metrics
+
+
+def _corpus(params: Params) -> Corpus | None:
+    """What was trained on; None without a training index."""
+    if not INDEX.exists():
+        return None
+    captions, sentences, urls = (Path("data") / name for name in ("captions", "sentences", "urls"))
+    images, work = storage.root(params) / "images", storage.scratch_folder(params, "report")
+    with locked(work, "looking for repeated captions"):
+        memory_gb = params.storage.memory_gb
+        return describe_corpus(INDEX, captions, sentences, urls, images, work, 24, memory_gb)
+
+
+def _leaks(params: Params) -> Sequence[Leak]:
+    """Evaluation images that look like training images; none without the stage's table."""
+    if not LEAKS.exists():
+        return []
+    folders = {name: folder_of(benchmark) for name, benchmark in params.benchmarks.items()}
+    return read_leaks(LEAKS, folders, INDEX, storage.root(params) / "images", count=4)
+
+
+def _retrieval(params: Params, model: RetrievalModel) -> dict[str, Any]:
+    """Examples of every retrieval set that is there; sentences and segments of the first."""
+    shown: dict[str, Any] = {"retrieval": []}
+    for name, pairs in present_sets(params, {"retrieval": load_retrieval}):
+        pairs = pairs.one_to_one()
+        if not shown["retrieval"]:
+            if isinstance(model, Model) and model.network.has_part:
+                shown["looks"] = looks(model, pairs, 5, 6, params.evaluation.membership)
+            if isinstance(model, Model) and model.network.superpixels is not None:
+                shown["nested"] = nested(model.network, pairs.images, count=4)
+        shown["retrieval"].append(RetrievalCases(name, pairs, *retrieved(model, pairs, params.evaluation, each=1)))
+    return shown
+
+
+def _grounding(params: Params, model: CAFT | None) -> dict[str, Any]:
+    """Examples and analysis of the referring sets that are there, by models that have a part level and superpixels."""
+    if model is None or model.superpixels is None:
+        return {}
+    sets = dict(present_sets(params, {"referring": load_referring}))
+    if not sets:
+        return {}
+    batch, membership = params.evaluation.batch, params.evaluation.membership
+    first = next(iter(sets))
+    table, asked = score_granularity(model, sets, IMAGES, 2, membership)
+    methods, cases = compare_methods(model, sets[first], IMAGES, cases=2)
+    shown: dict[str, Any] = {
+        "referring": first,
+        "segmented": segmented(model, score_examples(model, sets[first], batch, IMAGES, membership), 6, membership),
+        "levels": score_levels(model, sets[first], batch, IMAGES),
+        "granularity": table,
+        "asked": asked,
+        "methods": methods,
+        "method_cases": cases,
+    }
+    if telling := most_telling(sets):
+        found = score_examples(model, sets[telling], batch, IMAGES, membership)
+        shown |= {"bound": telling, "bindings": score_attributes(model, found, batch)}
+    return shown
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file; what reads as a number is one."""
+    with path.open(newline="") as file:
+        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+def _numbers(path: Path) -> list[dict[str, float]]:
+    """Rows of a CSV file without the cells that are empty."""
+    return [{key: value for key, value in row.items() if isinstance(value, float)} for row in _rows(path)]
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

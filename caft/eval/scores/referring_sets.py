@@ -1,0 +1,63 @@
+"""Every referring set of the settings scored, and the table of its expressions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from caft import storage
+from caft.data.sets import Missing, ReferringSet, load_referring
+from caft.eval.scores.metrics import counted
+from caft.eval.scores.referring import ExpressionScore, score_expressions
+from caft.eval.sets import score_sets
+from caft.model.maps import NO_PART_LEVEL, part_network
+from caft.model.protocols import RetrievalModel
+from caft.params import Params
+
+SCHEMA = pa.schema(
+    {
+        "set": pa.string(),
+        "image": pa.string(),
+        "annotation": pa.int64(),
+        "text": pa.string(),
+        "level": pa.int32(),  # tokens of the stage
+        "iou": pa.float32(),
+        "iou_wrong_expression": pa.float32(),
+        "pointing": pa.float32(),
+        "threshold": pa.float32(),
+    }
+)
+
+
+def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
+    """Scores a model on every referring set of the settings.
+
+    Returns:
+        Entries of grounding.json, and every expression at every level, by set.
+    """
+    rows: dict[str, list[ExpressionScore]] = {}
+    network = part_network(model)
+
+    def score(name: str, loaded: ReferringSet) -> dict[str, Any]:
+        assert network is not None  # else nothing was loaded
+        found, rows[name] = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        return found | counted("expressions", found["expressions"], loaded.expected)
+
+    load = load_referring if network else lambda _: Missing(NO_PART_LEVEL)
+    return score_sets(params, {"referring": load}, score), rows
+
+
+def write_expressions(folder: Path, rows: Mapping[str, Sequence[ExpressionScore]]) -> None:
+    """Writes `<set>.parquet` for each set: every expression at every level, shares in [0, 1]."""
+    with storage.replacing(folder) as temporary:
+        temporary.mkdir()
+        for name, found in rows.items():
+            values = [
+                row._asdict()
+                | {"set": name, "iou": row.score.iou, "iou_wrong_expression": row.score.wrong}
+                | {"pointing": row.score.pointing, "threshold": row.score.threshold}
+                for row in found
+            ]
+            pq.write_table(pa.Table.from_pylist(values, SCHEMA), temporary / f"{name}.parquet")

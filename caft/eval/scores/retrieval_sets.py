@@ -1,0 +1,165 @@
+"""Retrieval sets scored by the whole score, the part score and their blends (CAFT++); zero-shot classes.
+
+Two matrices of scores are held, whole and part; blends are formed row by row.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from caft import storage
+from caft.data.sets import RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
+from caft.eval.scores.cache import encode_pairs
+from caft.eval.scores.metrics import counted
+from caft.eval.scores.rerank import rerank
+from caft.eval.scores.retrieval import Ranking, rank, rank_rows, recalls
+from caft.eval.scores.zero_shot import score_zero_shot
+from caft.eval.sets import score_sets
+from caft.model.encoding import EncodedCaptions, EncodedImages
+from caft.model.model import Model
+from caft.model.protocols import RetrievalModel, RetrievalNetwork
+from caft.model.scores import blend, part_scores, whole_scores
+from caft.params import EvaluationParams, Params
+
+logger = logging.getLogger(__name__)
+
+CURVE = ("set", "space", "weight", "i2t_r1", "t2i_r1")  # columns of blend.csv
+WEIGHTS = [number / 10 for number in range(11)]
+LOADERS = {"retrieval": load_retrieval, "zero_shot": load_zero_shot}
+
+
+def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores a model on every retrieval and zero-shot set of the settings.
+
+    Returns:
+        Entries of retrieval.json by set, and the rows of blend.csv.
+    """
+    curve: list[dict[str, Any]] = []
+    features = storage.features_folder(params) / str(model.card.fingerprint)
+
+    def score(name: str, loaded: RetrievalSet | ZeroShotSet) -> dict[str, Any]:
+        if isinstance(loaded, ZeroShotSet):
+            found = score_zero_shot(model, loaded, params.evaluation.batch)
+            return found | counted("images", len(loaded.images), loaded.expected)
+        logger.info("%s: %d pairs", name, len(loaded.ids))
+        entry, rows = score_retrieval(model, loaded, params.evaluation, features)
+        curve.extend({"set": name, **row} for row in rows)
+        return entry
+
+    return score_sets(params, LOADERS, score), curve
+
+
+def score_retrieval(
+    model: RetrievalModel, benchmark: RetrievalSet, settings: EvaluationParams, features: Path | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores one set: its entry of the metrics file, and its rows of the blend curve.
+
+    Args:
+        model: One without a part level has null for the part score and the blends, and no curve.
+        benchmark: The set.
+        settings: With `rerank`, the part score and the blends are null too, and the blends among the best by the whole
+            score stand beside them, under names that say so.
+        features: Folder where encoded sets are kept; None keeps nothing.
+    """
+    images, captions = encode_pairs(model, benchmark.images, benchmark.captions, settings.batch, features)
+    entry, curve = score_encoded(model.network, images, captions, settings, benchmark.truth)
+    entry |= counted("pairs", len(benchmark.captions), benchmark.expected)
+    if benchmark.truth is not None:
+        entry["images"] = len(benchmark.images)
+    return entry, curve
+
+
+def score_encoded(
+    network: RetrievalNetwork,
+    images: EncodedImages,
+    captions: EncodedCaptions,
+    settings: EvaluationParams,
+    truth: ArrayLike | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores encoded pairs as `score_retrieval` does, without the number of pairs.
+
+    Args:
+        network: Gives the temperatures and the pooling.
+        images: B of them.
+        captions: Q of them.
+        settings: How scores are formed.
+        truth: Image of each caption, (Q,); None: caption j belongs to image j.
+    """
+    entry: dict[str, Any] = dict.fromkeys(["whole", "part", *(f"blend_{weight:g}" for weight in settings.blend)])
+    curve: list[dict[str, Any]] = []
+    if settings.rerank is not None and images.part is not None and captions.parts is not None:
+        logger.warning("evaluation.rerank is %d: part and blended scores are approximate", settings.rerank)
+        whole = whole_scores(network, images.whole, captions.whole)
+        k, weights, space = settings.rerank, settings.blend, settings.blend_space
+        rankings = {"whole": rank(whole.numpy(), truth)}
+        blends = rerank(network, whole, images.part, captions.parts, k, weights, space, truth)
+        names = [f"approximate_top{k}_blend_{weight:g}" for weight in weights]
+        rankings |= dict(zip(names, blends, strict=True))
+    else:
+        scores = level_scores(network, images, captions)
+        rankings = {level: rank(matrix.numpy(), truth) for level, matrix in scores.items()}
+        if "part" in scores:
+            for weight in settings.blend:
+                rankings[f"blend_{weight:g}"] = _rank_blend(network, scores, weight, settings.blend_space, truth)
+            for space in ("logit", "cosine"):
+                for weight in WEIGHTS:
+                    found = recalls(_rank_blend(network, scores, weight, space, truth), ks=(1,))
+                    rounded = {key: round(value, 2) for key, value in found.items()}
+                    curve.append({"space": space, "weight": weight, **rounded})
+    entry.update({name: recalls(ranking) for name, ranking in rankings.items()})
+    # Over all published scores: at zero, none of the recalls depends on how ties count.
+    entry["tied_rows"] = sum(ranking.tied for ranking in rankings.values())
+    entry["chunks_cut"] = 100.0 * captions.cut_chunks / captions.chunks
+    entry["tokens_seen"] = 100.0 * captions.seen_tokens / max(1, captions.tokens)
+    return entry, curve
+
+
+def level_scores(network: RetrievalNetwork, images: EncodedImages, captions: EncodedCaptions) -> dict[str, Tensor]:
+    """Returns the scores of all pairs, (images, captions), by level: `whole`, and `part` if the model has that level."""
+    scores = {"whole": whole_scores(network, images.whole, captions.whole)}
+    if images.part is not None and captions.parts is not None:
+        scores["part"] = part_scores(network, images.part, captions.parts)
+    return scores
+
+
+def _rank_blend(
+    network: RetrievalNetwork, scores: Mapping[str, Tensor], weight: float, space: str, truth: ArrayLike | None
+) -> Ranking:
+    whole, part = scores["whole"], scores["part"]
+
+    def rows(place: slice) -> NDArray[np.floating]:
+        return blend(network, whole[place], part[place], weight, space).numpy()
+
+    return rank_rows(rows, len(whole), whole.shape[1], truth)
+
+
+def score_hits(params: Params, model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
+    """R@1 of each score that a model of the ablation or of a curve can form, and which queries found their match.
+
+    A model with a flat text encoder has a `global` score, of class token and text; one with a hierarchy has `whole`,
+    of class token and whole caption; both have `conditioned`, by text-conditioned pooling, unless they have no part
+    level. Of a long caption in chunks, it is the mean over these.
+
+    Returns:
+        By set and score, `i2t_r1` and `t2i_r1` in percent; and by set, score and direction, a 0 or 1 for each query.
+    """
+    hits: dict[str, Any] = {}
+    names = {"whole": "global" if model.network.config.is_flat_text else "whole", "part": "conditioned"}
+
+    def score(name: str, pairs: RetrievalSet) -> dict[str, Any]:
+        encoded = encode_pairs(model, pairs.images, pairs.captions, params.evaluation.batch)
+        entry: dict[str, Any] = {"pairs": len(pairs.ids)}
+        hits[name] = {}
+        for level, matrix in level_scores(model.network, *encoded).items():
+            found = rank(matrix.numpy(), pairs.truth)
+            entry[names[level]] = recalls(found, ks=(1,))
+            ranks = {"i2t": found.images, "t2i": found.texts}
+            hits[name][names[level]] = {way: "".join(np.where(places < 1, "1", "0")) for way, places in ranks.items()}
+        return entry
+
+    return score_sets(params, {"retrieval": load_retrieval}, score), hits

@@ -1,0 +1,55 @@
+"""Tensors kept in a file for a next time: taken only if they are what was asked for, whole and unchanged."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from caft.digests import tensors_digest
+from caft.storage import replacing
+
+logger = logging.getLogger(__name__)
+
+
+def read_kept(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Tensors and facts that `write_kept` wrote under this key.
+
+    Returns:
+        None if there is no file, or if it has another key or is damaged, which a line of the log says.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+        if facts["digest"] != tensors_digest(sorted(tensors.items())):
+            raise ValueError("its content is not what was written")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        logger.warning("%s: is damaged (%s) and is computed anew", path, error)
+        return None
+    if facts["key"] != key:
+        logger.info("%s: is of another version of the code or the model, and is computed anew", path)
+        return None
+    return tensors, facts
+
+
+def write_kept(path: Path, key: str, tensors: Mapping[str, Tensor | None], facts: Mapping[str, str]) -> None:
+    """Keeps tensors; those that are None are left out. A disk without room for them stops nothing.
+
+    Args:
+        path: A `.safetensors` file.
+        key: Differs where the tensors would.
+        tensors: By name.
+        facts: Text kept with them.
+    """
+    present = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+    head = {**facts, "key": key, "digest": tensors_digest(sorted(present.items()))}
+    try:
+        with replacing(path) as temporary:
+            save_file(present, temporary, head)
+    except (SafetensorError, OSError) as error:
+        logger.warning("%s: features are not kept (%s)", path, error)
