@@ -130,7 +130,7 @@ def scenes(small):
 # Tests of a file run in one process, in their order, since they share fixtures; so do those of several files that share what
 # is costly. Longest first: then no process has a long one left when the other has nothing more to do.
 _TOGETHER = {
-    "faults": ("tests/faults/",),
+    "faults": ("tests/faults/", "tests/data/test_leakage.py"),  # one checkout in which all stages have run
     "end to end": ("tests/test_end_to_end.py",),
     "corpora": ("tests/data/test_corpora.py",),
     "crawls": ("tests/data/test_fetch.py",),

@@ -96,7 +96,7 @@ def test_a_run_has_one_model_with_signature_and_requirements(logged):
 
 def test_the_requirements_are_the_core_dependencies():
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert list(pyfunc._CORE) == [re.match(r"[\w-]+", line)[0] for line in declared]
+    assert list(pyfunc._CORE) == [re.match(r"[\w.-]+", line)[0] for line in declared]
     assert pyfunc.requirements("spacy") == [*pyfunc.requirements("dreamlip"), f"spacy=={metadata.version('spacy')}"]
 
 
