@@ -25,28 +25,35 @@ REST = "rest"
 class Clock:
     """Seconds of each component, and bytes that autograd keeps for it.
 
-    Seconds are processor time on a CPU, so that other work on the machine does not count, and time of day, after all
-    kernels are done, on a GPU.
+    Seconds are processor time on a CPU, so that other work on the machine does not count; on a GPU, time between events
+    among its kernels, which disturb none of them, and in which it may also wait for the program.
 
     Attributes:
-        forward: Seconds by component, all that is not backward.
-        backward: Likewise.
         kept: Bytes of tensors saved for the backward pass, each storage once, with the component that saved it first.
     """
 
     def __init__(self, device: torch.device, weights: set[int]) -> None:
         self.device = device
-        self.forward: dict[str, float] = defaultdict(float)
-        self.backward: dict[str, float] = defaultdict(float)
+        self._spans: list[tuple[bool, str, Any, Any]] = []
         self.kept: dict[str, int] = defaultdict(int)
         self.is_backward = False
         self._seen = set(weights)
         self._stack = [REST]
-        self._last = self.now()
+        self._last = self._now()
 
     def now(self) -> float:
         """Seconds."""
         return now(self.device)
+
+    @property
+    def forward(self) -> dict[str, float]:
+        """Seconds by component, all that is not backward."""
+        return self._seconds(False)
+
+    @property
+    def backward(self) -> dict[str, float]:
+        """Likewise."""
+        return self._seconds(True)
 
     def switch(self, name: str) -> None:
         """What is done from here on is this component's."""
@@ -84,9 +91,25 @@ class Clock:
         return timed
 
     def _charge(self) -> None:
-        now = self.now()
-        (self.backward if self.is_backward else self.forward)[self._stack[-1]] += now - self._last
+        now = self._now()
+        self._spans.append((self.is_backward, self._stack[-1], self._last, now))
         self._last = now
+
+    def _now(self) -> Any:
+        if self.device.type != "cuda":
+            return now(self.device)
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _seconds(self, backward: bool) -> dict[str, float]:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        found: dict[str, float] = defaultdict(float)
+        for is_backward, name, start, end in self._spans:
+            if is_backward == backward:
+                found[name] += start.elapsed_time(end) / 1e3 if self.device.type == "cuda" else end - start
+        return found
 
     def _marked(self, value: Any, name: str) -> Any:
         """The value with one mark behind all tensors in it that have a gradient."""
@@ -141,20 +164,24 @@ _FUNCTIONS = {
 
 @contextmanager
 def watching(clock: Clock, task: TrainingTask) -> Iterator[None]:
-    """Makes components of a task's parts, of the forward passes that run inside."""
+    """Makes components of a task's parts, compiled or not, of the forward passes that run inside."""
     model, vision = task.model, task.model.vision
     modules: list[tuple[nn.Module, str]] = [(model.sub_caption, "text")]
     if model.whole_caption is not None:
         modules.append((model.whole_caption, "text"))
     if isinstance(vision, HierarchicalVisionEncoder):
-        modules.append((vision.stem, "stem"))
+        modules += [] if "stem" in vars(model) else [(vision.stem, "stem")]
         modules += [(blocks, f"blocks {number}") for number, blocks in enumerate(vision.stages, start=1)]
         modules += [(pool, "pooling") for pool in vision.pools]
     else:
-        modules += [(vision.patches, "stem"), (vision.blocks, "blocks 1")]
+        modules += [(vision.blocks, "blocks 1")] + ([] if "stem" in vars(model) else [(vision.patches, "stem")])
     with ExitStack() as stack:
         for module, name in modules:
-            stack.enter_context(mock.patch.object(module, "forward", clock.wrap(module.forward, name)))
+            # A module that is compiled as a whole is called by another way than `forward`, which the compiler has read.
+            method = "forward" if module._compiled_call_impl is None else "_compiled_call_impl"
+            stack.enter_context(mock.patch.object(module, method, clock.wrap(getattr(module, method), name)))
+        if "stem" in vars(model):
+            stack.enter_context(mock.patch.object(model, "stem", clock.wrap(model.stem, "stem")))
         for place, name in _FUNCTIONS.items():
             stack.enter_context(mock.patch(place, clock.wrap(pkgutil.resolve_name(place), name)))
         stack.enter_context(mock.patch("caft.loss.exchange.Exchange.result", clock.wrap(Exchange.result, "exchange")))

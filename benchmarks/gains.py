@@ -59,12 +59,12 @@ def without(names: Iterable[str], flair: bool = False) -> Iterator[None]:
         yield
 
 
-def _padded_texts(self: SubCaptionTransformer, tokens: Tensor) -> Tensor:
+def _padded_texts(self: SubCaptionTransformer, tokens: Tensor, packed: object = None) -> Tensor:
     hidden = self.blocks(self.embedding(tokens) + self.positions)
     return self.norm(hidden[torch.arange(len(tokens), device=tokens.device), tokens.argmax(1)])
 
 
-def _masked_attention(self: Attention, tokens: Tensor) -> Tensor:
+def _masked_attention(self: Attention, tokens: Tensor, starts: object = None, longest: int = 0) -> Tensor:
     """Causality by a tensor that is added, as CLIP's text tower."""
     batch, length, width = tokens.shape
     qkv = self.qkv(tokens).view(batch, length, 3, self.heads, width // self.heads)

@@ -29,7 +29,7 @@ LEVELS = [
         "caft.transforms",
         "caft.digests",
     ),
-    ("caft.network.layers",),
+    ("caft.network.layers", "caft.network.gpu"),
     ("caft.network.vision", "caft.network.text", "caft.network.text_pool", "caft.captions"),
     ("caft.network", "caft.loss", "caft.data"),
     ("caft.model",),

@@ -19,6 +19,7 @@ from caft.loss.labels import Pairs, owners, positive_pairs
 from caft.loss.part_tiles import FusedPairSum
 from caft.loss.sigmoid import pairwise_sigmoid
 from caft.loss.softmax import softmax_pair_sum
+from caft.network import gpu
 from caft.network.part_pairs import EPS, PairImages, PairTexts, gram_norm, gram_pays, moved_texts, pooled_norm
 from caft.network.text_pool import TextConditionedPool, attend
 
@@ -52,7 +53,7 @@ class PartTerm(Term):
         normaliser, index = images, None
         if self.negatives is not None:
             normaliser = images + count - 1
-            index = self.negatives(images, count, texts.ranks).to(tokens.device)
+            index = gpu.sent(self.negatives(images, count, texts.ranks), tokens.device)
         positive = positive_pairs(owners(texts.all, count), images, texts.rank * images, index)
         pairs = Pairs(tokens, texts.all, positive, index)
         if self.form == "softmax":

@@ -4,7 +4,7 @@ The forward pass is the algebra of `caft.network.part_pairs`; here the empty slo
 decision on data and loops over nothing: it is one graph for torch.compile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import EllipsisType
 from typing import Any
 
@@ -17,7 +17,7 @@ from caft.network.part_pairs import EPS, PairImages, PairTexts, pair_products
 
 # Pairs in a tile. On a CPU its temporaries should stay in the cache; on a GPU a tile should fill the device.
 _PAIRS_ON_CPU = 2048
-_PAIRS_ON_GPU = 16384
+_PAIRS_ON_GPU = 131072
 
 
 class FusedPairSum(torch.autograd.Function):
@@ -38,7 +38,7 @@ class FusedPairSum(torch.autograd.Function):
             shared: slice | EllipsisType = rows if is_gram else ...
             places = (texts,) * 3 + (rows,) * 2 + (shared,) * 2 + (...,) * 3
             portion = [tensor[place] for tensor, place in zip(inputs, places, strict=True)]
-            loss, short, found = tile_loss(
+            loss, short, found = _tile(
                 labels[rows, columns], PairTexts(*portion[:3]), PairImages(*portion[3:7]), *portion[7:]
             )
             total += loss
@@ -131,3 +131,13 @@ def tile_loss(
         (d_pairs * cosine).sum(),
         d_pairs.sum(),
     )  # fmt: skip
+
+
+# What the sum calls.
+_tile: Callable[..., tuple[Tensor, Tensor, tuple[Tensor, ...]]] = tile_loss
+
+
+def compile_tiles() -> None:
+    """Has `tile_loss` compiled, from its next use in this process on."""
+    global _tile
+    _tile = torch.compile(tile_loss, dynamic=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caft.network import gpu
 from caft.network.text.encoder import SubCaptionTransformer, WholeCaptionTransformer
 from caft.network.text_pool import TextConditionedPool
 from caft.network.vision.encoder import Hierarchy
@@ -181,9 +182,12 @@ class CAFT(nn.Module):
         Returns:
             Features of the places of each image, (B, h, w, W), of a flat tower (B, N, W).
         """
-        mean = torch.tensor(_MEAN, device=pixels.device)[:, None, None]
-        std = torch.tensor(_STD, device=pixels.device)[:, None, None]
-        features: Tensor = self.vision.stem((pixels.float() / 255 - mean) / std)
+        mean = gpu.constants(_MEAN, torch.float32, pixels.device)[:, None, None]
+        std = gpu.constants(_STD, torch.float32, pixels.device)[:, None, None]
+        images = (pixels.float() / 255 - mean) / std
+        if gpu.runs_ahead(pixels.device):  # a GPU's convolutions would change the layout themselves, one by one
+            images = images.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.vision.stem(images)
         return features
 
     def group(self, features: Tensor, labels: Tensor) -> Hierarchy:

@@ -26,13 +26,33 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Mixes tokens (B, N, W) into tokens (B, N, W)."""
+    def forward(self, tokens: Tensor, starts: Tensor | None = None, longest: int = 0) -> Tensor:
+        """Mixes tokens (B, N, W) into tokens (B, N, W).
+
+        Args:
+            tokens: Sequences of one length; or with `starts`, of many, one after the other, (sum of N, W), in half
+                precision on a GPU.
+            starts: Where each sequence starts, and the end of the last, int32.
+            longest: At least the length of the longest.
+        """
+        if starts is not None:
+            query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).unbind(1)
+            return self.proj(packed_attention(query, key, value, starts, longest, self.causal).flatten(1))
         batch, length, width = tokens.shape
         qkv = self.qkv(tokens).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, W / H)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, longest: int, causal: bool) -> Tensor:
+    """Attention inside each of many sequences, one after the other: three of (sum of N, H, e) to the same."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    window = (-1, 0 if causal else -1)
+    mixed = varlen_attn(query, key, value, starts, starts, longest, longest, window_size=window)
+    assert isinstance(mixed, Tensor)
+    return mixed
 
 
 class MLP(nn.Module):
@@ -71,9 +91,9 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, mlp_ratio * width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Maps tokens (B, N, W) to tokens (B, N, W)."""
-        tokens = tokens + self.attn(self.norm1(tokens))
+    def forward(self, tokens: Tensor, starts: Tensor | None = None, longest: int = 0) -> Tensor:
+        """Maps tokens (B, N, W) to tokens (B, N, W); sequences of many lengths as `Attention`."""
+        tokens = tokens + self.attn(self.norm1(tokens), starts, longest)
         return tokens + self.mlp(self.norm2(tokens))
 
 

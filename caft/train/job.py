@@ -106,7 +106,8 @@ class TrainJob:
             assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed, launcher.micro_batch).to(world.device)
-        trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, image_names(index))
+        compiled, names = launcher.compiles(world.device.type), image_names(index)
+        trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, names, compiled)
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions
         )
@@ -126,7 +127,7 @@ class TrainJob:
         )
         has_ended = trainer.train(
             each_in_time(loader, self.images_root),
-            batch_labels(model, index, world, self.run_folder, self.params),
+            batch_labels(model, index, world, self.run_folder, self.params, trainer.half if compiled else None),
             functools.partial(validate, model, index, validation, self.params),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,

@@ -11,9 +11,11 @@ from torch import Tensor
 from caft.data.training.batch import Batch
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
+from caft.network import gpu
 from caft.network.caft import CAFT
 from caft.params import Params
 from caft.storage import replacing
+from caft.train.compiled import fast_labels
 from caft.train.distributed import World, barrier
 from caft.train.stalled import time_limit
 from caft.transforms import squash
@@ -26,11 +28,13 @@ KEPT_BYTES = 4 * 2**30
 _AT_ONCE = 64
 
 
-def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, params: Params) -> Labels:
+def batch_labels(
+    model: CAFT, index: TrainingIndex, world: World, folder: Path, params: Params, half: torch.dtype | None = None
+) -> Labels:
     """A function from a batch to its superpixels, (B, S, S) int64, on the world's device.
 
     Maps are kept where images are not cropped, so that each has one map, and those of the corpus take no more than
-    `KEPT_BYTES`. The labels are the same either way.
+    `KEPT_BYTES`. The labels are the same either way, but for the few that half precision moves.
 
     Args:
         model: Its superpixel network is used.
@@ -38,6 +42,7 @@ def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, 
         world: This process among the ranks.
         folder: The run's folder, where maps are kept.
         params: Says whether images are cropped, and what to do with damaged ones.
+        half: Half precision of a compiled step, whose maps are then made by `fast_labels`; those that are kept are not.
 
     Raises:
         DataError: An image cannot be read and may not be replaced, or none came in time.
@@ -45,7 +50,10 @@ def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, 
     size, is_cropped = model.config.image_size, params.selected_recipe.crop_scale is not None
     dtype = np.dtype(np.uint8 if model.config.tokens[0] <= 256 else np.uint16)
     if is_cropped or model.superpixels is None or len(index) * size**2 * dtype.itemsize > KEPT_BYTES:
-        return lambda batch: model.superpixel_labels(batch.images.to(world.device))
+        if model.superpixels is not None and half is not None:
+            fast = fast_labels(model, half)
+            return lambda batch: fast(gpu.sent(batch.images, world.device))
+        return lambda batch: model.superpixel_labels(gpu.sent(batch.images, world.device))
     paths = [folder / f"superpixels-{rank}-of-{world.size}.npy" for rank in range(world.size)]
     rows = range(world.rank, len(index), world.size)
     if not paths[world.rank].exists():
@@ -63,7 +71,7 @@ def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, 
 
     def look_up(batch: Batch) -> Tensor:
         maps = np.stack([parts[row % world.size][row // world.size] for row in batch.rows.tolist()])
-        return torch.from_numpy(maps.astype(np.int64)).to(world.device)
+        return gpu.sent(torch.from_numpy(maps.astype(np.int64)), world.device)
 
     return look_up
 

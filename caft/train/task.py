@@ -16,6 +16,7 @@ from caft.loss.part import PartTerm
 from caft.loss.part_cls import PartClsTerm
 from caft.loss.whole import WholeTerm
 from caft.network.caft import CAFT, Level
+from caft.network.text.encoder import Packed, pack
 from caft.params.recipes import RecipeParams
 
 
@@ -43,7 +44,9 @@ class TrainingTask(nn.Module):
             for _, bias in model.temperatures.values():
                 bias.requires_grad_(False)
 
-    def forward(self, images: Tensor, labels: Tensor, tokens: Tensor, step: int) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, labels: Tensor, tokens: Tensor, step: int, packed: Packed | None = None
+    ) -> dict[str, Tensor]:
         """Loss terms of this rank.
 
         Args:
@@ -51,14 +54,16 @@ class TrainingTask(nn.Module):
             labels: Those of `CAFT.superpixel_labels`.
             tokens: Ids of the sub-captions, (B, K, L); the first M are one long caption.
             step: Step of the optimizer.
+            packed: What `pack` makes of the same ids, if it can be used.
 
         Returns:
             `loss` and its terms, scalars.
         """
         if not self.model.has_part:
             tokens = tokens[:, : self.recipe.chunks]  # no term compares the others
+        encoded = self._texts(tokens, packed) if packed is not None else self._by_micro_batch(self._texts, tokens)
         # The texts are on their way to the other ranks while the image tower works.
-        texts = [own if own is None else Exchange(own) for own in self._by_micro_batch(self._texts, tokens)]
+        texts = [own if own is None else Exchange(own) for own in encoded]
         part, *classes = self._by_micro_batch(self._images, self._stem(images), labels)
         # A softmax compares each text with the images of all ranks too.
         sent = self.recipe.loss.form == "softmax"
@@ -77,10 +82,16 @@ class TrainingTask(nn.Module):
         terms.append(WholeTerm(loss.whole, self._temperature("whole"), loss.form))
         return [term for term in terms if term.weight]
 
-    def _texts(self, tokens: Tensor) -> tuple[Tensor | None, ...]:
+    def pack(self, tokens: Tensor) -> Packed | None:
+        """The texts of a batch without their padding, ids (B, K, L) on the host; None where texts are taken in portions."""
+        if self.micro_batch is not None or self.model.sub_caption.tokens_at_once is not None:
+            return None
+        return pack((tokens if self.model.has_part else tokens[:, : self.recipe.chunks]).flatten(0, 1))
+
+    def _texts(self, tokens: Tensor, packed: Packed | None = None) -> tuple[Tensor | None, ...]:
         """Sub-captions (B * K, D) and captions (B, D) of `Features`, from ids (B, K, L)."""
         model = self.model
-        texts = model.sub_caption(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])  # (B, K, W)
+        texts = model.sub_caption(tokens.flatten(0, 1), packed).unflatten(0, tokens.shape[:2])  # (B, K, W)
         return (
             model.project_sub_captions(texts.flatten(0, 1)) if model.has_part else None,
             model.combine(texts[:, : self.recipe.chunks]) if self.recipe.loss.whole else None,

@@ -4,6 +4,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,9 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from caft.data.training.batch import Batch
 from caft.errors import CaftError
+from caft.network import gpu
+from caft.network.text.encoder import can_pack
 from caft.params.recipes import RecipeParams
 from caft.storage import replacing
 from caft.train import checkpoint
+from caft.train.ahead import Placed, placed
+from caft.train.compiled import compile_task
 from caft.train.distributed import World, barrier, of_all, of_main, seed_step
 from caft.train.optim import learning_rate, parameter_groups
 from caft.train.speed import Speed
@@ -24,6 +30,54 @@ logger = logging.getLogger(__name__)
 _LOG_EVERY = 10
 # Steps without finite gradients, one after another, that end a run; a scaler of fp16 may need some to find its scale.
 _LOST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a step's gradients were finite, as it is read by the program, of a GPU once its kernels are done.
+
+    Attributes:
+        step: Which.
+        rows: Of its images.
+        numbers: Norm of the gradients and loss, on the host.
+        there: Says when they are; None where they are.
+    """
+
+    step: int
+    rows: Tensor
+    numbers: Tensor
+    there: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, step: int, norm: Tensor, loss: Tensor, rows: Tensor) -> "Verdict":
+        """Asks for the numbers."""
+        numbers = torch.stack([norm.float(), loss.float()])
+        if not gpu.runs_ahead(norm.device):
+            return cls(step, rows, numbers, None)
+        there = torch.cuda.Event()
+        numbers = numbers.to("cpu", non_blocking=True)
+        there.record()
+        return cls(step, rows, numbers, there)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether reading waits for nothing."""
+        return self.there is None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the norm is."""
+        return math.isfinite(self._read(0))
+
+    @property
+    def loss(self) -> float:
+        """The loss."""
+        return self._read(1)
+
+    def _read(self, place: int) -> float:
+        if self.there is not None:
+            self.there.synchronize()
+        return float(self.numbers[place])
 
 
 class Trainer:
@@ -38,6 +92,7 @@ class Trainer:
         steps: Length of the run.
         seed: Of the run.
         name_image: Says which image a position in the index is, for messages.
+        compiled: Whether the step is compiled.
     """
 
     def __init__(
@@ -50,12 +105,14 @@ class Trainer:
         steps: int,
         seed: int,
         name_image: Callable[[int], str] = str,
+        compiled: bool = False,
     ) -> None:
         self.task, self.recipe, self.world = task, recipe, world
         self.run_folder, self.fingerprint, self.steps, self.seed = run_folder, fingerprint, steps, seed
         self.name_image = name_image
         self.step = 0
         self.skipped, self.skipped_in_a_row = 0, 0
+        self._unread: Verdict | None = None
         groups = parameter_groups(task, recipe.weight_decay)
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
@@ -65,7 +122,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.half is torch.float16)
         self.wrapped: nn.Module = task
         if world.size > 1:
-            self.wrapped = DistributedDataParallel(task)
+            self.wrapped = DistributedDataParallel(task, gradient_as_bucket_view=True)
+        if compiled:
+            compile_task(task)
+        self.compiled = compiled
         self._resume()
 
     def _resume(self) -> None:
@@ -116,14 +176,16 @@ class Trainer:
             self._forget_later_metrics()
         self.task.train()
         speed = Speed(self.task.model.config, self.recipe, self.world, self.half is not None)
-        batches = iter(loader)
+        packs = self.half is not None and can_pack()
+        batches = placed(loader, self.world.device, self.task.pack if packs else None)
         while self.step < self.steps:
             with speed.waiting():
-                batch: Batch = next(batches)
+                batch = next(batches)
             terms, norm, rate = self._one_step(batch, labels)
             self.step += 1
             speed.add(batch.tokens)
             if self.step % _LOG_EVERY == 0 or self.step == self.steps:
+                self._judge_last()
                 found = speed.read()
                 if replaced is not None:
                     found["replaced_images"] = float(sum(of_all(replaced())))
@@ -142,52 +204,77 @@ class Trainer:
                 return False
         return True
 
-    def _one_step(self, batch: Batch, labels: Callable[[Batch], Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
-        device = self.world.device
+    def _one_step(self, placed: Placed, labels: Callable[[Batch], Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
+        device, batch = self.world.device, placed.batch
         seed_step(self.seed, self.step, self.world.rank)
         rate = learning_rate(self.step, self.recipe.learning_rate, self.recipe.warmup_steps, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images, tokens = batch.images.to(device), batch.tokens.to(device)
         with torch.autocast(device.type, dtype=self.half, enabled=self.half is not None):
-            terms = self.wrapped(images, labels(batch), tokens, self.step)
+            terms = self.wrapped(batch.images, labels(batch), batch.tokens, self.step, placed.packed)
         loss = terms["loss"]
         # Makes the gradients of all ranks not a number where the loss of one is not finite, so that all skip the step.
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, float("nan"))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        limit = self.recipe.clip_norm if self.recipe.clip_norm is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_([p for p in self.task.parameters() if p.requires_grad], limit)
-        if bool(norm.isfinite()):
-            self.scaler.step(self.optimizer)
-            self.skipped_in_a_row = 0
+        norm = self._clipped_norm()
+        verdict = Verdict.of(self.step, norm, terms["loss"].detach(), batch.rows)
+        if verdict.is_known:
+            if verdict.finite:
+                self.scaler.step(self.optimizer)
+            self._judge(verdict)
         else:
-            self._skip(batch, terms["loss"])
+            self._step_if_finite(norm)
+            self._judge_last()  # of the step before, which is done by now or soon
+            self._unread = verdict
         self.scaler.update()
         self.task.clamp_scales()
         return {name: term.detach() for name, term in terms.items()}, norm, rate
 
-    def _skip(self, batch: Batch, loss: Tensor) -> None:
+    def _clipped_norm(self) -> Tensor:
+        """Norm of all gradients, which are clipped if the recipe says so."""
+        trained = [p for p in self.task.parameters() if p.requires_grad]
+        if self.recipe.clip_norm is not None:
+            return nn.utils.clip_grad_norm_(trained, self.recipe.clip_norm)
+        return nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+
+    def _step_if_finite(self, norm: Tensor) -> None:
+        """A step of the optimizer whose kernel leaves everything as it is where the norm is not finite."""
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]  # the scaler's way to the kernel
+        self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        del self.optimizer.grad_scale, self.optimizer.found_inf  # type: ignore[attr-defined]
+
+    def _judge_last(self) -> None:
+        """Reads the verdict that is still on its way, if one is."""
+        if self._unread is not None:
+            verdict, self._unread = self._unread, None
+            self._judge(verdict)
+
+    def _judge(self, verdict: Verdict) -> None:
         """Counts a step that would have spoilt the weights; all ranks see the same gradients and so do the same.
 
         Raises:
             CaftError: There were too many one after another.
         """
+        if verdict.finite:
+            self.skipped_in_a_row = 0
+            return
         self.skipped += 1
         self.skipped_in_a_row += 1
-        mine = bool(loss.isfinite())
-        images = [self.name_image(row) for row in batch.rows.tolist()]
+        mine = math.isfinite(verdict.loss)
+        images = [self.name_image(row) for row in verdict.rows.tolist()]
         if not mine or self.world.is_main:
-            what = f"loss is {float(loss)} on {', '.join(images)}" if not mine else "gradients are not finite"
-            logger.warning("step %d is skipped, %d so far: the %s", self.step, self.skipped, what)
+            what = f"loss is {verdict.loss} on {', '.join(images)}" if not mine else "gradients are not finite"
+            logger.warning("step %d is skipped, %d so far: the %s", verdict.step, self.skipped, what)
         if self.skipped_in_a_row < _LOST_STEPS:
             return
         found = of_all((mine, images))
         lost = [image for finite, images in found if not finite for image in images]
         seen = lost or [image for _, images in found for image in images]
         raise CaftError(
-            f"step {self.step}: the {'loss is' if lost else 'gradients are'} not finite, in {self.skipped_in_a_row} "
+            f"step {verdict.step}: the {'loss is' if lost else 'gradients are'} not finite, in {self.skipped_in_a_row} "
             f"steps one after another; this one's images are {', '.join(seen)}. Look at them and their captions, "
             "lower train.learning_rate, or set train.clip_norm"
         )
@@ -214,7 +301,9 @@ class Trainer:
     def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
         if self.world.is_main:
             self.task.eval()
-            self._write({f"validation_{name}": value for name, value in validate().items()})
+            # Other batches than those of training would be compiled for anew.
+            with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+                self._write({f"validation_{name}": value for name, value in validate().items()})
             self.task.train()
         barrier()
 
@@ -226,6 +315,7 @@ class Trainer:
             file.write(json.dumps({**place, **finite}) + "\n")
 
     def _save(self) -> None:
+        self._judge_last()
         if self.world.is_main:
             state = {
                 "fingerprint": self.fingerprint,

@@ -59,7 +59,7 @@ def run_rank(job: TrainJob, rank: int, size: int, port: int, fault: Fault) -> No
         nonlocal spoilt
         if self.step == fault.step and rank == fault.rank:
             os.kill(os.getpid(), signal.SIGKILL)
-        spoilt = fault.always or bool(fault.images & set(batch.rows.tolist()))
+        spoilt = fault.always or bool(fault.images & set(batch.batch.rows.tolist()))
         return one_step(self, batch, labels)
 
     def disturbed_forward(self: TrainingTask, *arguments: Any) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu_checks import all_checks
 from caft import CAFT
 from caft.train.task import TrainingTask
 from tests.gpu import checks
@@ -61,6 +62,12 @@ def test_compiled_blocks_are_as_they_are_without() -> None:
     ):
         inputs = torch.randn(4, tokens, 64, device=GPU)
         torch.testing.assert_close(torch.compile(module)(inputs), module(inputs), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in all_checks(checks.PARAMS, GPU)])
+def test_check_of_the_benchmark(name: str) -> None:
+    for what, check in dict(all_checks(checks.PARAMS, GPU))[name]().items():
+        assert check.passed, f"{what}: {check.found:.1e} is more than {check.allowed:.1e}"
 
 
 def test_two_ranks_over_nccl_equal_one_process(tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caft.data.tables.fields import FIELDS as FIELDS
+from caft.data.tables.fields import LONG_FIELDS as LONG_FIELDS
 from caft.errors import DataError, SchemaError
 
-# Captions of an image, in the order of DreamLIP's columns: IB InstructBLIP, SV ShareGPT4V, LLA LLaVA-1.5.
-FIELDS = ("raw", "short_ib", "long_ib", "short_sv", "long_sv", "short_lla", "long_lla")
-LONG_FIELDS = tuple(field for field in FIELDS if field.startswith("long_"))
 # Headers of the published CSV files, in order; the first holds the URL in spite of its name.
 CSV_COLUMNS = (
     "Image Path",

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from caft.captions.chunking import random_chunks
 from caft.captions.tokenizer import pad
-from caft.data.tables.schema import FIELDS
+from caft.data.tables.fields import FIELDS
 from caft.data.training.reader import Pair, TrainingIndex
 from caft.errors import DataError
 from caft.transforms import random_resized_crop, squash
@@ -43,6 +43,10 @@ class Batch:
     images: Tensor
     tokens: Tensor
     rows: Tensor
+
+    def pin_memory(self) -> "Batch":
+        """The same where a GPU can fetch it by itself; a loader asks for it, which knows no other class than its own."""
+        return Batch(self.images.pin_memory(), self.tokens.pin_memory(), self.rows)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from caft.captions.sentences import Splitter
-from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES, open_table
+from caft.data.tables.fields import FIELDS
 from caft.errors import DataError
 from caft.progress import track
 from caft.storage import write_json
@@ -92,6 +92,8 @@ def _add_shard(
     totals: dict[str, int],
 ) -> int:
     """Appends one shard; returns how many of its images have no sentence."""
+    from caft.data.tables.schema import CAPTIONS, SENTENCES, open_table  # what only reads an index needs no pyarrow
+
     if not sentences_path.exists():
         raise DataError(f"{sentences_path}: not found beside {captions_path}; run `dvc repro sentences`")
     captions = open_table(captions_path, CAPTIONS).read()

@@ -9,7 +9,7 @@ from PIL import Image
 from caft.captions.chunks import JOINERS
 from caft.captions.sentences import Splitter
 from caft.captions.tokenizer import encode, is_plain
-from caft.data.tables.schema import FIELDS
+from caft.data.tables.fields import FIELDS
 from caft.data.training.index import read_summary
 from caft.errors import DataError
 from caft.transforms import open_image

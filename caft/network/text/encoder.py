@@ -1,5 +1,9 @@
 """The hierarchical text encoder: sub-captions from tokens, whole captions from sub-captions (Eqs. 1-3)."""
 
+import inspect
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -21,6 +25,49 @@ def encoded_lengths(tokens: Tensor) -> Tensor:
     """
     ends = tokens.argmax(1)
     return ((ends + _LENGTH_STEP) // _LENGTH_STEP * _LENGTH_STEP).clamp(max=tokens.shape[1])
+
+
+class Packed(NamedTuple):
+    """Texts without their padding, one after the other, each distinct text once.
+
+    Attributes:
+        ids: Of all tokens, (M,).
+        positions: Of each token in its text, (M,).
+        starts: Where each text starts, and M, int32 (distinct texts + 1,).
+        ends: Place of each text's end token, (distinct texts,).
+        places: Which of the distinct texts each text is, (T,).
+    """
+
+    ids: Tensor
+    positions: Tensor
+    starts: Tensor
+    ends: Tensor
+    places: Tensor
+
+
+def pack(tokens: Tensor) -> Packed:
+    """Packs texts, ids (T, L) with start and end, zero padded, on the host."""
+    rows = np.ascontiguousarray(tokens.numpy())
+    _, first, places = np.unique(
+        rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel(), return_index=True, return_inverse=True
+    )
+    distinct = rows[first]
+    lengths = distinct.argmax(1) + 1
+    starts = np.zeros(len(distinct) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    kept = np.arange(distinct.shape[1]) < lengths[:, None]
+    positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+    parts = distinct[kept], positions, starts.astype(np.int32), starts[1:] - 1, places.reshape(-1)
+    return Packed(*map(torch.from_numpy, parts))
+
+
+def can_pack() -> bool:
+    """Whether this torch has attention over packed sequences, with a window: 2.11 and later."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "window_size" in inspect.signature(varlen_attn).parameters
 
 
 class SubCaptionTransformer(nn.Module):
@@ -49,7 +96,7 @@ class SubCaptionTransformer(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, packed: Packed | None = None) -> Tensor:
         """Encodes each text on its own.
 
         Causality makes padding after the end token invisible, so cutting it off changes no feature: texts are grouped by
@@ -57,10 +104,16 @@ class SubCaptionTransformer(nn.Module):
 
         Args:
             tokens: Ids with start and end, zero padded, (T, L).
+            packed: The same texts, packed: taken instead. No group depends on them then, which a GPU would have to be
+                asked for.
 
         Returns:
             Features at the end tokens after the final norm, (T, W).
         """
+        if packed is not None:
+            hidden = self.embedding(packed.ids) + nn.functional.embedding(packed.positions, self.positions)
+            hidden = self.through(hidden, packed.starts)
+            return self.norm(hidden.index_select(0, packed.ends)).index_select(0, packed.places)
         distinct, places = tokens.unique(dim=0, return_inverse=True)  # places: (T,)
         ends = distinct.argmax(1)
         lengths = encoded_lengths(distinct)
@@ -79,6 +132,12 @@ class SubCaptionTransformer(nn.Module):
                 else:
                     features.append(self._encode(*arguments))
         return self.norm(torch.cat(features)).index_select(0, order.argsort()[places])
+
+    def through(self, hidden: Tensor, starts: Tensor) -> Tensor:
+        """Packed tokens (M, W) through all blocks."""
+        for block in self.blocks:
+            hidden = block(hidden, starts, len(self.positions))
+        return hidden
 
     def _encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
         """Features at the end tokens, before the norm, of texts cut to one length, (T, W)."""

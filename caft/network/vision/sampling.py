@@ -1,12 +1,17 @@
-"""Batched farthest point sampling in plain torch."""
+"""Batched farthest point sampling: in plain torch, and on a GPU by one kernel, with the same picks."""
+
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+
+from caft.network import gpu
 
 # Squared distances below this share of the largest squared norm are rounding noise of the Gram form.
 _ZERO = 1e-12
 # Marks that stand in for the distance of points not to be picked while others remain.
 _EMPTY, _PICKED = -1.0, -2.0
+_HAS_TRITON = find_spec("triton") is not None
 
 
 @torch.no_grad()
@@ -52,10 +57,15 @@ def farthest_points(points: Tensor, count: int, mask: Tensor | None = None, star
         if start is not None:
             picks[:, 0] = start
             nearest[:, start] = _PICKED
-        for step in range(0 if start is None else 1, count):
+        first = 0 if start is None else 1
+        if gpu.runs_ahead(points.device) and _HAS_TRITON and points.dtype == torch.float32:
+            from caft.network.vision.sampling_kernel import pick_all
+
+            return pick_all(distances, nearest, picks, first, _ZERO, _PICKED)
+        for step in range(first, count):
             # argmax gives the first of the equal maxima; equal is up to the Gram form's rounding.
             pick = (nearest >= nearest.amax(1, keepdim=True) - _ZERO).int().argmax(1)
             picks[:, step] = pick
             nearest = torch.minimum(nearest, distances[rows, pick])  # keeps the marks, which are negative
-            nearest[rows, pick] = _PICKED
+            nearest.scatter_(1, pick[:, None], _PICKED)  # by an index, a number would come from the host each time
         return picks

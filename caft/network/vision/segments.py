@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from caft.network import gpu
+
 
 def segment_mean(features: Tensor, labels: Tensor, num_segments: int) -> Tensor:
     """Averages features over the positions of each segment; a segment without a position gives zeros.
@@ -36,7 +38,7 @@ def superpixel_tokens(features: Tensor, labels: Tensor, num_segments: int) -> tu
     sums, counts = _segment_sum(features, labels, num_segments)
     tokens = (sums / counts.clamp(min=1)[..., None]).to(features.dtype)
     empty = counts == 0
-    if bool(empty.any()):
+    if gpu.runs_ahead(empty.device) or bool(empty.any()):  # asking a GPU costs more than filling for nothing
         distance = _cell_distances(num_segments, features.device)[None]  # (1, N, N)
         source = distance.masked_fill(empty[:, None, :], float("inf")).argmin(2)  # itself where it is live
         tokens = tokens.gather(1, source[..., None].expand_as(tokens))
@@ -51,7 +53,11 @@ def _segment_sum(features: Tensor, labels: Tensor, num_segments: int) -> tuple[T
     dtype = torch.promote_types(features.dtype, torch.float32)
     sums = torch.zeros(batch * num_segments, width, dtype=dtype, device=features.device)
     sums = sums.index_add(0, index, features.reshape(-1, width).to(dtype))
-    counts = torch.bincount(index, minlength=batch * num_segments).to(dtype)
+    if gpu.runs_ahead(index.device):  # bincount would wait for the largest label
+        counts = torch.zeros(len(sums), dtype=dtype, device=index.device)
+        counts = counts.index_add(0, index, torch.ones_like(index, dtype=dtype))
+    else:
+        counts = torch.bincount(index, minlength=batch * num_segments).to(dtype)
     return sums.view(batch, num_segments, width), counts.view(batch, num_segments)
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caft.network import gpu
+
 # Mean of R, G and B that the published network subtracts from an image in [0, 1].
 _MEAN = (0.411, 0.432, 0.45)
 
@@ -52,7 +54,7 @@ class SFCN(nn.Module):
         Returns:
             Probabilities (B, 9, H, W), summing to one over the nine cells.
         """
-        mean = torch.tensor(_MEAN, dtype=images.dtype, device=images.device)[:, None, None]
+        mean = gpu.constants(_MEAN, images.dtype, images.device)[:, None, None]
         features = images - mean
         skips = []
         for level in range(self.levels + 1):
