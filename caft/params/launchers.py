@@ -34,15 +34,11 @@ class LauncherParams(Section):
     workers: Count
     text_tokens_at_once: Positive | None
     micro_batch: Positive | None = None
-    compile: bool | None = None
+    compile: bool = False
     time_minutes: Positive
     gpu_memory_gb: Positive | None = None
     images_per_s: PositiveNumber | None = None
     slurm: SlurmParams | None = None
-
-    def compiles(self, device: str) -> bool:
-        """Whether the step is compiled on devices of that type: if `compile` says nothing, on a GPU."""
-        return self.compile if self.compile is not None else device == "cuda"
 
     @property
     def world_size(self) -> int:

@@ -106,7 +106,7 @@ class TrainJob:
             assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
         task = TrainingTask(model, recipe, seed, launcher.micro_batch).to(world.device)
-        compiled, names = launcher.compiles(world.device.type), image_names(index)
+        compiled, names = launcher.compile, image_names(index)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, names, compiled)
         sampling = Sampling(
             recipe.sub_captions, recipe.chunks, recipe.max_sentences, recipe.random_rule, recipe.captions

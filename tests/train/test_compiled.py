@@ -78,11 +78,3 @@ def test_batch_norms_folded_into_convolutions_change_no_label() -> None:
         half = fast_labels(model, torch.bfloat16)(pixels)
     assert float((half == expected).float().mean()) > 0.99
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded(model.superpixels).modules())
-
-
-def test_the_launcher_says_whether_a_step_is_compiled() -> None:
-    launcher = load_params(PROJECT / "params.yaml").launchers["local"]
-    assert not launcher.compiles("cpu") and launcher.compiles("cuda")
-    for chosen in (True, False):
-        told = launcher.model_copy(update={"compile": chosen})
-        assert told.compiles("cpu") == told.compiles("cuda") == chosen
