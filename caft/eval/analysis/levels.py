@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from caft.data.sets import ReferringSet
+from caft.eval.scores.features import MEMBERSHIPS
 from caft.eval.scores.referring import ReferringTally, ask
-from caft.eval.scores.stages import MEMBERSHIPS
 from caft.eval.scores.superpixels import oracle_iou
 from caft.network.caft import CAFT
 from caft.transforms import nearest_pixels

@@ -6,10 +6,9 @@ from typing import Any
 
 from caft.data.sets import RetrievalSet
 from caft.eval.analysis.attributes import Binding
-from caft.eval.analysis.corpus import Corpus
+from caft.eval.analysis.corpus import Corpus, Leak
 from caft.eval.analysis.examples import Look, Nested, Retrieved, Segmented
 from caft.eval.analysis.granularity import Asked, Granularity
-from caft.eval.analysis.leaks import Leak
 from caft.eval.analysis.levels import Level
 from caft.eval.analysis.superpixel_methods import MethodCase, MethodScores
 from caft.eval.paper.compare import Cell

@@ -9,10 +9,9 @@ from typing import Any
 from caft import storage
 from caft.data.sets import folder_of, load_referring, load_retrieval
 from caft.eval.analysis.attributes import most_telling, score_attributes
-from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.corpus import Corpus, Leak, describe_corpus, read_leaks
 from caft.eval.analysis.examples import looks, nested, retrieved, score_examples, segmented
 from caft.eval.analysis.granularity import score_granularity
-from caft.eval.analysis.leaks import Leak, read_leaks
 from caft.eval.analysis.levels import score_levels
 from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.analysis.superpixel_methods import compare_methods

@@ -1,14 +1,24 @@
-"""Features of images that have annotations; other features are of `caft.model.encoding`."""
+"""Features of images that have annotations, and of every stage of the image tower; others are of `caft.model.encoding`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from caft.errors import DataError
 from caft.model.encoding import encode_squashed
+from caft.model.maps import attention_maps
 from caft.network.caft import CAFT, ImageFeatures
-from caft.transforms import open_image
+from caft.params.evaluation import Membership
+from caft.transforms import open_image, squash
+
+MEMBERSHIPS: tuple[Membership, Membership] = ("hard", "soft")
 
 
 def encode_pictures(
@@ -45,3 +55,55 @@ def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
             "take the original image"
         )
     return image
+
+
+@dataclass(frozen=True)
+class Stages:
+    """An image with the tokens of every stage, fine to coarse.
+
+    Attributes:
+        image: Features, B = 1.
+        tokens: Of each stage by the part level's norm and projection, (1, N_s, D): its loss acted on one stage alone.
+    """
+
+    image: ImageFeatures
+    tokens: list[Tensor]
+
+    def segments(self, model: CAFT, stage: int) -> NDArray[np.int64]:
+        """Label map of a stage, in which every token goes to its best group, (S, S) or a flat tower's grid, (h, w)."""
+        return model.stage_labels(self.image)[stage][0].cpu().numpy()
+
+    @torch.no_grad()
+    def maps(
+        self, model: CAFT, stage: int, texts: Tensor, size: tuple[int, int], membership: Membership
+    ) -> NDArray[np.float32]:
+        """Attention of texts (Q, D) over a stage's tokens, upsampled bilinearly, (Q, height, width)."""
+        image = replace(self.image, part=self.tokens[stage])
+        return attention_maps(model, image, texts, size, membership, stage)
+
+
+def encode_stages(model: CAFT, paths: Sequence[Path], sizes: Sequence[tuple[int, int]], batch: int) -> Iterator[Stages]:
+    """Encodes annotated images, squashed to the model's size.
+
+    Args:
+        model: The model; it must have a part level.
+        paths: Image files.
+        sizes: Height and width of each, as its annotations have them.
+        batch: Images at once.
+
+    Yields:
+        One image after the other.
+
+    Raises:
+        DataError: An image is not of the size that its annotations are for.
+    """
+    left = zip(paths, sizes, strict=True)
+    while group := list(islice(left, batch)):
+        pixels = torch.stack([squash(open_annotated(*image), model.config.image_size) for image in group])
+        with torch.no_grad():
+            labels = model.superpixel_labels(pixels.to(model.device))
+            hierarchy = model.encode_hierarchy(pixels.to(model.device), labels)
+            tokens = [model.project_part(stage) for stage in hierarchy.stages]
+            images = model.features_of(hierarchy, labels).split()
+        for number, image in enumerate(images):
+            yield Stages(image, [stage[number : number + 1] for stage in tokens])

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from caft.data.sets import ReferringImage, ReferringSet
-from caft.eval.scores.stages import Stages, encode_stages
+from caft.eval.scores.features import Stages, encode_stages
 from caft.model.encoding import encode_sub_captions
 from caft.model.otsu import otsu_mask, otsu_threshold, scaled_map
 from caft.network.caft import CAFT
