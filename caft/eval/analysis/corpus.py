@@ -29,21 +29,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What training reads.
+    """What training reads."""
 
-    Attributes:
-        statistics: Of captions, by corpus and field, as `caption_statistics` gives them.
-        splitter: Whose sentences training reads.
-        audits: What is repeated or suspicious, by corpus.
-        samples: At even distances through the index.
-        missing: Why there are no samples, if there are none.
-    """
-
-    statistics: dict[str, dict[str, dict[str, Any]]]
-    splitter: str
-    audits: dict[str, Audit]
-    samples: list[Sample]
-    missing: str = ""
+    statistics: dict[str, dict[str, dict[str, Any]]]  # of captions, by corpus and field, as of `caption_statistics`
+    splitter: str  # whose sentences training reads
+    audits: dict[str, Audit]  # what is repeated or suspicious, by corpus
+    samples: list[Sample]  # at even distances through the index
+    missing: str = ""  # why there are no samples, if there are none
 
 
 def describe_corpus(
@@ -97,19 +89,11 @@ def _sample(index: TrainingIndex, i: int, place: int) -> Sample:
 
 @dataclass(frozen=True)
 class Leak:
-    """A near-duplicate.
-
-    Attributes:
-        benchmark: Name of the evaluation set.
-        bits: In which the hashes differ.
-        where: Corpus and row of the training image.
-        evaluated: The set's image.
-        trained: The training image.
-    """
+    """An evaluation image and a training image that looks like it."""
 
     benchmark: str
-    bits: int
-    where: str
+    bits: int  # in which the hashes differ
+    where: str  # corpus and row of the training image
     evaluated: Image.Image
     trained: Image.Image
 
@@ -117,17 +101,9 @@ class Leak:
 def read_leaks(
     pairs: Path, folders: Mapping[str, Path], index_folder: Path, images: Path, count: int
 ) -> Sequence[Leak]:
-    """Some near-duplicates of each evaluation set, from the nearest to the farthest.
+    """Up to `count` near-duplicates of each evaluation set, from the nearest to the farthest, by the table of leakage.
 
-    Args:
-        pairs: Table of the stage leakage.
-        folders: Of the evaluation sets, by name.
-        index_folder: The training index.
-        images: Holds a folder of shards for each corpus.
-        count: Of each set, at most.
-
-    Returns:
-        None at all where images are not on this machine.
+    None at all where images are not on this machine.
     """
     rows = pq.read_table(pairs).to_pylist()
     by_set: dict[str, list[dict[str, Any]]] = {}

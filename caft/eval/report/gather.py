@@ -42,14 +42,7 @@ def gather(
     metrics: Mapping[str, Mapping[str, Any]],
     scored: Sequence[PaperModel],
 ) -> Report:
-    """Returns everything that the page shows.
-
-    Args:
-        params: The settings.
-        model: Asked for examples.
-        place: Of the trained model or of given weights, which have neither training curves nor a corpus.
-        metrics: As `read_metrics` gives them.
-        scored: Models that may fill cells of the paper.
+    """Returns everything that the page shows; given weights have neither training curves nor a corpus.
 
     Raises:
         DataError: Tables of a corpus that was trained on, or images of a set, are missing or damaged.

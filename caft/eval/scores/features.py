@@ -24,16 +24,7 @@ MEMBERSHIPS: tuple[Membership, Membership] = ("hard", "soft")
 def encode_pictures(
     model: CAFT, paths: Sequence[Path], sizes: Sequence[tuple[int, int]], batch: int
 ) -> Iterator[ImageFeatures]:
-    """Encodes annotated images for maps and boxes, as `caft.model.encoding.encode_squashed`.
-
-    Args:
-        model: The model.
-        paths: Image files.
-        sizes: Height and width of each, as its annotations have them.
-        batch: Images at once.
-
-    Returns:
-        Features of one image after the other, B = 1.
+    """Encodes annotated images of some sizes (height, width) for maps and boxes, one after the other, B = 1.
 
     Raises:
         DataError: An image is not of the size that its annotations are for.
@@ -59,11 +50,9 @@ def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
 
 @dataclass(frozen=True)
 class Stages:
-    """An image with the tokens of every stage, fine to coarse.
+    """An image (B = 1) with the tokens of every stage, fine to coarse.
 
-    Attributes:
-        image: Features, B = 1.
-        tokens: Of each stage by the part level's norm and projection, (1, N_s, D): its loss acted on one stage alone.
+    Tokens (1, N_s, D) are by the part level's norm and projection, whose loss acted on one stage alone.
     """
 
     image: ImageFeatures
@@ -83,23 +72,11 @@ class Stages:
 
 
 def encode_stages(model: CAFT, paths: Sequence[Path], sizes: Sequence[tuple[int, int]], batch: int) -> Iterator[Stages]:
-    """Encodes annotated images, squashed to the model's size.
-
-    Args:
-        model: The model; it must have a part level.
-        paths: Image files.
-        sizes: Height and width of each, as its annotations have them.
-        batch: Images at once.
-
-    Yields:
-        One image after the other.
-
-    Raises:
-        DataError: An image is not of the size that its annotations are for.
-    """
-    left = zip(paths, sizes, strict=True)
-    while group := list(islice(left, batch)):
-        pixels = torch.stack([squash(open_annotated(*image), model.config.image_size) for image in group])
+    """Like `encode_pictures`, by a model with a part level."""
+    side = model.config.image_size
+    squashed = (squash(open_annotated(path, size), side) for path, size in zip(paths, sizes, strict=True))
+    while group := list(islice(squashed, batch)):
+        pixels = torch.stack(group)
         with torch.no_grad():
             labels = model.superpixel_labels(pixels.to(model.device))
             hierarchy = model.encode_hierarchy(pixels.to(model.device), labels)

@@ -22,33 +22,22 @@ _SIZE, _LINE = 14, 18
 
 
 def looks(image: Image.Image, texts: Sequence[str], maps: Sequence[NDArray[np.float32]], side: int) -> list[Block]:
-    """Picture, attention and mask of each text.
-
-    Args:
-        image: RGB.
-        texts: What was asked.
-        maps: Where each looks, (height, width).
-        side: Of the shown pictures' longer side, in pixels.
-    """
+    """Picture, attention and mask of each text, by maps (height, width); `side` pixels is the longer side."""
     shown = fit(image, side)
-    return [
-        (
-            text,
-            [(shown, "picture"), (overlay(shown, values), "attention"), (masked(shown, otsu_mask(values)), "mask")],
-        )
-        for text, values in zip(texts, maps, strict=True)
-    ]
+    blocks: list[Block] = []
+    for text, values in zip(texts, maps, strict=True):
+        mask = masked(shown, otsu_mask(values))
+        blocks.append((text, [(shown, "picture"), (overlay(shown, values), "attention"), (mask, "mask")]))
+    return blocks
 
 
 def segments(image: Image.Image, levels: Sequence[NDArray[np.integer]], side: int) -> Block:
     """Superpixels and their groups, fine to coarse, as a picture each; a flat tower has its patches alone."""
     shown = fit(image, side)
-    pictures = [(borders(shown, levels[0]), f"{_count(levels[0])} superpixels")]
-    groups = levels[1:]
-    pictures += [
-        (picture, f"{_count(labels)} segments")
-        for picture, labels in zip(segmentations(shown, groups), groups, strict=True)
-    ]
+    first, *counts = (len(np.unique(labels)) for labels in levels)
+    pictures = [(borders(shown, levels[0]), f"{first} superpixels")]
+    for picture, count in zip(segmentations(shown, levels[1:]), counts, strict=True):
+        pictures.append((picture, f"{count} segments"))
     return "from superpixels to segments", pictures
 
 
@@ -81,16 +70,10 @@ def write(blocks: Sequence[Block], columns: int, output: Path) -> list[Path]:
     return files
 
 
-def _count(labels: NDArray[np.integer]) -> int:
-    return len(np.unique(labels))
-
-
 def sheet(blocks: Sequence[tuple[str, Sequence[tuple[Image.Image, str]]]], columns: int = 1) -> Image.Image:
-    """Returns blocks of pictures beside each other, each under its heading, with a caption below each picture.
+    """Returns blocks in rows of `columns`: pictures beside each other under a heading, a caption below each picture.
 
-    Args:
-        blocks: Heading, and pictures with their captions; an empty caption takes no room if all of its row are empty.
-        columns: Blocks in a row.
+    An empty caption takes no room if all of its row are empty.
     """
     drawn = [_block(heading, pictures) for heading, pictures in blocks]
     rows = [drawn[first : first + columns] for first in range(0, len(drawn), columns)]
