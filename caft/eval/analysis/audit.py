@@ -64,7 +64,7 @@ class Audit:
 
 
 def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_gb: int = 2) -> dict[str, Audit]:
-    """Looks for repeated values and flaws; every column is read twice.
+    """Returns for each corpus which values are repeated and which captions have flaws; every column is read twice.
 
     Args:
         names: Of the corpora.
@@ -72,9 +72,6 @@ def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_g
         captions: Holds a folder of caption tables for each corpus.
         work: For what does not fit in memory; used by one process at a time.
         memory_gb: What a query may hold before it uses `work`, in gigabytes.
-
-    Returns:
-        For each corpus what was found.
 
     Raises:
         DataError: A corpus has no list, or no caption table.

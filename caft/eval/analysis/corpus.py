@@ -50,15 +50,8 @@ def describe_corpus(
 ) -> Corpus:
     """Reads the training index as training does, so that a wrong join of images and captions is seen.
 
-    Args:
-        index_folder: The training index.
-        captions: Holds a folder of caption tables for each corpus.
-        sentences: Holds a folder of sentence tables for each corpus.
-        urls: Holds the list of each corpus, ``<name>.parquet``.
-        images: Holds a folder of shards for each corpus.
-        work: For what does not fit in memory; used by one process at a time.
-        count: Samples.
-        memory_gb: What a query over all captions may hold before it uses `work`, in gigabytes.
+    Tables of captions and sentences and shards of images are in a folder for each corpus; for `urls`, `work` and
+    `memory_gb` see `audit`. There are up to `count` samples.
 
     Raises:
         DataError: There is no index, or tables of a corpus in it are missing.
@@ -113,7 +106,7 @@ def read_leaks(
     found = []
     try:
         for name, mine in by_set.items():
-            for place in spread(len(mine), min(count, len(mine))):
+            for place in spread(len(mine), count):
                 row = mine[place]
                 pictures = open_image(folders[name] / row["image"]), index.picture(row["position"])
                 found.append(Leak(name, row["bits"], f"{row['corpus']}, row {row['row_id']}", *pictures))

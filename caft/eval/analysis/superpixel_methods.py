@@ -61,7 +61,8 @@ def compare_methods(
             maps[name].append(labels)
         scores.append(MethodScores(name, tally.scores(), 1000 * float(np.median(times))))
     pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels[:cases]]
-    return scores, [MethodCase(p, {name: maps[name][n] for name in maps}) for n, p in enumerate(pictures)]
+    labels_of = [{name: found[number] for name, found in maps.items()} for number in range(len(pictures))]
+    return scores, list(map(MethodCase, pictures, labels_of))
 
 
 def _methods(model: CAFT) -> dict[str, Method]:

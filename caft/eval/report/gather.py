@@ -116,13 +116,13 @@ def _grounding(params: Params, model: CAFT | None) -> dict[str, Any]:
     if not sets:
         return {}
     batch, membership = params.evaluation.batch, params.evaluation.membership
-    first = next(iter(sets))
+    name, first = next(iter(sets.items()))
     table, asked = score_granularity(model, sets, IMAGES, 2, membership)
-    methods, cases = compare_methods(model, sets[first], IMAGES, cases=2)
+    methods, cases = compare_methods(model, first, IMAGES, cases=2)
     shown: dict[str, Any] = {
-        "referring": first,
-        "segmented": segmented(model, score_examples(model, sets[first], batch, IMAGES, membership), 6, membership),
-        "levels": score_levels(model, sets[first], batch, IMAGES),
+        "referring": name,
+        "segmented": segmented(model, score_examples(model, first, batch, IMAGES, membership), 6, membership),
+        "levels": score_levels(model, first, batch, IMAGES),
         "granularity": table,
         "asked": asked,
         "methods": methods,
