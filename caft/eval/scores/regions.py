@@ -30,8 +30,9 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> dict[str, dict[st
 
     def score(name: str, loaded: RegionSet) -> dict[str, Any]:
         assert network is not None  # else nothing was loaded
-        settings = params.evaluation
-        found = score_regions(network, loaded, settings.batch, settings.membership, settings.box_mode)
+        found = score_regions(
+            network, loaded, params.evaluation.batch, params.evaluation.membership, params.evaluation.box_mode
+        )
         found |= {"skipped": loaded.skipped} if loaded.skipped else {}
         for level, rows in loaded.regions.items():
             counts = counted(f"{level}_rows", len(rows), loaded.expected.get(level))
