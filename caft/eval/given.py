@@ -31,19 +31,12 @@ _IN_NAME = re.compile(r"(?<!\d)(3|12|15|30)m(?![a-z0-9])")
 
 @dataclass(frozen=True)
 class Given:
-    """What the stage `weights` writes of a file.
+    """What the stage `weights` writes of a file."""
 
-    Attributes:
-        name: Of the file, without its folder; or what followed `open_clip:`.
-        sha256: Of the file; for weights that a library fetches, of its tensors.
-        kind: caft_release, flair_release, caft (this project's) or open_clip.
-        size: Of the training data: 3M, 12M, 15M or 30M; None where nothing says it.
-    """
-
-    name: str
-    sha256: str
-    kind: str
-    size: str | None
+    name: str  # of the file, without its folder; or what followed `open_clip:`
+    sha256: str  # of the file; for weights that a library fetches, of its tensors
+    kind: str  # caft_release, flair_release, caft (this project's) or open_clip
+    size: str | None  # of the training data: 3M, 12M, 15M or 30M; None where nothing says it
 
 
 def settings_of(params: Params) -> list[str]:
@@ -85,15 +78,8 @@ def load_given(setting: str, params: Params, expected: dict[str, Any]) -> Retrie
     """The model of given weights, on the CPU.
 
     A published file has the sizes of the selected model, and how captions are read is the selected recipe's; a model of
-    this project brings both.
-
-    Args:
-        setting: Names the file.
-        params: The settings.
-        expected: What the stage `weights` wrote of it.
-
-    Returns:
-        The model; its card has name, digest, kind and size of the data, and as fingerprint the digest's beginning.
+    this project brings both. The card has name, digest, kind and size of the data, as `expected`, what the stage
+    `weights` wrote of the file, and as fingerprint the digest's beginning.
 
     Raises:
         CheckpointError: The file is missing, damaged, has changed since, or is of other sizes.

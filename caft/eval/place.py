@@ -21,19 +21,12 @@ GRAPH = "pipelines/score/dvc.yaml"  # its stages score given weights
 
 @dataclass(frozen=True)
 class Place:
-    """A model to score, and where its scores go.
-
-    Attributes:
-        metrics: Folder of the metrics files.
-        plots: Folder of blend.csv.
-        reports: Folder of the report.
-        number: Index of the given weights in the setting `weights`; None for the trained model.
-    """
+    """A model to score, and the folders of its metrics files, of blend.csv and of its report."""
 
     metrics: Path
     plots: Path
     reports: Path
-    number: int | None = None
+    number: int | None = None  # of the given weights in the setting `weights`; None for the trained model
 
     def model(self, params: Params) -> RetrievalModel:
         """Loads the model, onto the GPU if there is one.

@@ -19,12 +19,7 @@ Loader = Callable[[BenchmarkParams], T | Missing]
 
 
 def each_set(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[tuple[str, T | Missing]]:
-    """Yields name and content of each set of some kinds, in the order of the settings.
-
-    Args:
-        params: The settings.
-        loaders: A loader of `caft.data.sets` for each kind that is wanted.
-    """
+    """Yields name and content of each set of the kinds that have a loader, in the order of the settings."""
     for name, benchmark in params.benchmarks.items():
         if load := loaders.get(benchmark.kind):
             yield name, load(benchmark)
@@ -40,13 +35,7 @@ def present_sets(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[t
 def score_sets(
     params: Params, loaders: Mapping[str, Loader[Any]], score: Callable[[str, Any], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns the scores of each set by its name, or `{"not_run": reason}`.
-
-    Args:
-        params: The settings.
-        loaders: As of `each_set`.
-        score: Called with name and content of each set that is there.
-    """
+    """Returns by name what `score` gives for the name and content of each set, or `{"not_run": reason}`."""
     scores: dict[str, Any] = {}
     for name, loaded in each_set(params, loaders):
         if isinstance(loaded, Missing):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from caft.eval.report.charts import Series, line_chart
 from caft.model.drawing.figures import LINE, TRUTH, borders, cut_out, fit, outline, overlay, segmentations, webp
-from caft.model.drawing.sheet import sheet
+from caft.model.drawing.panels import sheet
 
 
 @pytest.fixture

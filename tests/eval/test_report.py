@@ -24,8 +24,7 @@ from caft.data.tables.schema import CAPTIONS, FIELDS, URLS
 from caft.data.tables.sentence_table import write_sentences
 from caft.data.training.index import build_index
 from caft.eval.analysis.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
-from caft.eval.analysis.corpus import Corpus, describe_corpus
-from caft.eval.analysis.leaks import Leak
+from caft.eval.analysis.corpus import Corpus, Leak, describe_corpus
 from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.report import section
 from caft.eval.report.content import Report

@@ -5,7 +5,7 @@ import pytest
 
 from caft.eval.analysis.superpixel_methods import compare_methods
 from caft.eval.scores.superpixels import achievable_accuracy, covered_by, oracle_iou, thin_parts
-from caft.model.maps import stretched
+from caft.transforms import nearest_pixels
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_covered_pixels_are_those_of_superpixels_mostly_inside():
 def test_a_mask_is_squashed_by_the_nearest_pixel():
     mask = np.zeros((4, 8), bool)
     mask[:2, 4:] = True
-    assert stretched(mask, 4, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
+    assert nearest_pixels(mask, 4, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
 
 
 def test_methods_are_measured_on_the_same_images(network, scenes):

@@ -37,11 +37,7 @@ def read_points(row: str) -> list[dict[str, Any]]:
 
 
 def summarize(runs: Mapping[str, Sequence[Mapping[str, Any]]], compared: Mapping[str, str]) -> dict[str, Any]:
-    """Scores over seeds, and orders of neighbouring rows.
-
-    Args:
-        runs: Points of each row, the rows in their order.
-        compared: The score of each row that the paper compares.
+    """Scores over seeds, and orders of neighbouring rows; `compared` is the score of each row that the paper compares.
 
     Raises:
         DataError: A row has no such score, or its runs differ in more than the seed.
@@ -84,27 +80,15 @@ def _orders(rows: Mapping[str, Any]) -> list[dict[str, str]]:
             for way in ("i2t_r1", "t2i_r1"):
                 ours = Interval(**first[name][rows[row]["compared"]][way])
                 theirs = Interval(**second[name][rows[before]["compared"]][way])
-                claims.append(
-                    {
-                        "first": row,
-                        "second": before,
-                        "set": name,
-                        "direction": way[:3].upper(),
-                        "claim": order(ours, theirs),
-                    }
-                )
+                where = {"first": row, "second": before, "set": name, "direction": way[:3].upper()}
+                claims.append({**where, "claim": order(ours, theirs)})
     return claims
 
 
 def paper_cells(
     params: Params, runs: Mapping[str, Sequence[Mapping[str, Any]]], summary: Mapping[str, Any]
 ) -> list[Cell]:
-    """Returns verdicts on the cells of Table 3.
-
-    Args:
-        params: The settings.
-        runs: Points of each row.
-        summary: What `summarize` made of them.
+    """Returns verdicts on the cells of Table 3, by the points of each row and what `summarize` made of them.
 
     Raises:
         DataError: The card of a model is missing.
@@ -137,14 +121,9 @@ def paper_model(
     over: Mapping[str, Mapping[str, Any]],
     tags: Mapping[str, str | None],
 ) -> PaperModel:
-    """A row as one that may fill cells of the paper, by its means over seeds and their deviations.
+    """A row as a model that may fill cells of the paper, by `over`: means and deviations over seeds by set and kind.
 
-    Args:
-        params: The settings.
-        card: Of the model of any seed.
-        points: The row's runs.
-        over: Its scores over seeds, by set and kind.
-        tags: Of the cells.
+    The card is that of the model of any seed.
     """
     retrieval: dict[str, dict[str, Any]] = {}
     deviations: dict[str, float] = {}

@@ -31,23 +31,14 @@ ATTRIBUTES: Mapping[str, Sequence[Sequence[str]]] = {
 
 @dataclass(frozen=True)
 class Binding:
-    """How well right expressions are told from those with one attribute changed; shares in percent.
+    """How well right expressions are told from those with one attribute changed; shares in percent."""
 
-    Attributes:
-        attribute: A key of `ATTRIBUTES`.
-        expressions: That name it.
-        against_one: Pairs of a right and a changed expression in which the right one scores higher; chance is 50.
-        against_all: Right expressions that score above all their changed ones.
-        chance: Of `against_all`.
-        by_value: For each value that occurs, how many expressions name it in whichever wording, and the mIoU of their
-            masks.
-    """
-
-    attribute: str
-    expressions: int
-    against_one: float
-    against_all: float
-    chance: float
+    attribute: str  # a key of `ATTRIBUTES`
+    expressions: int  # that name it
+    against_one: float  # pairs of a right and a changed expression in which the right one scores higher; chance is 50
+    against_all: float  # right expressions that score above all their changed ones
+    chance: float  # of `against_all`
+    # For each value that occurs, how many expressions name it in whichever wording, and the mIoU of their masks.
     by_value: dict[str, tuple[int, float]]
 
 
@@ -94,12 +85,8 @@ def most_telling(sets: Mapping[str, ReferringSet]) -> str | None:
 def score_attributes(model: CAFT, expressions: Sequence[ScoredExpression], batch: int) -> list[Binding]:
     """Scores the part-level logit of each image for right and changed expressions.
 
-    A changed expression that is another right one of the same image is left out.
-
-    Args:
-        model: The model.
-        expressions: Of one set; those of one image follow each other.
-        batch: Images or texts encoded at once.
+    A changed expression that is another right one of the same image is left out. The expressions are of one set; those
+    of one image follow each other.
     """
     right: dict[str, list[list[bool]]] = {attribute: [] for attribute in ATTRIBUTES}
     values: dict[str, dict[str, list[float]]] = {attribute: {} for attribute in ATTRIBUTES}

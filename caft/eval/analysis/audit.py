@@ -29,23 +29,14 @@ _FILLED = r"regexp_matches(coalesce(value, ''), '\S')"
 
 @dataclass(frozen=True)
 class Repeats:
-    """How often values of one column are repeated, seen from one corpus.
+    """How often values of one column are repeated, seen from one corpus."""
 
-    Attributes:
-        values: Distinct ones that several rows of the corpus have.
-        rows: Of the corpus, with such a value.
-        shared_values: Distinct ones that another corpus has too.
-        shared_rows: Of this corpus, with such a value.
-        many_rows: Of the corpus, with a value that `MANY` rows of it have, or more.
-        top: The values that most rows of the corpus have, and how many; of captions alone.
-    """
-
-    values: int
-    rows: int
-    shared_values: int
-    shared_rows: int
-    many_rows: int
-    top: Sequence[tuple[int, str]] = ()
+    values: int  # distinct ones that several rows of the corpus have
+    rows: int  # of the corpus, with such a value
+    shared_values: int  # distinct ones that another corpus has too
+    shared_rows: int  # of this corpus, with such a value
+    many_rows: int  # of the corpus, with a value that `MANY` rows of it have, or more
+    top: Sequence[tuple[int, str]] = ()  # how many rows have the most frequent values, and these; of captions alone
 
 
 @dataclass(frozen=True)
@@ -58,19 +49,12 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one corpus.
+    """What was found in one corpus."""
 
-    Attributes:
-        addresses: Rows of its list, after source.
-        images: Rows of its caption tables: images that were downloaded.
-        repeats: By column: url, of the list; sha256, of the images; each caption field.
-        flaws: By caption field and flaw, `EMPTY` first, then `FLAWS`.
-    """
-
-    addresses: int
-    images: int
-    repeats: dict[str, Repeats]
-    flaws: dict[str, dict[str, Flaw]]
+    addresses: int  # rows of its list, after source
+    images: int  # rows of its caption tables: images that were downloaded
+    repeats: dict[str, Repeats]  # by column: url, of the list; sha256, of the images; each caption field
+    flaws: dict[str, dict[str, Flaw]]  # by caption field and flaw, `EMPTY` first, then `FLAWS`
 
     def filled(self, column: str) -> int:
         """Rows in which a column of `repeats` is not empty."""
@@ -80,7 +64,7 @@ class Audit:
 
 
 def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_gb: int = 2) -> dict[str, Audit]:
-    """Looks for repeated values and flaws; every column is read twice.
+    """Returns for each corpus which values are repeated and which captions have flaws; every column is read twice.
 
     Args:
         names: Of the corpora.
@@ -88,9 +72,6 @@ def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_g
         captions: Holds a folder of caption tables for each corpus.
         work: For what does not fit in memory; used by one process at a time.
         memory_gb: What a query may hold before it uses `work`, in gigabytes.
-
-    Returns:
-        For each corpus what was found.
 
     Raises:
         DataError: A corpus has no list, or no caption table.

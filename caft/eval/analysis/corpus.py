@@ -1,9 +1,11 @@
-"""What training reads, for a person to look at: statistics of captions, suspicious captions, and sampled pairs."""
+"""What training reads, for a person to look at: statistics, suspicious captions, samples, and what evaluation sets repeat."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from PIL import Image
 
 from caft.data.tables.catalog import caption_statistics
@@ -27,21 +29,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What training reads.
+    """What training reads."""
 
-    Attributes:
-        statistics: Of captions, by corpus and field, as `caption_statistics` gives them.
-        splitter: Whose sentences training reads.
-        audits: What is repeated or suspicious, by corpus.
-        samples: At even distances through the index.
-        missing: Why there are no samples, if there are none.
-    """
-
-    statistics: dict[str, dict[str, dict[str, Any]]]
-    splitter: str
-    audits: dict[str, Audit]
-    samples: list[Sample]
-    missing: str = ""
+    statistics: dict[str, dict[str, dict[str, Any]]]  # of captions, by corpus and field, as of `caption_statistics`
+    splitter: str  # whose sentences training reads
+    audits: dict[str, Audit]  # what is repeated or suspicious, by corpus
+    samples: list[Sample]  # at even distances through the index
+    missing: str = ""  # why there are no samples, if there are none
 
 
 def describe_corpus(
@@ -56,15 +50,8 @@ def describe_corpus(
 ) -> Corpus:
     """Reads the training index as training does, so that a wrong join of images and captions is seen.
 
-    Args:
-        index_folder: The training index.
-        captions: Holds a folder of caption tables for each corpus.
-        sentences: Holds a folder of sentence tables for each corpus.
-        urls: Holds the list of each corpus, ``<name>.parquet``.
-        images: Holds a folder of shards for each corpus.
-        work: For what does not fit in memory; used by one process at a time.
-        count: Samples.
-        memory_gb: What a query over all captions may hold before it uses `work`, in gigabytes.
+    Tables of captions and sentences and shards of images are in a folder for each corpus; for `urls`, `work` and
+    `memory_gb` see `audit`. There are up to `count` samples.
 
     Raises:
         DataError: There is no index, or tables of a corpus in it are missing.
@@ -91,3 +78,38 @@ def _sample(index: TrainingIndex, i: int, place: int) -> Sample:
     }
     corpus = next(c["name"] for c in reversed(index.corpora) if int(c["first"]) <= i)
     return Sample(corpus, int(index.row_ids[i]), open_image(index.image_bytes(i)), captions)
+
+
+@dataclass(frozen=True)
+class Leak:
+    """An evaluation image and a training image that looks like it."""
+
+    benchmark: str
+    bits: int  # in which the hashes differ
+    where: str  # corpus and row of the training image
+    evaluated: Image.Image
+    trained: Image.Image
+
+
+def read_leaks(
+    pairs: Path, folders: Mapping[str, Path], index_folder: Path, images: Path, count: int
+) -> Sequence[Leak]:
+    """Up to `count` near-duplicates of each evaluation set, from the nearest to the farthest, by the table of leakage.
+
+    None at all where images are not on this machine.
+    """
+    rows = pq.read_table(pairs).to_pylist()
+    by_set: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["bits"]):
+        by_set.setdefault(row["benchmark"], []).append(row)
+    index = TrainingIndex(index_folder, images)
+    found = []
+    try:
+        for name, mine in by_set.items():
+            for place in spread(len(mine), count):
+                row = mine[place]
+                pictures = open_image(folders[name] / row["image"]), index.picture(row["position"])
+                found.append(Leak(name, row["bits"], f"{row['corpus']}, row {row['row_id']}", *pictures))
+    except DataError:
+        return []
+    return found

@@ -14,18 +14,12 @@ Order = Literal["higher", "lower", "not separated"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval.
-
-    Attributes:
-        value: The estimate.
-        low: Lower end; minus infinity is None.
-        high: Upper end; infinity is None.
-        sd: Standard deviation (n - 1) of what the estimate is the mean of; None for any other estimate, or the mean of one.
-    """
+    """A value with its 95 % interval."""
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None  # minus infinity is None
+    high: float | None  # infinity is None
+    # Standard deviation (n - 1) of what the estimate is the mean of; None for any other estimate, or the mean of one.
     sd: float | None = None
 
     def rounded(self) -> dict[str, float | None]:
@@ -37,9 +31,6 @@ def over_seeds(values: Sequence[float]) -> Interval:
     """Mean of runs that differ in the seed alone, with Student's interval; one run has no interval.
 
     It says what other seeds would have given on the same queries, not what other queries would have.
-
-    Args:
-        values: A score of each run.
 
     Raises:
         ValueError: `values` is empty.

@@ -35,32 +35,20 @@ KINDS = ("best", "median", "worst")
 
 @dataclass(frozen=True)
 class Answers:
-    """What one score answers to a query.
+    """What one score answers to a query."""
 
-    Attributes:
-        best: Indices of the best candidates, best first.
-        rank: Place of the right candidate, from 1; ties count against it.
-    """
-
-    best: list[int]
-    rank: int
+    best: list[int]  # indices of the best candidates, best first
+    rank: int  # place of the right candidate, from 1; ties count against it
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A query and what two scores find for it.
+    """A query and what two scores find for it."""
 
-    Attributes:
-        query: Index of the query; the right candidate has the same.
-        kind: One of `KINDS`, by how far the right candidate leads under CAFT++.
-        blended: By the score CAFT++.
-        whole: By the whole score alone, the baseline.
-    """
-
-    query: int
-    kind: str
-    blended: Answers
-    whole: Answers
+    query: int  # its index; the right candidate has the same
+    kind: str  # one of `KINDS`, by how far the right candidate leads under CAFT++
+    blended: Answers  # by the score CAFT++
+    whole: Answers  # by the whole score alone, the baseline
 
 
 @dataclass(frozen=True)
@@ -109,11 +97,9 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def picks(scores: Sequence[float], each: int) -> list[tuple[str, int]]:
-    """Returns the indices of the best, the middle and the worst scores, each with its kind, best first.
+    """Returns the indices of the best (largest), the middle and the worst scores, each with its kind, best first.
 
-    Args:
-        scores: Larger is better.
-        each: Of a kind; fewer where there are not enough, since no index comes twice.
+    Of a kind there are `each`, or fewer where there are not enough, since no index comes twice.
     """
     order = np.argsort(-np.asarray(scores), kind="stable").tolist()
     each = min(each, len(order))
@@ -129,13 +115,9 @@ def picks(scores: Sequence[float], each: int) -> list[tuple[str, int]]:
 def retrieved(
     model: RetrievalModel, benchmark: RetrievalSet, settings: EvaluationParams, each: int
 ) -> tuple[list[Retrieved], list[Retrieved]]:
-    """Returns examples of texts that look for images, and of images that look for texts.
+    """Returns examples, `each` of a kind, of texts that look for images, and of images that look for texts.
 
-    Args:
-        model: The model.
-        benchmark: The set, of which the first `POOL` pairs take part.
-        settings: The first weight and the space of the blended score, and the batch.
-        each: Examples of each kind.
+    The first `POOL` pairs of the set take part, with the first weight of the settings' blends.
     """
     images, captions = benchmark.images[:POOL], benchmark.captions[:POOL]
     network, encoded = model.network, encode_cropped(model.network, images, settings.batch)

@@ -24,18 +24,11 @@ WORD = "category name"
 
 @dataclass(frozen=True)
 class Granularity:
-    """Scores of one kind of query over all objects.
+    """Scores of one kind of query over all objects."""
 
-    Attributes:
-        name: Of the set, or `WORD`.
-        words: In a query, on average.
-        miou: Of the queries, in percent; every object counts the same.
-        objects: How many.
-    """
-
-    name: str
-    words: float
-    miou: float
+    name: str  # of the set, or `WORD`
+    words: float  # in a query, on average
+    miou: float  # of the queries, in percent; every object counts the same
     objects: int
 
 
@@ -54,14 +47,9 @@ class Asked:
 def score_granularity(
     model: CAFT, sets: Mapping[str, ReferringSet], images: int, each: int, membership: Membership
 ) -> tuple[list[Granularity], list[Asked]]:
-    """Scores every kind of query on the objects that all sets mean.
+    """Scores every kind of query on the objects that all sets mean, in the first `images` images of the first set.
 
-    Args:
-        model: The model.
-        sets: Sets by name; the first says which images there are.
-        images: How many of them to ask, from the start.
-        each: Examples of each kind (best, median, worst by the mean IoU of an object's queries).
-        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
+    There are `each` examples of each kind: best, median and worst by the mean IoU of an object's queries.
 
     Returns:
         The scores, longest queries first, and examples; nothing where no object is meant by two kinds of query.

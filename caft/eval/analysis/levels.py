@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from caft.data.sets import ReferringSet
+from caft.eval.scores.features import MEMBERSHIPS
 from caft.eval.scores.referring import ReferringTally, ask
-from caft.eval.scores.stages import MEMBERSHIPS
 from caft.eval.scores.superpixels import oracle_iou
 from caft.network.caft import CAFT
 from caft.transforms import nearest_pixels
@@ -14,37 +14,18 @@ from caft.transforms import nearest_pixels
 
 @dataclass(frozen=True)
 class Level:
-    """One stage of the image tower; scores in percent.
-
-    Attributes:
-        tokens: Of the stage.
-        trained: The part-level loss acted on this stage; the other stages only share its projection.
-        hard: mIoU when a pixel has the attention of its most likely segment.
-        wrong: Of the same masks with the other objects of the image; None where no image has two.
-        soft: mIoU when it has the mean over all segments, weighted by its share in each.
-        oracle: mIoU of the best choice of most likely segments: what no attention over them can pass.
-    """
+    """One stage of the image tower; scores in percent."""
 
     tokens: int
-    trained: bool
-    hard: float
-    wrong: float | None
-    soft: float
-    oracle: float
+    trained: bool  # the part-level loss acted on this stage; the other stages only share its projection
+    hard: float  # mIoU when a pixel has the attention of its most likely segment
+    wrong: float | None  # of the same masks with the other objects of the image; None where no image has two
+    soft: float  # mIoU when it has the mean over all segments, weighted by its share in each
+    oracle: float  # mIoU of the best choice of most likely segments: what no attention over them can pass
 
 
 def score_levels(model: CAFT, benchmark: ReferringSet, batch: int, images: int) -> list[Level]:
-    """Scores the attention of expressions over the tokens of each stage.
-
-    Args:
-        model: The model.
-        benchmark: The set.
-        batch: Images or texts encoded at once.
-        images: How many to score, from the set's start.
-
-    Returns:
-        A level for each stage, fine to coarse.
-    """
+    """Scores the attention of expressions of the first `images` images over the tokens of each stage, fine to coarse."""
     tallies = {kind: [ReferringTally() for _ in model.config.tokens] for kind in MEMBERSHIPS}
     oracle: list[list[float]] = [[] for _ in model.config.tokens]
     for asked in ask(model, benchmark.images[:images], batch):

@@ -21,9 +21,7 @@ def images_and_fraction(params: Params) -> tuple[int, int]:
 def budget(params: Params, equal: str) -> int:
     """Returns the samples of a run.
 
-    Args:
-        params: The settings.
-        equal: "samples": the recipe's on all images; "epochs": as many passes over the run's fraction of them.
+    With equal "samples", the recipe's on all images; "epochs", as many passes over the run's fraction of them.
     """
     recipe = params.selected_recipe
     everything, mine = images_and_fraction(params)
@@ -32,12 +30,7 @@ def budget(params: Params, equal: str) -> int:
 
 
 def description(params: Params, folder: Path) -> dict[str, Any]:
-    """Returns what was trained, and the last scores on the images that training holds out.
-
-    Args:
-        params: The settings.
-        folder: Of the run, named by its fingerprint.
-    """
+    """Returns what was trained, and the last scores on held-out training images; `folder` is the run's."""
     last: Mapping[str, Any] = {key: value for row in read_rows(folder / "metrics.jsonl") for key, value in row.items()}
     return {
         "fingerprint": folder.name,

@@ -28,9 +28,7 @@ def summarize(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns the content of metrics/scaling.json, and the rows of points.csv.
 
-    Args:
-        curves: Points by curve.
-        compared: The score of each method that the paper compares.
+    Points are by curve; `compared` is the score of each method that the paper compares.
     """
     rows = [line for curve, points in curves.items() for point in points for line in lines(curve, point, compared)]
     fits = [fit for curve, points in curves.items() for fit in fitted(curve, points, compared)]

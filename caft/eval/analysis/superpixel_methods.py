@@ -40,13 +40,7 @@ def compare_methods(
     """Measures each method on the same images, squashed to the model's size.
 
     Thin parts are those that no square of half a cell and a pixel reaches. SEEDS, which the paper names too, is left
-    out: it comes with no package used here.
-
-    Args:
-        model: Gives the superpixel network and its cell.
-        benchmark: Images with the masks of their objects.
-        images: How many to measure, from the set's start.
-        cases: How many of them to return for a look.
+    out: it comes with no package used here. The first `images` are measured, and the first `cases` of them returned.
     """
     assert model.config.superpixels is not None, "a flat image tower has no superpixels"
     size, cell = model.config.image_size, model.config.superpixels.cell
@@ -66,13 +60,9 @@ def compare_methods(
             tally.add(labels, objects)
             maps[name].append(labels)
         scores.append(MethodScores(name, tally.scores(), 1000 * float(np.median(times))))
-    shown = [
-        MethodCase(
-            Image.fromarray(pixels[number].permute(1, 2, 0).numpy()), {name: maps[name][number] for name in maps}
-        )
-        for number in range(min(cases, len(chosen)))
-    ]
-    return scores, shown
+    pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels[:cases]]
+    labels_of = [{name: found[number] for name, found in maps.items()} for number in range(len(pictures))]
+    return scores, list(map(MethodCase, pictures, labels_of))
 
 
 def _methods(model: CAFT) -> dict[str, Method]:
@@ -88,9 +78,8 @@ def _methods(model: CAFT) -> dict[str, Method]:
         return labels
 
     def clustered(pixels: Tensor) -> NDArray[np.integer]:
-        labels: NDArray[np.integer] = slic(
-            pixels.permute(1, 2, 0).numpy(), n_segments=(size // cell) ** 2, start_label=0
-        )
+        picture = pixels.permute(1, 2, 0).numpy()
+        labels: NDArray[np.integer] = slic(picture, n_segments=(size // cell) ** 2, start_label=0)
         return labels
 
     return {"SFCN, of the model": learnt, "SLIC (scikit-image)": clustered, "plain grid": lambda pixels: grid}

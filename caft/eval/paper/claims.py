@@ -1,6 +1,6 @@
 """The ledger of the paper's claims: docs/claims.yaml, filled with measured numbers, as a page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,15 +20,7 @@ nothing of photographs. The paper's numbers, cell by cell, are in the report ([s
 
 
 class Claim(BaseModel):
-    """A sentence of the paper.
-
-    Attributes:
-        claim: What the paper says.
-        section: Where it says so.
-        command: What would show it.
-        status: How far it was tried here.
-        seen: What was found; names in braces stand for measured numbers.
-    """
+    """What the paper says and where, what would show it, how far that was tried here, and what was found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +28,7 @@ class Claim(BaseModel):
     section: str
     command: str
     status: Status
-    seen: str
+    seen: str  # names in braces stand for measured numbers
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -56,26 +48,20 @@ def read_claims(path: Path) -> list[Claim]:
 
 
 def claims_page(claims: Sequence[Claim], numbers: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the page.
-
-    Args:
-        claims: As `read_claims` gives them.
-        numbers: By file, what the braces of `seen` name.
+    """Returns the page; `numbers` are by file what the braces of `seen` name.
 
     Raises:
         DataError: A claim names a number that was not measured.
     """
-    return _HEAD + "".join(_sections(claims, numbers))
-
-
-def _sections(claims: Sequence[Claim], numbers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    page = _HEAD
     for status in STATUSES:
         chosen = [claim for claim in claims if claim.status == status]
         if chosen:
-            yield f"\n## {status.capitalize()}\n"
+            page += f"\n## {status.capitalize()}\n"
         for claim in chosen:
             try:
                 seen = claim.seen.format(**numbers)
             except (KeyError, IndexError, ValueError, TypeError) as error:
                 raise DataError(f"claims: {claim.claim!r} names a number that was not measured: {error}") from None
-            yield f"\n**{claim.claim}** [{claim.section}]. {seen}\n\n    {claim.command}\n"
+            page += f"\n**{claim.claim}** [{claim.section}]. {seen}\n\n    {claim.command}\n"
+    return page

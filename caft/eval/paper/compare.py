@@ -20,33 +20,19 @@ _SHARE = f"at least {ENOUGH:.0%} of the paper's images"
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of the paper.
+    """One number of the paper, and ours beside it."""
 
-    Attributes:
-        table: Such as "Table 1".
-        row: As printed.
-        column: Key of the score.
-        paper: Its value.
-        ours: Our value; None if it is missing.
-        status: The verdict.
-        rule: What decided it.
-        reason: Why it is not run, or only partial.
-        images: That the model was trained on, where known.
-        evaluated: Pairs, expressions or boxes that were scored.
-        tags: Fingerprint, recipe, commit and MLflow run of our value.
-    """
-
-    table: str
-    row: str
-    column: str
+    table: str  # such as "Table 1"
+    row: str  # as printed
+    column: str  # key of the score
     paper: float | str
     ours: float | str | None = None
     status: Status = "not run"
-    rule: str = ""
-    reason: str = ""
-    images: int | None = None
-    evaluated: int | None = None
-    tags: Mapping[str, str | None] = field(default_factory=dict)
+    rule: str = ""  # what decided the status
+    reason: str = ""  # why it is not run, or only partial
+    images: int | None = None  # that the model was trained on, where known
+    evaluated: int | None = None  # pairs, expressions or boxes that were scored
+    tags: Mapping[str, str | None] = field(default_factory=dict)  # fingerprint, recipe, commit and MLflow run of ours
 
     def record(self) -> dict[str, Any]:
         """The cell as a flat row of paper.json."""
@@ -56,23 +42,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Found:
-    """A value of ours with what judges it; without a value, the reason.
+    """A value of ours with what judges it; without a value, the reason."""
 
-    Attributes:
-        value: In the paper's unit.
-        reason: Why it is missing.
-        items: That it is a mean over.
-        full: Items of the whole set.
-        is_share: Each item counts as 0 or 1.
-        key: Of the score in MLflow.
-    """
-
-    value: float | str | None = None
-    reason: str = ""
-    items: int | None = None
-    full: int | None = None
-    is_share: bool = True
-    key: str = ""
+    value: float | str | None = None  # in the paper's unit
+    reason: str = ""  # why it is missing
+    items: int | None = None  # that it is a mean over
+    full: int | None = None  # items of the whole set
+    is_share: bool = True  # each item counts as 0 or 1
+    key: str = ""  # of the score in MLflow
 
 
 def compare(targets: Targets, scored: Sequence[PaperModel], statistics: Mapping[str, Mapping[str, Any]]) -> list[Cell]:

@@ -20,37 +20,21 @@ _SIZES = ("image_size", "width", "heads", "embed_dim")
 
 @dataclass(frozen=True)
 class PaperModel:
-    """A model with its scores.
+    """A model with its scores."""
 
-    Attributes:
-        name: Of its weights.
-        method: caft, flair, open_clip or a row of the ablation; None for a model that is not in the paper.
-        size: Of its training data; None if it is not one of the paper's, or unknown.
-        reason: Why it fills no cell of the paper; None if it may.
-        retrained: Trained by this project, so with another random seed and perhaps on fewer images than the paper's.
-        images: That it was trained on; None where nothing says it.
-        retrieval: Entries of metrics/retrieval.json by set.
-        grounding: Of metrics/grounding.json.
-        regions: Of metrics/regions.json, all by set.
-        training: Columns of Table 5.
-        settings: Columns of Table 7.
-        tags: Fingerprint, recipe, commit and MLflow run of the cells.
-        deviations: Standard deviation over seeds by the score's name in MLflow.
-    """
-
-    name: str
-    method: str | None
-    size: str | None
-    reason: str | None
-    retrained: bool
-    images: int | None
-    retrieval: Mapping[str, Any]
+    name: str  # of its weights
+    method: str | None  # caft, flair, open_clip or a row of the ablation; None for a model that is not in the paper
+    size: str | None  # of its training data; None if it is not one of the paper's, or unknown
+    reason: str | None  # why it fills no cell of the paper; None if it may
+    retrained: bool  # by this project, so with another random seed and perhaps on fewer images than the paper's
+    images: int | None  # that it was trained on; None where nothing says it
+    retrieval: Mapping[str, Any]  # entries of metrics/retrieval.json, and of the files below, by set
     grounding: Mapping[str, Any]
     regions: Mapping[str, Any]
-    training: Mapping[str, float] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    tags: Mapping[str, str | None] = field(default_factory=dict)
-    deviations: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, float] = field(default_factory=dict)  # columns of Table 5
+    settings: Mapping[str, Any] = field(default_factory=dict)  # columns of Table 7
+    tags: Mapping[str, str | None] = field(default_factory=dict)  # fingerprint, recipe, commit and MLflow run
+    deviations: Mapping[str, float] = field(default_factory=dict)  # over seeds, by the score's name in MLflow
 
 
 def of_model(
@@ -60,15 +44,7 @@ def of_model(
     tags: Mapping[str, str | None],
     deviations: Mapping[str, float],
 ) -> PaperModel:
-    """A model as its card and its metrics files tell it.
-
-    Args:
-        card: Of the model; one of given weights has name, kind and size.
-        params: The settings: sizes of the paper's model, and which benchmark is which.
-        metrics: Content of the metrics files by name.
-        tags: Commit, MLflow run and name of the recipe.
-        deviations: As of `PaperModel`.
-    """
+    """A model as its card (that of given weights has name, kind and size) and its metrics files, by name, tell it."""
     retrained = bool(card.get("recipe"))
     corpora = {corpus["name"]: corpus["count"] for corpus in card.get("data", [])}
     size = SIZES.get(tuple(sorted(corpora))) or card.get("size")

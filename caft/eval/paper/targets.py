@@ -15,44 +15,25 @@ class _Part(BaseModel):
 
 
 class Row(_Part):
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        name: As the paper prints it.
-        values: One for each column; None where the paper has a dash.
-        quoted: The paper took it from another one.
-        method: How the model that fills it is built; None if no model here can.
-        size: Of its training data, 3M, 12M, 15M or 30M; None: any.
-        score: Where its number lies: a score of retrieval, or the set of a row of statistics.
-        gain: The numbers are a difference to the best row above.
-    """
-
-    name: str
-    values: list[int | float | str | None]
-    quoted: bool = False
-    method: str | None = None
-    size: Literal["3M", "12M", "15M", "30M"] | None = None
-    score: str = ""
-    gain: bool = False
+    name: str  # as the paper prints it
+    values: list[int | float | str | None]  # one for each column; None where the paper has a dash
+    quoted: bool = False  # the paper took it from another one
+    method: str | None = None  # how the model that fills it is built; None if no model here can
+    size: Literal["3M", "12M", "15M", "30M"] | None = None  # of its training data; None: any
+    score: str = ""  # where its number lies: a score of retrieval, or the set of a row of statistics
+    gain: bool = False  # the numbers are a difference to the best row above
 
 
 class Table(_Part):
-    """A table, or the legible points of a figure.
+    """A table, or the legible points of a figure."""
 
-    Attributes:
-        id: Such as "Table 1".
-        title: What it shows.
-        source: Kind of scores.
-        decimals: Of each column, as printed; one number in the file stands for all columns.
-        columns: Keys of the scores.
-        rows: In the paper's order.
-    """
-
-    id: str
+    id: str  # such as "Table 1"
     title: str
     source: Source
-    decimals: list[int]
-    columns: list[str]
+    decimals: list[int]  # of each column, as printed; one number in the file stands for all columns
+    columns: list[str]  # keys of the scores
     rows: list[Row]
 
     @model_validator(mode="before")
@@ -70,16 +51,11 @@ class Table(_Part):
 
 
 class Targets(_Part):
-    """Everything that the paper prints.
+    """Everything that the paper prints, in its order."""
 
-    Attributes:
-        sets: By the benchmark's entry: `name` in the paper, and `items`, the pairs or expressions of the whole set.
-        images: Of the training data, by its size as in Figure 5.
-        tables: In the paper's order.
-    """
-
+    # By the benchmark's entry: `name` in the paper, and `items`, the pairs or expressions of the whole set.
     sets: Mapping[str, Mapping[str, Any]]
-    images: Mapping[str, int]
+    images: Mapping[str, int]  # of the training data, by its size as in Figure 5
     tables: list[Table]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from caft.eval.report import data, paper, pictures, scores, training
+from caft.eval.report import paper, pictures, scores, training
 from caft.eval.report.content import SIDE, Report
 from caft.eval.report.page import render
 from caft.model.drawing.figures import fit
@@ -41,7 +41,7 @@ _SECTIONS: Mapping[str, Callable[[Report], dict[str, Any]]] = {
     "Superpixels": pictures.superpixels,
     "Retrieval": pictures.retrieval,
     "Training": training.training,
-    "Data": data.data,
+    "Data": training.data,
     "Leakage": _leakage,
     "Settings": _settings,
 }

@@ -14,12 +14,7 @@ _KINDS = {
 
 
 def ablation_page(summary: Mapping[str, Any], cells: Sequence[Cell]) -> str:
-    """Returns the page of metrics/ablation.json.
-
-    Args:
-        summary: Its content.
-        cells: The paper's table beside the rows.
-    """
+    """Returns the page of metrics/ablation.json (its content is `summary`), with the cells of the paper's table."""
     rows = summary["rows"].values()
     seeds = max(len(entry["seeds"]) for entry in rows)
     return render("ablation.html", summary=summary, cells=cells, first=next(iter(rows)), seeds=seeds, kinds=_KINDS)

@@ -8,7 +8,6 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Drawn colours, and the variables of style.css that take their place, so that charts follow the reader's dark mode.
@@ -30,21 +29,13 @@ _NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # no metadata: 
 
 @dataclass(frozen=True)
 class Series:
-    """One line.
-
-    Attributes:
-        name: In the legend.
-        points: x and y, in order of x.
-        colour: Number of a colour of the style sheet.
-        dashed: For a second kind of line in the same colour.
-        band: x, lowest and highest y, drawn as an area behind the line.
-    """
+    """One line."""
 
     name: str
-    points: Sequence[tuple[float, float]]
-    colour: int
+    points: Sequence[tuple[float, float]]  # x and y, in order of x
+    colour: int  # number of a colour of the style sheet
     dashed: bool = False
-    band: Sequence[tuple[float, float, float]] = ()
+    band: Sequence[tuple[float, float, float]] = ()  # x, lowest and highest y: an area behind the line
 
 
 @dataclass(frozen=True)
@@ -61,13 +52,7 @@ def line_chart(
 ) -> Chart | None:
     """Draws a chart with its legend; series without points are left out. Without any series, returns None.
 
-    Args:
-        title: Above the chart.
-        series: Lines.
-        x_label: Below.
-        unit: Of the y axis, beside the title.
-        from_zero: The y axis begins at zero.
-        log: The x axis is logarithmic, with a tick at each x.
+    The y axis, in `unit`, begins at zero if `from_zero`; with `log` the x axis is logarithmic, with a tick at each x.
     """
     series = [line for line in series if line.points]
     if not series:
@@ -75,7 +60,11 @@ def line_chart(
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(5.2, 2.9), layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
-        _axes(axes, x_label)
+        axes.spines[:].set_visible(False)
+        axes.grid(axis="y", color=_RULE, linewidth=0.8, clip_on=False)
+        axes.tick_params(length=0, pad=6)
+        axes.margins(x=0)
+        axes.set_xlabel(x_label, loc="right")
         for line in series:
             colour, (x, y) = _COLOURS[line.colour], zip(*line.points, strict=True)
             # Nothing is clipped: that needs url(), which the page has none of.
@@ -95,14 +84,6 @@ def line_chart(
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=_NOTHING)
     return Chart(title, unit, _inline(file.getvalue(), title))
-
-
-def _axes(axes: Axes, x_label: str) -> None:
-    axes.spines[:].set_visible(False)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8, clip_on=False)
-    axes.tick_params(length=0, pad=6)
-    axes.margins(x=0)
-    axes.set_xlabel(x_label, loc="right")
 
 
 def _inline(document: str, title: str) -> Markup:

@@ -6,10 +6,9 @@ from typing import Any
 
 from caft.data.sets import RetrievalSet
 from caft.eval.analysis.attributes import Binding
-from caft.eval.analysis.corpus import Corpus
+from caft.eval.analysis.corpus import Corpus, Leak
 from caft.eval.analysis.examples import Look, Nested, Retrieved, Segmented
 from caft.eval.analysis.granularity import Asked, Granularity
-from caft.eval.analysis.leaks import Leak
 from caft.eval.analysis.levels import Level
 from caft.eval.analysis.superpixel_methods import MethodCase, MethodScores
 from caft.eval.paper.compare import Cell
@@ -30,51 +29,27 @@ class RetrievalCases:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page is made of.
-
-    Attributes:
-        card: Of the model.
-        metrics: Content of metrics/<name>.json by name.
-        curves: Rows of plots/train.csv, numbers; absent values left out.
-        blend: Rows of plots/blend.csv.
-        notes: What to know about a benchmark, by its name.
-        paper: Every cell of the paper with its verdict.
-        scored: The models behind them.
-        other_seeds: Rows like `curves` of runs that differ in the seed alone, by seed.
-        corpus: What training reads.
-        leaks: Evaluation images beside training images that look like them.
-        expected: Images that the paper had, or that the user expects, by corpus.
-        retrieval: Examples of each set.
-        looks: Where sentences look.
-        referring: Name of the set of the referring examples, the levels and the superpixels.
-        segmented: Referring expressions with masks.
-        levels: mIoU at each level of the hierarchy.
-        bound: Name of the set of the attributes.
-        bindings: Which attributes are told apart.
-        granularity: mIoU by kind of query.
-        asked: Objects asked for by several queries.
-        nested: Superpixels and groupings.
-        methods: Superpixel methods.
-        method_cases: Images with the superpixels of each method.
-    """
+    """Everything that the page is made of."""
 
     card: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
-    curves: Sequence[Mapping[str, float]]
-    blend: Sequence[Mapping[str, Any]]
-    notes: Mapping[str, str]
+    metrics: Mapping[str, Mapping[str, Any]]  # content of metrics/<name>.json by name
+    curves: Sequence[Mapping[str, float]]  # rows of plots/train.csv, numbers; absent values left out
+    blend: Sequence[Mapping[str, Any]]  # rows of plots/blend.csv
+    notes: Mapping[str, str]  # what to know about a benchmark, by its name
     paper: Sequence[Cell] = ()
-    scored: Sequence[PaperModel] = ()
-    other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    scored: Sequence[PaperModel] = ()  # the models behind the cells
+    other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)  # `curves` by seed
     corpus: Corpus | None = None
     leaks: Sequence[Leak] = ()
-    expected: Mapping[str, int] = field(default_factory=dict)
+    expected: Mapping[str, int] = field(
+        default_factory=dict
+    )  # images that the paper had or the user expects, by corpus
     retrieval: Sequence[RetrievalCases] = ()
     looks: Sequence[Look] = ()
-    referring: str = ""
+    referring: str = ""  # name of the set of the referring examples, the levels and the superpixels
     segmented: Sequence[Segmented] = ()
     levels: Sequence[Level] = ()
-    bound: str = ""
+    bound: str = ""  # name of the set of the attributes
     bindings: Sequence[Binding] = ()
     granularity: Sequence[Granularity] = ()
     asked: Sequence[Asked] = ()

@@ -9,10 +9,9 @@ from typing import Any
 from caft import storage
 from caft.data.sets import folder_of, load_referring, load_retrieval
 from caft.eval.analysis.attributes import most_telling, score_attributes
-from caft.eval.analysis.corpus import Corpus, describe_corpus
+from caft.eval.analysis.corpus import Corpus, Leak, describe_corpus, read_leaks
 from caft.eval.analysis.examples import looks, nested, retrieved, score_examples, segmented
 from caft.eval.analysis.granularity import score_granularity
-from caft.eval.analysis.leaks import Leak, read_leaks
 from caft.eval.analysis.levels import score_levels
 from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.analysis.superpixel_methods import compare_methods
@@ -43,14 +42,7 @@ def gather(
     metrics: Mapping[str, Mapping[str, Any]],
     scored: Sequence[PaperModel],
 ) -> Report:
-    """Returns everything that the page shows.
-
-    Args:
-        params: The settings.
-        model: Asked for examples.
-        place: Of the trained model or of given weights, which have neither training curves nor a corpus.
-        metrics: As `read_metrics` gives them.
-        scored: Models that may fill cells of the paper.
+    """Returns everything that the page shows; given weights have neither training curves nor a corpus.
 
     Raises:
         DataError: Tables of a corpus that was trained on, or images of a set, are missing or damaged.
@@ -124,13 +116,13 @@ def _grounding(params: Params, model: CAFT | None) -> dict[str, Any]:
     if not sets:
         return {}
     batch, membership = params.evaluation.batch, params.evaluation.membership
-    first = next(iter(sets))
+    name, first = next(iter(sets.items()))
     table, asked = score_granularity(model, sets, IMAGES, 2, membership)
-    methods, cases = compare_methods(model, sets[first], IMAGES, cases=2)
+    methods, cases = compare_methods(model, first, IMAGES, cases=2)
     shown: dict[str, Any] = {
-        "referring": first,
-        "segmented": segmented(model, score_examples(model, sets[first], batch, IMAGES, membership), 6, membership),
-        "levels": score_levels(model, sets[first], batch, IMAGES),
+        "referring": name,
+        "segmented": segmented(model, score_examples(model, first, batch, IMAGES, membership), 6, membership),
+        "levels": score_levels(model, first, batch, IMAGES),
         "granularity": table,
         "asked": asked,
         "methods": methods,

@@ -10,12 +10,7 @@ _WAYS = {"i2t": "I2T", "t2i": "T2I"}
 
 
 def scaling_page(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the page of metrics/scaling.json.
-
-    Args:
-        summary: Its content.
-        rows: Lines of points.csv.
-    """
+    """Returns the page of metrics/scaling.json (its content is `summary`) and points.csv (`rows`)."""
     curves: dict[str, list[Chart]] = {}
     for curve, name in dict.fromkeys((fit["curve"], fit["set"]) for fit in summary["fits"]):
         for way in _WAYS:

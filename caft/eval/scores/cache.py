@@ -26,14 +26,7 @@ _COUNTS = ("cut_chunks", "cut_tokens", "chunks", "tokens", "seen_tokens")
 def encode_pairs(
     model: RetrievalModel, images: Sequence[Path], captions: Sequence[str], batch: int, folder: Path | None = None
 ) -> tuple[EncodedImages, EncodedCaptions]:
-    """Encodes a retrieval set, or takes what an earlier call has kept.
-
-    Args:
-        model: The model.
-        images: Files.
-        captions: Texts.
-        batch: Images or captions at once.
-        folder: Where features are kept; None keeps nothing.
+    """Encodes a retrieval set, or takes what an earlier call has kept in `folder`; None keeps nothing.
 
     Raises:
         DataError: An image cannot be decoded, or a caption has no sentence.

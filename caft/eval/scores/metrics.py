@@ -11,13 +11,7 @@ from caft.train.tracking.runs import EXTERNAL_TAG, Run, open_run
 
 
 def publish(params: Params, card: ModelCard, path: Path, scores: Mapping[str, Any]) -> None:
-    """Writes a metrics file and logs its scores into the training run.
-
-    Args:
-        params: Says where the tracker is.
-        card: Of the model that was scored.
-        path: `metrics/<name>.json`; `<name>` also begins the names in the tracker.
-        scores: Nested dicts of numbers.
+    """Writes `metrics/<name>.json` and logs its scores into the model's run, under names that begin with `<name>`.
 
     Raises:
         TrackingError: The tracker cannot be reached; the file is written nevertheless.

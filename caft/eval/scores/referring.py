@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from caft.data.sets import ReferringImage, ReferringSet
-from caft.eval.scores.stages import Stages, encode_stages
+from caft.eval.scores.features import Stages, encode_stages
 from caft.model.encoding import encode_sub_captions
 from caft.model.otsu import otsu_mask, otsu_threshold, scaled_map
 from caft.network.caft import CAFT
@@ -46,25 +46,15 @@ def pointing_hit(values: ArrayLike, truth: ArrayLike) -> float:
 
 
 class MaskScore(NamedTuple):
-    """How the map of one expression did; shares in [0, 1].
+    """How the map of one expression did; shares in [0, 1]."""
 
-    Attributes:
-        intersection: Of its mask with its object, in pixels.
-        union: Of both, in pixels.
-        wrong: Mean IoU of its mask with the other objects of the image; None where there is no other.
-        foreground: IoU of all objects together with its object.
-        image: IoU of the whole image with its object.
-        pointing: Share of the map's maximal pixels that lie in its object.
-        threshold: Otsu's, in the map's units.
-    """
-
-    intersection: int
-    union: int
-    wrong: float | None
-    foreground: float
-    image: float
-    pointing: float
-    threshold: float
+    intersection: int  # of its mask with its object, in pixels
+    union: int  # of both, in pixels
+    wrong: float | None  # mean IoU of its mask with the other objects of the image; None where there is no other
+    foreground: float  # IoU of all objects together with its object
+    image: float  # IoU of the whole image with its object
+    pointing: float  # share of the map's maximal pixels that lie in its object
+    threshold: float  # Otsu's, in the map's units
 
     @property
     def iou(self) -> float:
@@ -79,13 +69,7 @@ class ReferringTally:
         self._found: list[MaskScore] = []
 
     def add(self, values: ArrayLike, objects: Sequence[NDArray[np.bool_]], target: int) -> MaskScore:
-        """Scores the map of one expression.
-
-        Args:
-            values: Attention at the truth's resolution, (height, width).
-            objects: Masks of all objects of the image, (height, width) each.
-            target: Which of them the expression means.
-        """
+        """Scores the map (height, width) of one expression, which means the object number `target` of those masks."""
         mask, truth = otsu_mask(values), objects[target]
         others = [iou(mask, other) for number, other in enumerate(objects) if number != target]
         score = MaskScore(
@@ -133,19 +117,12 @@ class ReferringTally:
 
 @dataclass(frozen=True)
 class AskedImage:
-    """An annotated image and what its expressions ask.
-
-    Attributes:
-        image: Expressions and objects.
-        stages: Tokens of every stage of the image tower.
-        texts: Features of the expressions, (Q, D).
-        objects: Masks (height, width) by annotation id.
-    """
+    """An annotated image and what its expressions ask."""
 
     image: ReferringImage
     stages: Stages
-    texts: Tensor
-    objects: Mapping[int, NDArray[np.bool_]]
+    texts: Tensor  # features of the expressions, (Q, D)
+    objects: Mapping[int, NDArray[np.bool_]]  # masks (height, width) by annotation id
 
     def score(self, model: CAFT, stage: int, membership: Membership, tally: ReferringTally) -> list[MaskScore]:
         """Adds the mask of each expression, read at one stage of the image tower, to a tally."""
@@ -161,12 +138,7 @@ class AskedImage:
 def ask(model: CAFT, images: Sequence[ReferringImage], batch: int) -> Iterator[AskedImage]:
     """Encodes annotated images, squashed whole to the model's size so that every pixel can be predicted.
 
-    An expression is one sub-caption, without a template.
-
-    Args:
-        model: The model; it must have a part level.
-        images: Images with expressions.
-        batch: Images or texts encoded at once.
+    An expression is one sub-caption, without a template. The model must have a part level.
     """
     texts = encode_sub_captions(model, [e.text for image in images for e in image.expressions], batch)
     queries = iter(texts.split([len(image.expressions) for image in images]))
@@ -190,12 +162,6 @@ def score_expressions(
 ) -> tuple[dict[str, Any], list[ExpressionScore]]:
     """Scores a model on a set of referring expressions, with maps and truth at the truth's resolution.
 
-    Args:
-        model: The model.
-        benchmark: The set.
-        batch: Images or texts encoded at once.
-        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
-
     Returns:
         The keys of `ReferringTally.scores`, of the part level, with `miou_by_level`: that of each stage by its number of
         tokens, over which the same text looks; the part-level loss acted on one of them alone. And each expression at
@@ -207,8 +173,8 @@ def score_expressions(
         for stage, (level, tally) in enumerate(tallies.items()):
             found = asked.score(model, stage, membership, tally)
             for expression, score in zip(asked.image.expressions, found, strict=True):
-                row = (asked.image.path.name, expression.annotation, expression.text, level, score)
-                rows.append(ExpressionScore(*row))
+                asks = (asked.image.path.name, expression.annotation, expression.text)
+                rows.append(ExpressionScore(*asks, level, score))
     by_level = {level: tally.scores() for level, tally in tallies.items()}
     scores: dict[str, Any] = {**by_level[model.config.tokens[model.config.part_stage - 1]]}
     return scores | {"miou_by_level": {str(level): found["miou"] for level, found in by_level.items()}}, rows

@@ -54,14 +54,7 @@ def score_regions(
     - `avg_pool`: it asks nothing: a box is the mean over its pixels of what their segments give to the pooling, its
       values, mapped by its output projection. Nearest to the RoIAlign of CLIP-like models.
 
-    The feature found is compared with the description by the cosine.
-
-    Args:
-        model: The model.
-        benchmark: The set.
-        batch: Images or texts encoded at once.
-        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
-        mode: The way whose scores have no prefix.
+    The feature found is compared with the description by the cosine. `mode` is the way whose scores have no prefix.
 
     Returns:
         For each level (hard, medium, easy, trivial, attributes) the percent of boxes whose right description scores above all
@@ -157,14 +150,8 @@ def box_weights(
     """Returns how much of each part-level segment lies in a box.
 
     Pixels on the box's edge count with the share that is inside, so a box smaller than a pixel still has segments.
-    Weights are relative to the largest: the empty slot then competes as it does for the whole image.
-
-    Args:
-        model: The model.
-        image: Features of one image, B = 1.
-        box: x, y, width and height in pixels of the original image.
-        size: Height and width of the original image.
-        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
+    Weights are relative to the largest: the empty slot then competes as it does for the whole image. The box is x, y,
+    width and height in pixels of the original image, whose height and width `size` is.
 
     Returns:
         Share of the segment's pixels inside, over the largest such share, (1, N).

@@ -11,19 +11,12 @@ _ROWS = 512
 
 
 class Ranking(NamedTuple):
-    """Where the matches came; 0 is first, and ties count against them.
+    """Where the matches came; 0 is first, and ties count against them."""
 
-    Attributes:
-        images: Rank of each image's best text, (images,).
-        texts: Rank of each text's image, (texts,).
-        tied_images: Images that have a wrong candidate which scores exactly as the match.
-        tied_texts: Texts that have one.
-    """
-
-    images: NDArray[np.int64]
-    texts: NDArray[np.int64]
-    tied_images: int
-    tied_texts: int
+    images: NDArray[np.int64]  # rank of each image's best text, (images,)
+    texts: NDArray[np.int64]  # rank of each text's image, (texts,)
+    tied_images: int  # images that have a wrong candidate which scores exactly as the match
+    tied_texts: int  # texts that have one
 
     @property
     def tied(self) -> int:

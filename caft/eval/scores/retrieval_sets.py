@@ -60,12 +60,9 @@ def score_retrieval(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores one set: its entry of the metrics file, and its rows of the blend curve.
 
-    Args:
-        model: One without a part level has null for the part score and the blends, and no curve.
-        benchmark: The set.
-        settings: With `rerank`, the part score and the blends are null too, and the blends among the best by the whole
-            score stand beside them, under names that say so.
-        features: Folder where encoded sets are kept; None keeps nothing.
+    A model without a part level has null for the part score and the blends, and no curve. With the setting `rerank` they
+    are null too, and the blends among the best by the whole score stand beside them, under names that say so. Encoded
+    sets are kept in the folder `features`; None keeps nothing.
     """
     images, captions = encode_pairs(model, benchmark.images, benchmark.captions, settings.batch, features)
     entry, curve = score_encoded(model.network, images, captions, settings, benchmark.truth)
@@ -84,12 +81,7 @@ def score_encoded(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores encoded pairs as `score_retrieval` does, without the number of pairs.
 
-    Args:
-        network: Gives the temperatures and the pooling.
-        images: B of them.
-        captions: Q of them.
-        settings: How scores are formed.
-        truth: Image of each caption, (Q,); None: caption j belongs to image j.
+    `truth` is the image of each caption, (Q,); None: caption j belongs to image j.
     """
     entry: dict[str, Any] = dict.fromkeys(["whole", "part", *(f"blend_{weight:g}" for weight in settings.blend)])
     curve: list[dict[str, Any]] = []

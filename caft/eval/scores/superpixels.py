@@ -63,11 +63,7 @@ class SuperpixelTally:
 def score_superpixels(network: SFCN, size: int, cell: int, benchmark: ReferringSet) -> dict[str, float]:
     """Scores learnt superpixels on the objects of a set, beside a plain grid of the same size.
 
-    Args:
-        network: In eval mode, on the CPU.
-        size: Side to which images are squashed, in pixels.
-        cell: Side of a superpixel in pixels.
-        benchmark: Images with the masks of their objects.
+    The network is in eval mode on the CPU; images are squashed to `size` pixels, a superpixel's side is `cell` pixels.
 
     Returns:
         By the keys of `SCORES` with two decimals: means in percent, and of `live` the superpixels that hold a pixel.
@@ -92,12 +88,7 @@ def plain_grid(size: int, cell: int) -> NDArray[np.integer]:
 
 
 def oracle_iou(labels: NDArray[np.integer], mask: NDArray[np.bool_]) -> float:
-    """IoU of an object with the union of the superpixels that lie mostly inside it, in [0, 1].
-
-    Args:
-        labels: Superpixel of each pixel, (H, W).
-        mask: True on the object, (H, W).
-    """
+    """IoU of an object (H, W) with the union of the superpixels (H, W) that lie mostly inside it, in [0, 1]."""
     covered = covered_by(labels, mask)
     union = np.logical_or(covered, mask).sum()
     return float(np.logical_and(covered, mask).sum() / union) if union else 1.0
@@ -111,25 +102,17 @@ def covered_by(labels: NDArray[np.integer], mask: NDArray[np.bool_]) -> NDArray[
     return chosen
 
 
-def boundary_recall(labels: NDArray[np.integer], truth: NDArray[np.integer], tolerance: int = 1) -> float:
-    """Share of the truth's boundary pixels with a superpixel boundary within `tolerance` pixels, in [0, 1].
-
-    Args:
-        labels: Superpixel of each pixel, (H, W).
-        truth: Object of each pixel, (H, W).
-        tolerance: Chebyshev distance in pixels.
-    """
+def boundary_recall(labels: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
+    """Share of the boundary pixels of objects (H, W) with one of superpixels (H, W) beside them, also across a corner."""
     wanted = _boundary(truth)
-    near = binary_dilation(_boundary(labels), np.ones([2 * tolerance + 1] * 2))
+    near = binary_dilation(_boundary(labels), np.ones((3, 3)))
     return float(near[wanted].mean()) if wanted.any() else 1.0
 
 
 def achievable_accuracy(labels: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
     """Share of pixels that are right when each superpixel takes its most frequent object (ASA), in [0, 1].
 
-    Args:
-        labels: Superpixel of each pixel, (H, W).
-        truth: Object of each pixel, the background counted as one, (H, W).
+    The background counts as one object; both maps are (H, W).
     """
     objects = int(truth.max()) + 1
     counts = np.bincount(labels.ravel() * objects + truth.ravel(), minlength=(int(labels.max()) + 1) * objects)
@@ -137,11 +120,9 @@ def achievable_accuracy(labels: NDArray[np.integer], truth: NDArray[np.integer])
 
 
 def thin_parts(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """Returns the pixels of a mask that no square of `side` pixels inside it reaches: tips, arms, poles.
+    """Returns the pixels of a mask (H, W) that no square of `side` pixels inside it reaches: tips, arms, poles.
 
-    Args:
-        mask: True on the object, (H, W); it counts as going on beyond the image's edge.
-        side: Of the square in pixels.
+    The object counts as going on beyond the image's edge.
     """
     reached = binary_opening(np.pad(mask, side, mode="edge"), np.ones((side, side)))
     thin: NDArray[np.bool_] = mask & ~reached[side:-side, side:-side]

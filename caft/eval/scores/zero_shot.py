@@ -70,11 +70,6 @@ def class_features(model: RetrievalModel, classes: list[str], batch: int) -> Ten
 
     A sentence is not split at its full stops ("St. Bernard"): it is every chunk of its caption.
 
-    Args:
-        model: The model; `card` gives the chunks of a caption.
-        classes: Names.
-        batch: Sentences encoded at once.
-
     Returns:
         Unit norm, (classes, D), on the CPU.
     """

@@ -27,12 +27,7 @@ def fit(image: Image.Image, side: int) -> Image.Image:
 
 
 def overlay(image: Image.Image, values: NDArray[np.floating]) -> Image.Image:
-    """Returns the image in grey with a map over it, dark where the map is low and bright where it is high.
-
-    Args:
-        image: RGB.
-        values: The map, scaled from its least to its largest value, of any size.
-    """
+    """Returns the image in grey with a map of any size over it, dark at its least and bright at its largest value."""
     low, high = float(values.min()), float(values.max())
     scaled = (np.asarray(values, np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
     map_image = Image.fromarray((scaled * 255).round().astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
@@ -69,9 +64,8 @@ def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
 def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> list[Image.Image]:
     """Returns a picture of each level of nested segments: one hue for each coarsest segment, shades of it inside.
 
-    Args:
-        image: RGB; its brightness shows through.
-        levels: Segment of each pixel, fine to coarse, maps of any one size; every segment lies in one of the next level.
+    The image's brightness shows through. Levels are label maps of any one size, fine to coarse; every segment lies in one
+    of the next level.
     """
     grey = np.asarray(image.convert("L"), np.float64)[..., None]
     shown: list[Image.Image] = []
