@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from caft.errors import ParamsError
-from caft.params.bases import TABLES, Location, giver
-from caft.params.file import gives
+from caft.params.file import TABLES, Location, giver, gives
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from caft.params.bases import giver
 from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
 from caft.params.evaluation import EvaluationParams
-from caft.params.file import flat, gives
+from caft.params.file import flat, giver, gives
 from caft.params.launchers import LauncherParams
 from caft.params.models import ModelParams, SuperpixelTraining
 from caft.params.recipes import RecipeParams, TrainOverrides
