@@ -35,7 +35,6 @@ NO_RESULT = {
     "caft/weights/authors.py": "names in published files; what is in a file counts itself",
     "caft/weights/flair.py": "the same",
     "caft/train/cost.py": "what a step costs, by formula",
-    "caft/train/fingerprint.py": "names runs",
     "caft/train/plan.py": "what a run will take",
     "caft/train/speed.py": "how fast it goes",
     "caft/train/stalled.py": "when waiting for images ends",

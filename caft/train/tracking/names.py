@@ -9,18 +9,8 @@ from caft.params import Params
 from caft.params.problems import show
 
 # MLflow's pages show metrics in sections by what stands before a slash.
-_SECTIONS = {
-    "images_per_s": "speed",
-    "data_wait_share": "speed",
-    "tflops": "speed",
-    "mfu": "speed",
-    "padded_token_share": "speed",
-    "peak_memory_mib": "speed",
-    "part_scale": "temperature",
-    "part_bias": "temperature",
-    "whole_scale": "temperature",
-    "whole_bias": "temperature",
-}
+_SPEED = ("images_per_s", "data_wait_share", "tflops", "mfu", "padded_token_share", "peak_memory_mib")
+_TEMPERATURE = ("part_scale", "part_bias", "whole_scale", "whole_bias")
 # The other settings do not affect training; they are in the run's settings.json only.
 _TRAINED_WITH = ("train", "data", "model", "superpixels")
 
@@ -73,7 +63,8 @@ def curve_name(column: str) -> str:
     """Returns the metric of a column of plots/train.csv: `train/loss`, `validation/t2i_r1`, `speed/images_per_s`."""
     if column.startswith("validation_"):
         return f"validation/{column.removeprefix('validation_')}"
-    return f"{_SECTIONS.get(column, 'train')}/{column}"
+    section = "speed" if column in _SPEED else "temperature" if column in _TEMPERATURE else "train"
+    return f"{section}/{column}"
 
 
 def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
