@@ -151,17 +151,11 @@ def _data(folder: Path) -> Iterator[Path]:
 
 
 class _Code(NamedTuple):
-    """What a source file says.
+    """What a source file says."""
 
-    Attributes:
-        meaning: Digest of its statements without comments and docstrings; empty if there are none.
-        imports: Module, name in it, and name here, of everything imported anywhere in the file.
-        scripts: Names of Python files that it mentions.
-    """
-
-    meaning: str
-    imports: list[tuple[str, str, str]]
-    scripts: list[str]
+    meaning: str  # digest of its statements without comments and docstrings; empty if there are none
+    imports: list[tuple[str, str, str]]  # module, name in it, and name here, of everything imported anywhere in it
+    scripts: list[str]  # names of Python files that it mentions
 
 
 def _code(path: Path) -> _Code:

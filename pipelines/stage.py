@@ -96,19 +96,12 @@ def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class StageJob:
-    """A picklable callable that runs a stage, or a part of it.
-
-    Attributes:
-        module: Name of the stage's module in this package.
-        params: Settings.
-        arguments: Arguments of the command line.
-        part: Number of the part and of all parts, for the module's function `part`; None for the stage itself.
-    """
+    """A picklable callable that runs a stage of this package, or a part of it."""
 
     module: str
     params: Params
     arguments: argparse.Namespace
-    part: tuple[int, int] | None = None
+    part: tuple[int, int] | None = None  # its number and that of all parts, for the module's function `part`
 
     def __call__(self) -> None:
         """Runs it in the job's only rank."""

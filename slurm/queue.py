@@ -31,16 +31,10 @@ class NoAnswer(LaunchError):
 
 @dataclass(frozen=True)
 class State:
-    """State of a job.
+    """State of a job."""
 
-    Attributes:
-        name: As Slurm writes it, or UNKNOWN if nobody knows the job.
-        detail: Why it waits, or how it ended.
-        restarts: How often it was requeued.
-    """
-
-    name: str
-    detail: str = ""
+    name: str  # as Slurm writes it, or UNKNOWN if nobody knows the job
+    detail: str = ""  # why it waits, or how it ended
     restarts: int = 0
 
     def __str__(self) -> str:

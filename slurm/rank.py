@@ -20,15 +20,10 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Submitted(Checkpointable):
-    """A job as it is submitted. Before a preemption or a time limit, submitit queues the same job again.
-
-    Attributes:
-        job: Run by every rank.
-        launcher: Process on this machine with which the ranks end; None for a job that outlives its launcher.
-    """
+    """A job as it is submitted. Before a preemption or a time limit, submitit queues the same job again."""
 
     job: Callable[[], object]
-    launcher: int | None = None
+    launcher: int | None = None  # process on this machine with which the ranks end; None where the job outlives it
 
     def __call__(self) -> None:
         """Runs one rank."""
@@ -62,11 +57,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Interruptible:
-    """A job of ranks that find each other, and that ends its step and saves before it leaves.
-
-    Attributes:
-        job: Gets the notice; called in every rank.
-    """
+    """A job of ranks that find each other, and that ends its step and saves before it leaves."""
 
     job: Callable[[Notice], object]
 

@@ -70,13 +70,7 @@ def run(
 
 
 def run_side_by_side(jobs: Mapping[Path, Job], launcher: LauncherParams, what: str, again: str) -> None:
-    """Runs several jobs of a cluster to their ends, each as `run` does.
-
-    Args:
-        jobs: The jobs by their run folders.
-        launcher: Where each of them runs.
-        what: Name of a job in messages.
-        again: What the next `dvc repro` does if one fails.
+    """Runs several jobs of a cluster, by their run folders, to their ends, each as `run` does.
 
     Raises:
         LaunchError: As `run`, of the first that failed; the others go on.
@@ -138,12 +132,7 @@ def _submit(job: Submitted, launcher: LauncherParams, run_folder: Path, name: st
 
 
 def executor(launcher: LauncherParams, folder: Path, name: str) -> submitit.Executor:
-    """The executor of a launcher.
-
-    Args:
-        launcher: The resources to ask for.
-        folder: Folder for the job files.
-        name: Name of the job, by which Slurm finds it again.
+    """The executor that asks for a launcher's resources; Slurm finds the job again by its name.
 
     Raises:
         LaunchError: There is no Slurm here.

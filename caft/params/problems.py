@@ -14,20 +14,13 @@ from caft.params.file import TABLES, Location, giver, gives
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to change.
+    """One thing to change."""
 
-    Attributes:
-        location: Keys from the top of the file to the value; numbers are places in a list.
-        reason: What is wrong, for the user.
-        value: The value as it is shown; empty where there is none to show.
-    """
-
-    location: Location
+    location: Location  # keys from the top of the file to the value; numbers are places in a list
     reason: str
-    value: str = ""
+    value: str = ""  # as it is shown
 
     def __str__(self) -> str:
-        """The line for the user."""
         key = ".".join(map(str, self.location))
         return f"{key} = {self.value}: {self.reason}" if self.value else f"{key}: {self.reason}"
 
@@ -109,10 +102,7 @@ def _position(content: Any, location: Location) -> tuple[int, ...]:
 def _nearest_key(root: type[BaseModel], location: Location, place: Location) -> str:
     """Suggests a key for an unknown one: a sibling, else one that is called alike in another part of the file.
 
-    Args:
-        root: The type of the whole file.
-        location: Of the unknown key, as pydantic gives it.
-        place: The same as the file has it.
+    `location` is the unknown key's as pydantic gives it, `place` as the file has it.
     """
     name, siblings = str(place[-1]), _keys(root, location[:-1])
     if close := difflib.get_close_matches(name, siblings, n=1):

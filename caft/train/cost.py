@@ -26,11 +26,8 @@ from caft.params.recipes import RecipeParams
 class SampleCost:
     """Operations of a forward pass on one sample of training.
 
-    Attributes:
-        superpixels: The frozen superpixel network, which has no backward pass.
-        vision: The image tower.
-        text: The text tower: all sub-captions, and the whole caption.
-        pooling: The text-conditioned pooling with all texts that are compared with the image.
+    `superpixels` is the frozen network, without a backward pass; `text` has all sub-captions and the whole caption;
+    `pooling` is with all texts that are compared with the image.
     """
 
     superpixels: int
@@ -45,12 +42,7 @@ class SampleCost:
 
 
 def model_of_shapes(sizes: ModelParams, chunks: int) -> CAFT:
-    """A model whose weights have shapes and no numbers, which takes neither time nor memory.
-
-    Args:
-        sizes: Sizes of the model.
-        chunks: Sub-captions of a whole caption, M.
-    """
+    """A model whose weights have shapes and no numbers, which takes neither time nor memory; `chunks` is M."""
     with torch.device("meta"):
         return CAFT(sizes, chunks).eval()
 
@@ -60,10 +52,6 @@ def forward_flops(sizes: ModelParams, chunks: int) -> Mapping[str, int]:
     """Operations by module name, such as `vision.stem`, of one image, one text of full length and one caption.
 
     The text-conditioned pooling takes one image and one text. See `flops_of` for modules whose parts alone were called.
-
-    Args:
-        sizes: Sizes of the model.
-        chunks: Sub-captions of a whole caption, M.
     """
     everything = _Everything(model_of_shapes(sizes, chunks))
     counter = FlopCounterMode(display=False)
@@ -122,7 +110,7 @@ def sample_cost(
     """Operations on one image with its texts.
 
     Args:
-        model: Sizes of the model.
+        model: Sizes and structure.
         chunks: M.
         sub_captions: K.
         asked: Texts of all ranks that the image is compared with in the part loss.
@@ -159,7 +147,7 @@ def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int
     """Operations of one rank in a training step, forward and backward, with the real lengths of its texts.
 
     Args:
-        model: Sizes of the model.
+        model: Sizes and structure.
         recipe: M, K, which pairs are compared, and whether superpixels are computed in each step.
         images: Images of the rank.
         ranks: Ranks of the job.
@@ -178,10 +166,8 @@ def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int
 class Memory:
     """Memory of a rank at the end of a forward pass, in bytes.
 
-    Attributes:
-        state: Weights, gradients, both moments of AdamW, and DDP's buckets.
-        images: Activations of the image tower that the backward pass needs.
-        texts: Those of the text tower.
+    `state` is weights, gradients, both moments of AdamW and DDP's buckets; `images` and `texts` are the activations of the
+    two towers that the backward pass needs.
     """
 
     state: int

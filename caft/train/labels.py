@@ -34,9 +34,9 @@ def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, 
 
     Args:
         model: Its superpixel network is used.
-        index: The training index, whose images the ranks share to compute the maps.
+        index: The ranks share its images to compute the maps.
         world: This process among the ranks.
-        folder: The run's folder, where maps are kept.
+        folder: Where maps are kept.
         params: Says whether images are cropped, and what to do with damaged ones.
 
     Raises:

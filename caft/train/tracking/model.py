@@ -20,13 +20,7 @@ NAME = "model"
 
 
 def log_model(client: MlflowClient, run_id: str, weights: Path) -> None:
-    """Logs weights with their card as the model of a run, unless the run has one; a model that is half logged is replaced.
-
-    Args:
-        client: Client of the tracker.
-        run_id: Id of the training's run.
-        weights: A `.safetensors` file.
-    """
+    """Logs weights with their card as the model of a run, unless the run has one; a model that is half logged is replaced."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
     from mlflow.pyfunc import save_model

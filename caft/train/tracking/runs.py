@@ -42,9 +42,6 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
         alike: The same hash without seed and superpixel weights, which depend on the seed.
         overlays: Files merged over the settings.
 
-    Returns:
-        The run, in the state RUNNING.
-
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
     """
@@ -66,15 +63,8 @@ def open_run(
     A run that exists keeps its name, and its parameters where they differ: equal fingerprints mean equal results, so
     only how the work was launched can have changed.
 
-    Args:
-        params: Says where the tracker is.
-        fingerprint: Hash of everything that changes the training's result.
-        name: Name of a new run.
-        tags: Set on the run, as are the commit and the name of the DVC experiment.
-        parameters: Effective settings.
-
-    Returns:
-        The run, in the state RUNNING.
+    The name is that of a new run. The tags are set, as are the commit and the name of the DVC experiment; then the run's
+    state is RUNNING.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
