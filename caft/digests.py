@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 _SCRIPT = re.compile(r"\w+\.py")
 
 # Settings; in recipes and models, which are not among them, methods compute.
-_VALUES = ("__init__", "corpora", "evaluation", "file", "launchers", "load", "section", "sets", "settings")
+_VALUES = ("__init__", "corpora", "evaluation", "file", "load", "section", "sets", "settings")
 # Files and folders on which no result depends, so that neither a digest of code nor a stage of dvc.yaml holds them.
 NO_RESULT = {
     "caft/__init__.py": "passes names on",

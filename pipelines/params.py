@@ -16,16 +16,14 @@ def arguments_of_a_table(parser: argparse.ArgumentParser) -> None:
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the command."""
-    rows = compare(params, *arguments.compare) if arguments.compare else effective(params)
+    if arguments.compare:
+        rows = compare(params, *arguments.compare)
+    else:
+        effective = params.effective().items()
+        rows = [("key", "value", "origin"), *((key, show(value), origin) for key, (value, origin) in effective)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def effective(params: Params) -> list[tuple[str, str, str]]:
-    """Rows of key, value and origin, under a header."""
-    rows = [(key, show(value), origin) for key, (value, origin) in params.effective().items()]
-    return [("key", "value", "origin"), *rows]
 
 
 def compare(params: Params, first: str, second: str) -> list[tuple[str, str, str]]:

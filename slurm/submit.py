@@ -14,7 +14,7 @@ from typing import Any
 import submitit
 
 from caft.errors import LaunchError
-from caft.params.launchers import LauncherParams, SlurmParams
+from caft.params.settings import LauncherParams, SlurmParams
 from caft.storage import write_json
 from slurm import queue
 from slurm.rank import Submitted
@@ -48,7 +48,7 @@ def run(
     Args:
         job: Run by every rank; must be picklable.
         launcher: Where it runs.
-        run_folder: Folder of the run; job files go to `jobs/` in it.
+        run_folder: Job files go to `jobs/` in it.
         progress: Called every second while the job is under way, and once after its end.
         what: Name of the job in messages.
         again: What the next `dvc repro` does if the job fails.
@@ -137,15 +137,14 @@ def executor(launcher: LauncherParams, folder: Path, name: str) -> submitit.Exec
     Raises:
         LaunchError: There is no Slurm here.
     """
-    common = {
-        "nodes": launcher.nodes,
-        "tasks_per_node": launcher.tasks_per_node,
-        "gpus_per_node": launcher.gpus_per_node,
-        "timeout_min": launcher.time_minutes,
-    }
     if launcher.slurm is None:
         local = submitit.LocalExecutor(folder)
-        local.update_parameters(**common)
+        local.update_parameters(
+            nodes=launcher.nodes,
+            tasks_per_node=launcher.tasks_per_node,
+            gpus_per_node=launcher.gpus_per_node,
+            timeout_min=launcher.time_minutes,
+        )
         return local
     if shutil.which("sbatch") is None:
         raise LaunchError("sbatch is not found, so there is no Slurm here; run on a login node, or set launch: local")

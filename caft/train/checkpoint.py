@@ -22,7 +22,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 
     The run's `fingerprint` is part of the state.
     """
-    path = _path(folder, step)
+    path = folder / f"step-{step:09d}.pt"
     with replacing(path) as temporary:
         with temporary.open("wb") as file:  # given a path, torch hides what the system says of a full disk
             torch.save(state, file)
@@ -66,10 +66,6 @@ def _fault(path: Path, fingerprint: str) -> str | None:
     if file_digest(path) != digest:
         return "holds other bytes than were written (its SHA-256 differs)"
     return None
-
-
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:09d}.pt"
 
 
 def _seal(path: Path) -> Path:

@@ -72,16 +72,13 @@ class Speed:
             "padded_token_share": 1 - self._filled / max(1, self._encoded),
             "peak_memory_mib": _peak_memory(self.world.device),
         }
-        peak = _peak_rate(self.world.device) if self.is_half else None
-        if peak is not None:
-            found["mfu"] = rate / peak
+        if self.is_half and self.world.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.world.device)
+            peak = next((peak for card, peak in _PEAKS.items() if card in name), None)
+            if peak is not None:
+                found["mfu"] = rate / peak
         self.restart()
         return found
-
-
-def _peak_rate(device: torch.device) -> float | None:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for card, peak in _PEAKS.items() if card in name), None)
 
 
 def _peak_memory(device: torch.device) -> float:

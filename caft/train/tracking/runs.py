@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from caft import storage
 from caft.errors import TrackingError
 from caft.locking import locked
-from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
+from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
     """
     alike += params.superpixels.model_dump_json()  # what the superpixel weights are made with
     key = hashlib.sha256(alike.encode()).hexdigest()[:16]
-    tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: seed_set_name(params, overlays)}
+    tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: run_name(params, overlays, "seeds")}
     if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
-    run = open_run(params, fingerprint, run_name(params, overlays), tags, parameters(params))
+    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params))
     run.log_settings(params.effective())
     return run
 
@@ -244,15 +244,13 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     if experiment is None:
         # A server decides by itself where artifacts go.
         location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        created: str = client.create_experiment(name, artifact_location=location)
-        return created
+        return str(client.create_experiment(name, artifact_location=location))
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"{uri}: the experiment '{name}' was deleted; restore it in the MLflow UI or with "
             f"`mlflow experiments restore -x {experiment.experiment_id}`, or set storage.experiment to another name"
         )
-    known: str = experiment.experiment_id
-    return known
+    return str(experiment.experiment_id)
 
 
 def _lock(params: Params) -> AbstractContextManager[None]:
