@@ -62,11 +62,7 @@ def tensors_digest(tensors: Iterable[tuple[str, "Tensor"]]) -> str:
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """SHA-256 over the code that some modules of this package depend on.
-
-    Args:
-        modules: Their dotted names; those of other packages are passed over.
-    """
+    """SHA-256 over the code that some modules of this package depend on; those of other packages are passed over."""
     digest = hashlib.sha256()
     for path in closure(module for module in modules if module.split(".")[0] == "caft"):
         meaning = _code(path).meaning if path.suffix == ".py" else file_digest(ROOT / path)

@@ -32,9 +32,6 @@ def load_params(
         overlays: Files merged over it one after the other, key by key.
         values: Single values set after these, as `train.batch=96`.
 
-    Returns:
-        The settings, selection and overrides resolved.
-
     Raises:
         ParamsError: Lists every problem with file, key, value, reason and the nearest valid name or value. Rules between
             parts of the file are looked at once each part is valid by itself.

@@ -110,7 +110,7 @@ def sample_cost(
     """Operations on one image with its texts.
 
     Args:
-        model: Sizes and structure.
+        model: Sizes of the model.
         chunks: M.
         sub_captions: K.
         asked: Texts of all ranks that the image is compared with in the part loss.
@@ -144,14 +144,9 @@ def text_flops(sizes: TextSizes, lengths: Iterable[int]) -> int:
 
 
 def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int, lengths: Sequence[int]) -> int:
-    """Operations of one rank in a training step, forward and backward, with the real lengths of its texts.
+    """Operations of one of several ranks in a training step on so many images, forward and backward.
 
-    Args:
-        model: Sizes and structure.
-        recipe: M, K, which pairs are compared, and whether superpixels are computed in each step.
-        images: Images of the rank.
-        ranks: Ranks of the job.
-        lengths: Positions that are encoded of each text of the rank.
+    `lengths` are the positions that are encoded of each of its texts.
     """
     count = recipe.sub_captions if model.grounding is not None else recipe.chunks
     texts = images * count
@@ -208,13 +203,12 @@ def memory(
     network.superpixels = None  # is not trained, and small
     trained = sum(parameter.numel() for parameter in network.parameters())
     state = 4 * trained * (4 + (ranks > 1)) + 4 * sum(buffer.numel() for buffer in network.buffers())
-    ratio = 4
     text_tokens = at_once * recipe.sub_captions * text_length
     if texts_at_once is not None:
         text_tokens = min(text_tokens, texts_at_once)
-    texts = text_tokens * model.text.sub_layers * _kept(model.text.width, ratio)
+    texts = text_tokens * model.text.sub_layers * _kept(model.text.width, 4)
     if model.text.whole_layers is not None:
-        texts += at_once * (recipe.chunks + 1) * model.text.whole_layers * _kept(model.text.width, ratio)
+        texts += at_once * (recipe.chunks + 1) * model.text.whole_layers * _kept(model.text.width, 4)
     images = at_once * sum(
         blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
         for blocks, tokens in zip(model.blocks, model.tokens, strict=True)

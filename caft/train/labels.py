@@ -30,14 +30,8 @@ def batch_labels(model: CAFT, index: TrainingIndex, world: World, folder: Path, 
     """A function from a batch to its superpixels, (B, S, S) int64, on the world's device.
 
     Maps are kept where images are not cropped, so that each has one map, and those of the corpus take no more than
-    `KEPT_BYTES`. The labels are the same either way.
-
-    Args:
-        model: Its superpixel network is used.
-        index: The ranks share its images to compute the maps.
-        world: This process among the ranks.
-        folder: Where maps are kept.
-        params: Says whether images are cropped, and what to do with damaged ones.
+    `KEPT_BYTES`. The labels are the same either way. The ranks share the images to compute the maps, and keep them in the
+    run's folder.
 
     Raises:
         DataError: An image cannot be read and may not be replaced, or none came in time.

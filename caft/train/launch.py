@@ -38,10 +38,7 @@ Launch = Callable[[TrainJob, Callable[[], None]], None]
 def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
     """Trains, unless the run has ended before, and returns the run's folder, named by its fingerprint.
 
-    Args:
-        params: The settings.
-        overlays: Files and values merged over the settings file; they name the tracked run.
-        launch: Runs the job.
+    The overlays, files and values that were merged over the settings file, name the tracked run.
 
     Raises:
         CaftError: The settings, the index or the job are at fault.

@@ -16,12 +16,9 @@ STALLED_SECONDS = 600.0
 
 @contextmanager
 def time_limit(images: Path) -> Iterator[None]:
-    """Ends the block if it takes longer than `STALLED_SECONDS`.
+    """Ends the block, which reads from the folder `images`, if it takes longer than `STALLED_SECONDS`.
 
     It uses the system's alarm, so it works in the main thread only.
-
-    Args:
-        images: Folder that images are read from, for the message.
 
     Raises:
         DataError: It took longer.

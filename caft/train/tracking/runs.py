@@ -36,11 +36,8 @@ _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
 def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequence[Path | str]) -> Run:
     """Opens the run of a training, among the other seeds and the sweep or ablation that it belongs to.
 
-    Args:
-        params: The settings.
-        fingerprint: Hash of everything that changes the training's result.
-        alike: The same hash without seed and superpixel weights, which depend on the seed.
-        overlays: Files merged over the settings.
+    The fingerprint is a hash of everything that changes the training's result; `alike` is the same without seed and superpixel
+    weights, which depend on the seed.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
@@ -99,8 +96,7 @@ class Run:
     def log_metrics(self, rows: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
         """Logs curves; points up to the last stored step of a metric are left out, so a resumed run can replay all.
 
-        Args:
-            rows: Steps, and the columns of plots/train.csv at each; None and the key `step` are left out.
+        A row has the columns of plots/train.csv at a step; None and the key `step` are left out.
         """
         from mlflow.entities import Metric
 
@@ -155,11 +151,7 @@ class Run:
             log_model(self._client, self.run_id, weights)
 
     def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
-        """Records the corpora as the run's dataset inputs.
-
-        Args:
-            corpora: The content of metrics/data.json: by corpus, its fingerprint and its rows in, out and dropped.
-        """
+        """Records the corpora as the run's dataset inputs: from metrics/data.json, fingerprints and counts of rows."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = []
