@@ -216,12 +216,8 @@ def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.
         if (found.name, found.restarts, found.is_held) != (last.name, last.restarts, last.is_held):
             logger.info("job %s: %s, requeued %d times", job, found, found.restarts)
             if found.is_held:
-                logger.warning(
-                    "job %s is held and will not start by itself: `scontrol release %s` lets it go, `scancel %s` ends it",
-                    job,
-                    job,
-                    job,
-                )
+                words = "job %s is held and will not start by itself: `scontrol release %s` lets it go, `scancel %s` ends it"
+                logger.warning(words, job, job, job)
         last, over = found, over + 1 if found.is_over else 0
     return last
 

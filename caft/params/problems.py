@@ -45,11 +45,8 @@ def report(
 ) -> ParamsError:
     """Returns the error that lists problems in the file's order, each once, with the overlay that set it, if one did.
 
-    Args:
-        path: The settings file.
-        overlays: Names and contents of what was merged over it.
-        content: All of them merged, before entries take what they do not give from their bases.
-        problems: What is wrong with the resolved settings; what an entry has from its base is the base's problem.
+    The content is the file with its overlays, before entries take what they do not give from their bases. Problems are of
+    the resolved settings; what an entry has from its base is the base's problem.
     """
     overlays = list(overlays)
     lines = {}

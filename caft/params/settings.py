@@ -164,10 +164,7 @@ class Params(Section):
         for prefix, section, place in (
             ("model", self.selected_model, f"models.{self.model}"),
             ("launcher", self.selected_launcher, f"launchers.{self.launch}"),
-            ("superpixels", self.superpixels, "superpixels"),
-            ("data", self.data, "data"),
-            ("evaluation", self.evaluation, "evaluation"),
-            ("storage", self.storage, "storage"),
+            *((name, getattr(self, name), name) for name in ("superpixels", "data", "evaluation", "storage")),
         ):
             for key, value in flat(section.model_dump()):
                 table[f"{prefix}.{key}"] = (value, self._origin(f"{place}.{key}", place))
