@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 _SCRIPT = re.compile(r"\w+\.py")
 
 # Settings; in recipes and models, which are not among them, methods compute.
-_VALUES = ("__init__", "bases", "corpora", "evaluation", "file", "launchers", "rules", "section", "sets", "settings")
+_VALUES = ("__init__", "corpora", "evaluation", "file", "load", "section", "sets", "settings")
 # Files and folders on which no result depends, so that neither a digest of code nor a stage of dvc.yaml holds them.
 NO_RESULT = {
     "caft/__init__.py": "passes names on",
@@ -35,7 +35,6 @@ NO_RESULT = {
     "caft/weights/authors.py": "names in published files; what is in a file counts itself",
     "caft/weights/flair.py": "the same",
     "caft/train/cost.py": "what a step costs, by formula",
-    "caft/train/fingerprint.py": "names runs",
     "caft/train/plan.py": "what a run will take",
     "caft/train/speed.py": "how fast it goes",
     "caft/train/stalled.py": "when waiting for images ends",
@@ -63,11 +62,7 @@ def tensors_digest(tensors: Iterable[tuple[str, "Tensor"]]) -> str:
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """SHA-256 over the code that some modules of this package depend on.
-
-    Args:
-        modules: Their dotted names; those of other packages are passed over.
-    """
+    """SHA-256 over the code that some modules of this package depend on; those of other packages are passed over."""
     digest = hashlib.sha256()
     for path in closure(module for module in modules if module.split(".")[0] == "caft"):
         meaning = _code(path).meaning if path.suffix == ".py" else file_digest(ROOT / path)
@@ -152,17 +147,11 @@ def _data(folder: Path) -> Iterator[Path]:
 
 
 class _Code(NamedTuple):
-    """What a source file says.
+    """What a source file says."""
 
-    Attributes:
-        meaning: Digest of its statements without comments and docstrings; empty if there are none.
-        imports: Module, name in it, and name here, of everything imported anywhere in the file.
-        scripts: Names of Python files that it mentions.
-    """
-
-    meaning: str
-    imports: list[tuple[str, str, str]]
-    scripts: list[str]
+    meaning: str  # digest of its statements without comments and docstrings; empty if there are none
+    imports: list[tuple[str, str, str]]  # module, name in it, and name here, of everything imported anywhere in it
+    scripts: list[str]  # names of Python files that it mentions
 
 
 def _code(path: Path) -> _Code:

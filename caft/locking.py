@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -64,22 +64,15 @@ def _name(holder: Path) -> str:
 
 
 def end_with(process: int) -> None:
-    """Ends this process within a second after another one of this machine has ended, however that ended.
-
-    Args:
-        process: Id of the other process.
-    """
-    threading.Thread(target=_exit_after, args=(process,), daemon=True).start()
-
-
-def _exit_after(process: int) -> None:
+    """Ends this process within a second after the one with this id has ended on this machine, however that ended."""
     import psutil  # the pipeline alone has it
 
-    try:
-        other = psutil.Process(process)
-        # Not `other.wait()`: for a process that is no child, it waits until the exit code has been collected.
-        while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(_POLL_SECONDS)
-    except psutil.NoSuchProcess:
-        pass
-    os._exit(1)
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            other = psutil.Process(process)
+            # Not `other.wait()`: for a process that is no child, it waits until the exit code has been collected.
+            while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -37,12 +37,7 @@ NOT_OF = {
 
 
 def code_of(graph: str, name: str, command: str) -> list[Path]:
-    """Files that a stage's result depends on.
-
-    Args:
-        graph: Path of its dvc.yaml.
-        name: Of the stage, without the item of a loop.
-        command: `python -m MODULE ...`.
+    """Files that the result of a stage of a dvc.yaml depends on; its name is without the item of a loop.
 
     Raises:
         ValueError: The command is another, or an import cannot be followed.
@@ -69,11 +64,7 @@ def _code_in(folder: Path) -> list[Path]:
 
 
 def rewritten(graph: str, text: str) -> str:
-    """A dvc.yaml with the lists of code that its stages need.
-
-    Args:
-        graph: Its path.
-        text: What it holds.
+    """The text of a dvc.yaml with the lists of code that its stages need.
 
     Raises:
         ValueError: A stage has no list `deps`, or its code cannot be found.

@@ -1,38 +1,29 @@
 """Prints the effective settings with the origin of each, or the difference of two recipes."""
 
 import argparse
-import sys
 
-from caft.errors import CaftError, ParamsError
-from caft.params import Params, flat, load_params
+from caft.errors import ParamsError
+from caft.params import Params, flat
 from caft.params.problems import show
 from caft.params.recipes import RecipeParams
+from pipelines.stage import run
 
 
-def main() -> None:
-    """Runs the command."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.params", description=__doc__)
-    parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
-    parser.add_argument(
-        "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
-    )
+def arguments_of_a_table(parser: argparse.ArgumentParser) -> None:
+    """Arguments beyond those of every stage."""
     parser.add_argument("--compare", nargs=2, metavar="RECIPE", help="print where two recipes differ")
-    arguments = parser.parse_args()
-    try:
-        params = load_params(arguments.params, arguments.overlay)
-        rows = compare(params, *arguments.compare) if arguments.compare else effective(params)
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+
+
+def main(params: Params, arguments: argparse.Namespace) -> None:
+    """Runs the command."""
+    if arguments.compare:
+        rows = compare(params, *arguments.compare)
+    else:
+        effective = params.effective().items()
+        rows = [("key", "value", "origin"), *((key, show(value), origin) for key, (value, origin) in effective)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def effective(params: Params) -> list[tuple[str, str, str]]:
-    """Rows of key, value and origin, under a header."""
-    rows = [(key, show(value), origin) for key, (value, origin) in params.effective().items()]
-    return [("key", "value", "origin"), *rows]
 
 
 def compare(params: Params, first: str, second: str) -> list[tuple[str, str, str]]:
@@ -65,4 +56,4 @@ def _pairs(one: RecipeParams, other: RecipeParams) -> dict[str, tuple[str, str]]
 
 
 if __name__ == "__main__":
-    main()
+    run(main, more=arguments_of_a_table)

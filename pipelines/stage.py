@@ -59,6 +59,8 @@ def run(
     if plan is not None:
         parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     arguments = parser.parse_args()
+    specification = sys.modules["__main__"].__spec__
+    module = specification.name.rpartition(".")[2] if specification else ""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
@@ -69,7 +71,7 @@ def run(
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
         if plan is not None and arguments.dry_run:
             print("\n".join(plan(params)))
-        elif (module := _module()) in params.jobs:
+        elif module in params.jobs:
             _submit(module, params, arguments)
         else:
             _call(stage, params, arguments)
@@ -96,19 +98,12 @@ def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class StageJob:
-    """A picklable callable that runs a stage, or a part of it.
-
-    Attributes:
-        module: Name of the stage's module in this package.
-        params: Settings.
-        arguments: Arguments of the command line.
-        part: Number of the part and of all parts, for the module's function `part`; None for the stage itself.
-    """
+    """A picklable callable that runs a stage of this package, or a part of it."""
 
     module: str
     params: Params
     arguments: argparse.Namespace
-    part: tuple[int, int] | None = None
+    part: tuple[int, int] | None = None  # its number and that of all parts, for the module's function `part`
 
     def __call__(self) -> None:
         """Runs it in the job's only rank."""
@@ -119,12 +114,6 @@ class StageJob:
         else:
             number, parts = self.part
             _call(lambda params, arguments: module.part(params, arguments, number, parts), self.params, self.arguments)
-
-
-def _module() -> str:
-    """The stage's name: the last part of its module's."""
-    specification = sys.modules["__main__"].__spec__
-    return specification.name.rpartition(".")[2] if specification else ""
 
 
 def _submit(module: str, params: Params, arguments: argparse.Namespace) -> None:

@@ -9,15 +9,8 @@ from caft.errors import LaunchError
 _SECONDS = 30
 # In all other states a job waits, runs, or is about to be requeued.
 _FAILED = (
-    "BOOT_FAIL",
-    "CANCELLED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
+    *("BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 )
 
 
@@ -31,16 +24,10 @@ class NoAnswer(LaunchError):
 
 @dataclass(frozen=True)
 class State:
-    """State of a job.
+    """State of a job."""
 
-    Attributes:
-        name: As Slurm writes it, or UNKNOWN if nobody knows the job.
-        detail: Why it waits, or how it ended.
-        restarts: How often it was requeued.
-    """
-
-    name: str
-    detail: str = ""
+    name: str  # as Slurm writes it, or UNKNOWN if nobody knows the job
+    detail: str = ""  # why it waits, or how it ended
     restarts: int = 0
 
     def __str__(self) -> str:

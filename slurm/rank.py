@@ -1,7 +1,8 @@
-"""What submitit pickles and every rank of a job runs."""
+"""What submitit pickles and every rank of a job runs, and where the ranks find each other."""
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -10,21 +11,19 @@ from typing import Any
 import submitit
 from submitit.helpers import Checkpointable
 
+from caft.errors import LaunchError
 from caft.locking import end_with
-from slurm.rendezvous import join
+from slurm.queue import NoAnswer, node_address
+
+_LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Submitted(Checkpointable):
-    """A job as it is submitted. Before a preemption or a time limit, submitit queues the same job again.
-
-    Attributes:
-        job: Run by every rank.
-        launcher: Process on this machine with which the ranks end; None for a job that outlives its launcher.
-    """
+    """A job as it is submitted. Before a preemption or a time limit, submitit queues the same job again."""
 
     job: Callable[[], object]
-    launcher: int | None = None
+    launcher: int | None = None  # process on this machine with which the ranks end; None where the job outlives it
 
     def __call__(self) -> None:
         """Runs one rank."""
@@ -58,11 +57,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Interruptible:
-    """A job of ranks that find each other, and that ends its step and saves before it leaves.
-
-    Attributes:
-        job: Gets the notice; called in every rank.
-    """
+    """A job of ranks that find each other, and that ends its step and saves before it leaves."""
 
     job: Callable[[Notice], object]
 
@@ -70,3 +65,35 @@ class Interruptible:
         """Runs one rank."""
         join()
         self.job(Notice())
+
+
+def join() -> None:
+    """Exports the variables of torch's process groups when submitit started this process."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return
+    job = submitit.JobEnvironment()
+    environment = submitit.helpers.TorchDistributedEnvironment()
+    # A rank takes its own of the cards that it sees; see `caft.train.distributed.start`.
+    environment.export(set_cuda_visible_devices=False, overwrite=True)
+    address = _LOOPBACK if job.num_nodes == 1 else _address(environment.master_addr)
+    os.environ["MASTER_ADDR"] = address
+    if address == _LOOPBACK:
+        # The name of this machine may belong to a network that its own firewall closes.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def _address(node: str) -> str:
+    """Address of the first node: of its name, or where that is known to Slurm alone, the one that Slurm uses.
+
+    Raises:
+        LaunchError: Neither can be resolved.
+    """
+    for find in (lambda: node, lambda: node_address(node)):
+        try:
+            return socket.gethostbyname(find())
+        except (OSError, NoAnswer) as error:
+            reason = error
+    raise LaunchError(
+        f"node {node}: no address can be found for it from {socket.gethostname()} ({reason}); "
+        "ask the cluster's administrators, or leave the node out: sbatch: [--exclude=NODE] in the launcher's slurm"
+    )

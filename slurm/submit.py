@@ -3,18 +3,20 @@
 import logging
 import os
 import re
+import shlex
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import submitit
 
 from caft.errors import LaunchError
-from caft.params.launchers import LauncherParams, SlurmParams
+from caft.params.settings import LauncherParams, SlurmParams
 from caft.storage import write_json
 from slurm import queue
-from slurm.executors import executor, own_environment
 from slurm.rank import Submitted
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,9 @@ _QUEUE_SECONDS = 5.0
 # How long Slurm's controller may be out of reach, as while it is restarted.
 _SILENCE_SECONDS = 900.0
 _TAIL_LINES = 25
+_ENVIRONMENT = Path(__file__).with_name("environment.sh")
+# If this process runs in an allocation itself, Slurm would take that one's variables for options of the new job.
+_INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_")
 
 Job = Callable[[], object]
 
@@ -43,7 +48,7 @@ def run(
     Args:
         job: Run by every rank; must be picklable.
         launcher: Where it runs.
-        run_folder: Folder of the run; job files go to `jobs/` in it.
+        run_folder: Job files go to `jobs/` in it.
         progress: Called every second while the job is under way, and once after its end.
         what: Name of the job in messages.
         again: What the next `dvc repro` does if the job fails.
@@ -65,13 +70,7 @@ def run(
 
 
 def run_side_by_side(jobs: Mapping[Path, Job], launcher: LauncherParams, what: str, again: str) -> None:
-    """Runs several jobs of a cluster to their ends, each as `run` does.
-
-    Args:
-        jobs: The jobs by their run folders.
-        launcher: Where each of them runs.
-        what: Name of a job in messages.
-        again: What the next `dvc repro` does if one fails.
+    """Runs several jobs of a cluster, by their run folders, to their ends, each as `run` does.
 
     Raises:
         LaunchError: As `run`, of the first that failed; the others go on.
@@ -119,7 +118,7 @@ def _submit(job: Submitted, launcher: LauncherParams, run_folder: Path, name: st
     """
     folder = run_folder / "jobs"
     try:
-        with own_environment():
+        with _own_environment():
             handle = executor(launcher, folder, name).submit(job)
     except submitit.core.utils.FailedJobError as error:
         said = re.findall(r"sbatch: error: (.*)", str(error)) or [str(error)]
@@ -130,6 +129,59 @@ def _submit(job: Submitted, launcher: LauncherParams, run_folder: Path, name: st
     logger.info("job %s, logs in %s", handle.job_id, folder)
     write_json(run_folder / "job.json", {"executor": launcher.executor, "id": handle.job_id})
     return handle
+
+
+def executor(launcher: LauncherParams, folder: Path, name: str) -> submitit.Executor:
+    """The executor that asks for a launcher's resources; Slurm finds the job again by its name.
+
+    Raises:
+        LaunchError: There is no Slurm here.
+    """
+    if launcher.slurm is None:
+        local = submitit.LocalExecutor(folder)
+        local.update_parameters(
+            nodes=launcher.nodes,
+            tasks_per_node=launcher.tasks_per_node,
+            gpus_per_node=launcher.gpus_per_node,
+            timeout_min=launcher.time_minutes,
+        )
+        return local
+    if shutil.which("sbatch") is None:
+        raise LaunchError("sbatch is not found, so there is no Slurm here; run on a login node, or set launch: local")
+    slurm = submitit.SlurmExecutor(folder, max_num_timeout=launcher.slurm.time_limits)
+    asked = {key: getattr(launcher.slurm, key) for key in ("partition", "account", "qos", "constraint")}
+    if launcher.slurm.memory_gb is not None:
+        asked["mem"] = f"{launcher.slurm.memory_gb}GB"
+    if launcher.gpus_per_node:
+        asked["gpus_per_node"] = launcher.gpus_per_node
+    pairs = (line.removeprefix("--").partition("=") for line in launcher.slurm.sbatch)
+    options = {key: value if equals else True for key, equals, value in pairs}
+    slurm.update_parameters(
+        **{key: value for key, value in asked.items() if value is not None},
+        nodes=launcher.nodes,
+        ntasks_per_node=launcher.tasks_per_node,
+        cpus_per_task=launcher.cpus_per_task,
+        time=launcher.time_minutes,
+        signal_delay_s=launcher.slurm.notice_seconds,
+        job_name=name,
+        setup=[f"source {shlex.quote(str(_ENVIRONMENT))}"],
+        # Without the first, a rank that fails leaves the others waiting for it; the second is srun's own limit on tasks.
+        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={launcher.cpus_per_task}"],
+        additional_parameters={"requeue": True, **options},
+    )
+    return slurm
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Hides the variables of an allocation while a job is submitted from inside it."""
+    hidden = {
+        key: os.environ.pop(key) for key in list(os.environ) if key.startswith(_INHERITED) and key != "SLURM_CONF"
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.State:
@@ -164,12 +216,8 @@ def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.
         if (found.name, found.restarts, found.is_held) != (last.name, last.restarts, last.is_held):
             logger.info("job %s: %s, requeued %d times", job, found, found.restarts)
             if found.is_held:
-                logger.warning(
-                    "job %s is held and will not start by itself: `scontrol release %s` lets it go, `scancel %s` ends it",
-                    job,
-                    job,
-                    job,
-                )
+                words = "job %s is held and will not start by itself: `scontrol release %s` lets it go, `scancel %s` ends it"
+                logger.warning(words, job, job, job)
         last, over = found, over + 1 if found.is_over else 0
     return last
 

@@ -322,7 +322,7 @@ KEYS = {
 
 # Read by a stage whose result does not depend on them.
 CHANGES_NOTHING = {
-    "index": {"recipes.paper.splitter": "a recipe with a base gives its own splitter (caft/params/bases.py)"},
+    "index": {"recipes.paper.splitter": "a recipe with a base gives its own splitter (caft/params/file.py)"},
     "train": {
         "corpora": "a tag of the tracked run; what is trained on, and so what changes in a recipe, is data/index's",
         "evaluation.batch": "how many images a validation holds at a time",

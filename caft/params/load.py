@@ -1,19 +1,25 @@
-"""Reads params.yaml with its overlays, and validates all of it before any work."""
+"""Reads params.yaml with its overlays, and validates all of it before any work: each part, and rules between parts."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from caft.params.bases import problems as of_bases
-from caft.params.bases import resolve
-from caft.params.file import assigned, merge, read
-from caft.params.problems import Problem, explain, report
-from caft.params.rules import between_parts
+from caft.params.file import assigned, base_problems, merge, read, resolve
+from caft.params.problems import Problem, explain, nearest, report, show
 from caft.params.settings import Params
 
 logger = logging.getLogger(__name__)
+# Those that do their work where they run; train is where `launch` says.
+_STAGES = (
+    *("source", "fetch", "captions", "sentences", "select", "index", "leakage", "superpixels"),
+    *("evaluate_retrieval", "evaluate_grounding", "evaluate_regions", "report"),
+)
+
+# Key, value and what is wrong.
+_Broken = Iterator[tuple[str, Any, str]]
 
 
 def load_params(
@@ -26,9 +32,6 @@ def load_params(
         overlays: Files merged over it one after the other, key by key.
         values: Single values set after these, as `train.batch=96`.
 
-    Returns:
-        The settings, selection and overrides resolved.
-
     Raises:
         ParamsError: Lists every problem with file, key, value, reason and the nearest valid name or value. Rules between
             parts of the file are looked at once each part is valid by itself.
@@ -40,12 +43,12 @@ def load_params(
     )
     for _, overlay in over:
         content = merge(content, overlay)
-    found = [Problem(*problem) for problem in of_bases(content)]
+    found = [Problem(*problem) for problem in base_problems(content)]
     if not found:
         resolved = resolve(content)
         try:
             params = Params.model_validate(resolved)
-            found = between_parts(params)
+            found = _between_parts(params)
         except ValidationError as error:
             found = list(explain(Params, resolved, error))
     if found:
@@ -67,3 +70,128 @@ def _warn(params: Params) -> None:
             recipe.precision,
             params.launch,
         )
+
+
+# ---- rules between parts
+
+
+def _between_parts(params: Params) -> list[Problem]:
+    """Returns what is wrong between parts that are valid by themselves.
+
+    Where the selection names an entry that is not there, rules on the selected entries wait until it is mended.
+    """
+    names = list(_names(params))
+    found = [*names, *_per_corpora(params), *_jobs(params)]
+    if not names:
+        for rule in (_batch, _micro_batch, _budget, _overridden_chunks, _levels):
+            found += rule(params)
+    return [Problem(tuple(key.split(".")), reason, show(value)) for key, value, reason in found]
+
+
+def _names(params: Params) -> _Broken:
+    selected = (
+        ("model", params.model, "models"),
+        ("recipe", params.recipe, "recipes"),
+        ("launch", params.launch, "launchers"),
+    )
+    for key, name, table in (*selected, *(("corpora", corpus, "corpus") for corpus in params.corpora)):
+        if name not in getattr(params, table):
+            yield key, name, f"no such key in {table}{nearest(name, getattr(params, table))}"
+    for name in sorted({name for name in params.corpora if params.corpora.count(name) > 1}):
+        yield "corpora", params.corpora, f"names {name} twice"
+
+
+def _per_corpora(params: Params) -> _Broken:
+    for recipe, entry in params.recipes.items():
+        seen: dict[frozenset[str], str] = {}
+        for key in entry.per_corpora:
+            place, names = f"recipes.{recipe}.per_corpora", key.split("+")
+            for name in names:
+                if name not in params.corpus:
+                    yield place, key, f"{name} is no key in corpus{nearest(name, params.corpus)}"
+            if len(set(names)) < len(names):
+                yield place, key, "names a corpus twice"
+            if (other := seen.setdefault(frozenset(names), key)) != key:
+                yield place, key, f"names the same corpora as {other}"
+
+
+def _jobs(params: Params) -> _Broken:
+    for stage, name in params.jobs.items():
+        key = f"jobs.{stage}"
+        if stage not in _STAGES:
+            yield key, name, f"no such stage{nearest(stage, _STAGES)}"
+        if name not in params.launchers:
+            yield key, name, f"no such key in launchers{nearest(name, params.launchers)}"
+            continue
+        launcher = params.launchers[name]
+        # A part of fetch runs on each node, as a job of its own, which takes a cluster.
+        divided = stage == "fetch" and launcher.slurm is not None
+        if (ranks := launcher.tasks_per_node if divided else launcher.world_size) != 1:
+            each = "on each node" if divided else "in all"
+            yield key, name, f"must have one rank {each}, found {ranks}: the stage would run in each"
+
+
+def _batch(params: Params) -> _Broken:
+    batch, ranks = params.selected_recipe.batch, params.selected_launcher.world_size
+    if batch % ranks:
+        lower = batch // ranks * ranks
+        choices = f"nearest are {lower} and {lower + ranks}" if lower else f"nearest is {ranks}"
+        yield _setter(params, "batch"), batch, f"must be a multiple of the world size ({ranks}); {choices}"
+
+
+def _micro_batch(params: Params) -> _Broken:
+    batch, launcher = params.selected_recipe.batch, params.selected_launcher
+    local = batch // launcher.world_size
+    if launcher.micro_batch is None or batch % launcher.world_size or local % launcher.micro_batch == 0:
+        return
+    fitting = max(size for size in range(1, min(local, launcher.micro_batch) + 1) if local % size == 0)
+    yield (
+        f"launchers.{params.launch}.micro_batch",
+        launcher.micro_batch,
+        f"must divide the {local} images of a rank (train.batch {batch} over {launcher.world_size} ranks); "
+        f"nearest below is {fitting}",
+    )
+
+
+def _budget(params: Params) -> _Broken:
+    recipe = params.selected_recipe
+    if recipe.samples is not None and recipe.samples < recipe.batch:
+        reason = f"holds no batch; must be at least train.batch ({recipe.batch})"
+        yield _setter(params, "samples"), recipe.samples, reason
+
+
+def _overridden_chunks(params: Params) -> _Broken:
+    recipe = params.selected_recipe
+    if recipe.chunks > recipe.sub_captions:
+        yield "train.sub_captions", recipe.sub_captions, f"must be at least the recipe's chunks ({recipe.chunks})"
+
+
+def _levels(params: Params) -> _Broken:
+    """A level without a term would never be trained, and a term needs its level."""
+    model, recipe = params.selected_model, params.selected_recipe
+    at, name = f"recipes.{params.recipe}", f"models.{params.model}"
+    grounded, flat, loss = model.grounding is not None, model.is_flat_text, recipe.loss
+    if grounded and not loss.part:
+        yield f"{at}.loss.part", loss.part, f"must be above 0: {name} has a part level; without, grounding is null"
+    if not grounded:
+        for term, weight in (("part", loss.part), ("part_cls", loss.part_cls)):
+            if weight:
+                yield f"{at}.loss.{term}", weight, f"must be 0: {name} has no part level, as its grounding is null"
+    if grounded and flat:
+        if loss.whole:
+            reason = f"must be 0: {name} has no whole captions; part_cls stands for it"
+            yield f"{at}.loss.whole", loss.whole, reason
+        if not loss.part_cls:
+            yield f"{at}.loss.part_cls", loss.part_cls, f"must be above 0, for the whole score of {name}"
+    elif not loss.whole:
+        yield f"{at}.loss.whole", loss.whole, f"must be above 0, for the whole score of {name}"
+    if flat and recipe.chunks > 1:
+        reason = f"must be 1: {name} takes a long caption as one text (no text.whole_layers)"
+        yield f"{at}.chunks", recipe.chunks, reason
+    if not flat and recipe.captions == "flair":
+        yield f"{at}.captions", recipe.captions, f"must be caft: {name} needs the chunks of one long caption"
+
+
+def _setter(params: Params, key: str) -> str:
+    """Returns the dotted key that gives the selected recipe's value."""
+    return f"train.{key}" if getattr(params.train, key) is not None else f"recipes.{params.recipe}.{key}"

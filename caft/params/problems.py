@@ -9,26 +9,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from caft.errors import ParamsError
-from caft.params.bases import TABLES, Location, giver
-from caft.params.file import gives
+from caft.params.file import TABLES, Location, giver, gives
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to change.
+    """One thing to change."""
 
-    Attributes:
-        location: Keys from the top of the file to the value; numbers are places in a list.
-        reason: What is wrong, for the user.
-        value: The value as it is shown; empty where there is none to show.
-    """
-
-    location: Location
+    location: Location  # keys from the top of the file to the value; numbers are places in a list
     reason: str
-    value: str = ""
+    value: str = ""  # as it is shown
 
     def __str__(self) -> str:
-        """The line for the user."""
         key = ".".join(map(str, self.location))
         return f"{key} = {self.value}: {self.reason}" if self.value else f"{key}: {self.reason}"
 
@@ -53,11 +45,8 @@ def report(
 ) -> ParamsError:
     """Returns the error that lists problems in the file's order, each once, with the overlay that set it, if one did.
 
-    Args:
-        path: The settings file.
-        overlays: Names and contents of what was merged over it.
-        content: All of them merged, before entries take what they do not give from their bases.
-        problems: What is wrong with the resolved settings; what an entry has from its base is the base's problem.
+    The content is the file with its overlays, before entries take what they do not give from their bases. Problems are of
+    the resolved settings; what an entry has from its base is the base's problem.
     """
     overlays = list(overlays)
     lines = {}
@@ -110,10 +99,7 @@ def _position(content: Any, location: Location) -> tuple[int, ...]:
 def _nearest_key(root: type[BaseModel], location: Location, place: Location) -> str:
     """Suggests a key for an unknown one: a sibling, else one that is called alike in another part of the file.
 
-    Args:
-        root: The type of the whole file.
-        location: Of the unknown key, as pydantic gives it.
-        place: The same as the file has it.
+    `location` is the unknown key's as pydantic gives it, `place` as the file has it.
     """
     name, siblings = str(place[-1]), _keys(root, location[:-1])
     if close := difflib.get_close_matches(name, siblings, n=1):

@@ -37,12 +37,7 @@ class Section(BaseModel):
 
 
 def overrides(replaced: type[Section], *keys: str) -> Any:
-    """Returns a section with these keys of another, of the same types, where each may be left out or null.
-
-    Args:
-        replaced: The section whose values are replaced.
-        keys: Its keys that may be given; all of them by default.
-    """
+    """Returns a section with these keys of another, or all, of the same types, where each may be left out or null."""
     optional: dict[str, Any] = {}
     for key in keys or replaced.model_fields:
         field = replaced.model_fields[key]

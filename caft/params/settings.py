@@ -1,17 +1,17 @@
-"""The whole of params.yaml: what is selected, what is overridden, and the tables."""
+"""The whole of params.yaml: what is selected, what is overridden, where training runs, and the tables."""
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr
 
-from caft.params.bases import giver
 from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
 from caft.params.evaluation import EvaluationParams
-from caft.params.file import flat, gives
-from caft.params.launchers import LauncherParams
+from caft.params.file import flat, giver, gives
 from caft.params.models import ModelParams, SuperpixelTraining
 from caft.params.recipes import RecipeParams, TrainOverrides
-from caft.params.section import Count, Positive, Section
+from caft.params.section import Count, Positive, PositiveNumber, Section
 from caft.params.sets import BenchmarkParams
 
 
@@ -31,6 +31,62 @@ class DataParams(Section):
     shards_at_once: Positive | None
     damaged: Literal["stop", "replace"]
     exclude_eval_duplicates: bool
+
+
+class SlurmParams(Section):
+    """What a job asks of Slurm beyond its shape; null leaves it to the cluster."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    memory_gb: Positive | None = None
+    sbatch: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    notice_seconds: Positive
+    time_limits: Count
+    deadline_hours: Positive
+
+
+class LauncherParams(Section):
+    """Where training runs."""
+
+    executor: Literal["local", "slurm"]
+    nodes: Positive
+    tasks_per_node: Positive
+    gpus_per_node: Count
+    cpus_per_task: Positive
+    workers: Count
+    text_tokens_at_once: Positive | None
+    micro_batch: Positive | None = None
+    compile: bool = False
+    time_minutes: Positive
+    gpu_memory_gb: Positive | None = None
+    images_per_s: PositiveNumber | None = None
+    slurm: SlurmParams | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return self.nodes * self.tasks_per_node
+
+    def problems(self) -> Iterator[tuple[str, Any, str]]:
+        """Rules between the values: key, value and what is wrong."""
+        if self.executor == "local" and self.nodes > 1:
+            yield "nodes", self.nodes, "must be 1 where executor is local"
+        if self.gpus_per_node not in (0, self.tasks_per_node):
+            yield "gpus_per_node", self.gpus_per_node, f"must be 0 or one a task ({self.tasks_per_node})"
+        if self.slurm is None:
+            if self.executor == "slurm":
+                yield "slurm", None, "must be given where executor is slurm"
+            return
+        if self.executor == "local":
+            yield "slurm", "given", "only where executor is slurm"
+        if self.slurm.notice_seconds >= self.time_minutes * 60:
+            limit = f"time_minutes ({self.time_minutes * 60} seconds)"
+            yield "slurm.notice_seconds", self.slurm.notice_seconds, f"must be below {limit}"
+        for line in self.slurm.sbatch:
+            if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", line):
+                yield "slurm.sbatch", line, "must be an option of sbatch, as --exclusive or --reservation=NAME"
 
 
 class Params(Section):
@@ -109,10 +165,7 @@ class Params(Section):
         for prefix, section, place in (
             ("model", self.selected_model, f"models.{self.model}"),
             ("launcher", self.selected_launcher, f"launchers.{self.launch}"),
-            ("superpixels", self.superpixels, "superpixels"),
-            ("data", self.data, "data"),
-            ("evaluation", self.evaluation, "evaluation"),
-            ("storage", self.storage, "storage"),
+            *((name, getattr(self, name), name) for name in ("superpixels", "data", "evaluation", "storage")),
         ):
             for key, value in flat(section.model_dump()):
                 table[f"{prefix}.{key}"] = (value, self._origin(f"{place}.{key}", place))

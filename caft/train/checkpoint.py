@@ -18,14 +18,11 @@ _KEPT = 2
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Writes the checkpoint of a step, then removes all but the last two; if it cannot be written, none is removed.
+    """Writes the checkpoint after so many steps, then removes all but the last two; if it cannot, none is removed.
 
-    Args:
-        folder: Folder of the run's checkpoints.
-        step: Number of steps that were done.
-        state: State to save; holds the run's `fingerprint` among others.
+    The run's `fingerprint` is part of the state.
     """
-    path = _path(folder, step)
+    path = folder / f"step-{step:09d}.pt"
     with replacing(path) as temporary:
         with temporary.open("wb") as file:  # given a path, torch hides what the system says of a full disk
             torch.save(state, file)
@@ -38,12 +35,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 
 def newest(folder: Path, fingerprint: str) -> Path | None:
-    """The newest checkpoint that is undamaged and belongs to a run; newer ones are skipped with a warning.
-
-    Args:
-        folder: Folder of the run's checkpoints.
-        fingerprint: Fingerprint of the run.
-    """
+    """The newest checkpoint that is undamaged and belongs to a run; newer ones are skipped with a warning."""
     for path in sorted(folder.glob("step-*.pt"), reverse=True):
         fault = _fault(path, fingerprint)
         if fault is None:
@@ -74,10 +66,6 @@ def _fault(path: Path, fingerprint: str) -> str | None:
     if file_digest(path) != digest:
         return "holds other bytes than were written (its SHA-256 differs)"
     return None
-
-
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:09d}.pt"
 
 
 def _seal(path: Path) -> Path:

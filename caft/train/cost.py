@@ -26,11 +26,8 @@ from caft.params.recipes import RecipeParams
 class SampleCost:
     """Operations of a forward pass on one sample of training.
 
-    Attributes:
-        superpixels: The frozen superpixel network, which has no backward pass.
-        vision: The image tower.
-        text: The text tower: all sub-captions, and the whole caption.
-        pooling: The text-conditioned pooling with all texts that are compared with the image.
+    `superpixels` is the frozen network, without a backward pass; `text` has all sub-captions and the whole caption;
+    `pooling` is with all texts that are compared with the image.
     """
 
     superpixels: int
@@ -45,12 +42,7 @@ class SampleCost:
 
 
 def model_of_shapes(sizes: ModelParams, chunks: int) -> CAFT:
-    """A model whose weights have shapes and no numbers, which takes neither time nor memory.
-
-    Args:
-        sizes: Sizes of the model.
-        chunks: Sub-captions of a whole caption, M.
-    """
+    """A model whose weights have shapes and no numbers, which takes neither time nor memory; `chunks` is M."""
     with torch.device("meta"):
         return CAFT(sizes, chunks).eval()
 
@@ -60,10 +52,6 @@ def forward_flops(sizes: ModelParams, chunks: int) -> Mapping[str, int]:
     """Operations by module name, such as `vision.stem`, of one image, one text of full length and one caption.
 
     The text-conditioned pooling takes one image and one text. See `flops_of` for modules whose parts alone were called.
-
-    Args:
-        sizes: Sizes of the model.
-        chunks: Sub-captions of a whole caption, M.
     """
     everything = _Everything(model_of_shapes(sizes, chunks))
     counter = FlopCounterMode(display=False)
@@ -156,14 +144,9 @@ def text_flops(sizes: TextSizes, lengths: Iterable[int]) -> int:
 
 
 def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int, lengths: Sequence[int]) -> int:
-    """Operations of one rank in a training step, forward and backward, with the real lengths of its texts.
+    """Operations of one of several ranks in a training step on so many images, forward and backward.
 
-    Args:
-        model: Sizes of the model.
-        recipe: M, K, which pairs are compared, and whether superpixels are computed in each step.
-        images: Images of the rank.
-        ranks: Ranks of the job.
-        lengths: Positions that are encoded of each text of the rank.
+    `lengths` are the positions that are encoded of each of its texts.
     """
     count = recipe.sub_captions if model.grounding is not None else recipe.chunks
     texts = images * count
@@ -178,10 +161,8 @@ def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int
 class Memory:
     """Memory of a rank at the end of a forward pass, in bytes.
 
-    Attributes:
-        state: Weights, gradients, both moments of AdamW, and DDP's buckets.
-        images: Activations of the image tower that the backward pass needs.
-        texts: Those of the text tower.
+    `state` is weights, gradients, both moments of AdamW and DDP's buckets; `images` and `texts` are the activations of the
+    two towers that the backward pass needs.
     """
 
     state: int
@@ -222,13 +203,12 @@ def memory(
     network.superpixels = None  # is not trained, and small
     trained = sum(parameter.numel() for parameter in network.parameters())
     state = 4 * trained * (4 + (ranks > 1)) + 4 * sum(buffer.numel() for buffer in network.buffers())
-    ratio = 4
     text_tokens = at_once * recipe.sub_captions * text_length
     if texts_at_once is not None:
         text_tokens = min(text_tokens, texts_at_once)
-    texts = text_tokens * model.text.sub_layers * _kept(model.text.width, ratio)
+    texts = text_tokens * model.text.sub_layers * _kept(model.text.width, 4)
     if model.text.whole_layers is not None:
-        texts += at_once * (recipe.chunks + 1) * model.text.whole_layers * _kept(model.text.width, ratio)
+        texts += at_once * (recipe.chunks + 1) * model.text.whole_layers * _kept(model.text.width, 4)
     images = at_once * sum(
         blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
         for blocks, tokens in zip(model.blocks, model.tokens, strict=True)

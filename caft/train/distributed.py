@@ -17,7 +17,6 @@ class World:
     """This process among the ranks of a job."""
 
     rank: int
-    local_rank: int
     size: int
     device: torch.device
 
@@ -38,7 +37,7 @@ def start() -> World:
         torch.cuda.set_device(device)
     if size > 1:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=datetime.timedelta(minutes=30))
-    return World(rank, local_rank, size, device)
+    return World(rank, size, device)
 
 
 def stop() -> None:

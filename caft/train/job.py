@@ -48,15 +48,8 @@ class Notice(Protocol):
 class TrainJob:
     """A picklable callable that trains from the newest checkpoint of its run, or from the start.
 
-    Attributes:
-        params: Settings.
-        fingerprint: Of the run.
-        run_folder: Shared by all ranks.
-        index_folder: The training index.
-        excluded: Positions in it that are left out.
-        images_root: Holds a folder of shards for each corpus.
-        superpixels: Weights of SFCN; None for a model without.
-        card: Written beside the final weights.
+    `run_folder` is shared by all ranks, `excluded` has the positions in the index that are left out, `images_root` a folder
+    of shards for each corpus; `superpixels` are SFCN's weights, and `card` is written beside the final ones.
     """
 
     params: Params
@@ -70,9 +63,6 @@ class TrainJob:
 
     def __call__(self, notice: Notice | None = None) -> None:
         """Runs one rank; the others are found by torch's environment variables, see `caft.train.distributed.start`.
-
-        Args:
-            notice: What may interrupt the job between two steps.
 
         Raises:
             CaftError: The data, the loss or the disk is at fault.

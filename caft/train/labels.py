@@ -34,15 +34,9 @@ def batch_labels(
     """A function from a batch to its superpixels, (B, S, S) int64, on the world's device.
 
     Maps are kept where images are not cropped, so that each has one map, and those of the corpus take no more than
-    `KEPT_BYTES`. The labels are the same either way, but for the few that half precision moves.
-
-    Args:
-        model: Its superpixel network is used.
-        index: The training index, whose images the ranks share to compute the maps.
-        world: This process among the ranks.
-        folder: The run's folder, where maps are kept.
-        params: Says whether images are cropped, and what to do with damaged ones.
-        half: Half precision of a compiled step, whose maps are then made by `fast_labels`; those that are kept are not.
+    `KEPT_BYTES`. The labels are the same either way, but for the few that half precision moves. The ranks share the images
+    to compute the maps, and keep them in the run's folder. `half` is the half precision of a compiled step, whose maps are
+    made by `fast_labels`; those that are kept are not.
 
     Raises:
         DataError: An image cannot be read and may not be replaced, or none came in time.

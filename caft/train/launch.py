@@ -1,7 +1,10 @@
 """One run of training: its name, its job, its metrics in the tracker, and what the stage `train` keeps of it."""
 
+import hashlib
+import json
 import logging
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,16 +17,14 @@ from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training import excluded
 from caft.data.training.index import read_summary
 from caft.data.training.subset import describe
-from caft.digests import file_digest
+from caft.digests import code_digest, file_digest
 from caft.errors import DataError
 from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.params import Params
-from caft.train.fingerprint import fingerprint
 from caft.train.job import TrainJob
 from caft.train.plan import INDEX, plan
-from caft.train.tail import Tail
 from caft.train.tracking.runs import Run, open_training
 from caft.weights.files import read_card
 
@@ -37,10 +38,7 @@ Launch = Callable[[TrainJob, Callable[[], None]], None]
 def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
     """Trains, unless the run has ended before, and returns the run's folder, named by its fingerprint.
 
-    Args:
-        params: The settings.
-        overlays: Files and values merged over the settings file; they name the tracked run.
-        launch: Runs the job.
+    The overlays, files and values that were merged over the settings file, name the tracked run.
 
     Raises:
         CaftError: The settings, the index or the job are at fault.
@@ -76,6 +74,24 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
     return folder
 
 
+def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path | None) -> str:
+    """The name of a run: sixteen hexadecimal digits over settings, data, superpixels and the code of the job.
+
+    Other comments and docstrings do not change it; see `caft.digests`.
+
+    Args:
+        settings: Model, recipe and seed; not the launcher, which only moves the work.
+        index_folder: The training index.
+        weights: SFCN's; without them, it is what runs of all seeds have in common, if `settings` has no seed.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update((index_folder / "index.json").read_bytes())
+    if weights is not None:
+        digest.update(weights.read_bytes())
+    digest.update(code_digest(["caft.train.job"]).encode())
+    return digest.hexdigest()[:16]
+
+
 def _settings(params: Params) -> dict[str, Any]:
     """What changes the result of a training, beside its data and code."""
     recipe = params.selected_recipe
@@ -96,6 +112,29 @@ def _settings(params: Params) -> dict[str, Any]:
     if len(left_out):
         settings["excluded"] = {"images": len(left_out), "digest": excluded.digest(left_out)}
     return settings
+
+
+class Tail:
+    """The lines that another process added to a file of JSON lines since the last look; all if the file was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.position = 0
+        self.file = (0, 0)
+
+    def new(self) -> list[dict[str, Any]]:
+        """Objects of the whole lines that were written since the last call."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            state = os.fstat(file.fileno())
+            if self.file != (state.st_dev, state.st_ino):
+                self.file, self.position = (state.st_dev, state.st_ino), 0
+            file.seek(self.position)
+            content = file.read()
+        end = content.rfind(b"\n") + 1
+        self.position += end
+        return [json.loads(line) for line in content[:end].splitlines()]
 
 
 def _run(job: TrainJob, launch: Launch, tracked: Run) -> None:

@@ -18,14 +18,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
 
 
 def learning_rate(step: int, peak: float, warmup_steps: int, steps: int) -> float:
-    """Rate of a step: linear to the peak over the warm-up, then a cosine to zero (open_clip's).
-
-    Args:
-        step: From 0.
-        peak: Largest rate.
-        warmup_steps: Length of the warm-up.
-        steps: Length of the run.
-    """
+    """Rate of a step, from 0, of a run of `steps`: linear to the peak, then a cosine to zero (open_clip's)."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))

@@ -22,11 +22,7 @@ _PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "V100"
 class Speed:
     """Counts images, positions of texts, operations and time spent waiting since the last reading.
 
-    Args:
-        model: Sizes of the model.
-        recipe: The batch and its texts.
-        world: This process among the ranks.
-        is_half: Whether products are in half precision, to which the peaks apply.
+    The cards' peaks apply only where products are in half precision, `is_half`.
     """
 
     def __init__(self, model: ModelParams, recipe: RecipeParams, world: World, is_half: bool) -> None:

@@ -15,28 +15,23 @@ STALLED_SECONDS = 600.0
 
 
 @contextmanager
-def time_limit(images: Path, seconds: float | None = None) -> Iterator[None]:
-    """Ends the block if it takes too long.
+def time_limit(images: Path) -> Iterator[None]:
+    """Ends the block, which reads from the folder `images`, if it takes longer than `STALLED_SECONDS`.
 
     It uses the system's alarm, so it works in the main thread only.
-
-    Args:
-        images: Folder that images are read from, for the message.
-        seconds: The limit; None for `STALLED_SECONDS`.
 
     Raises:
         DataError: It took longer.
     """
-    limit = STALLED_SECONDS if seconds is None else seconds
 
     def give_up(number: int, frame: FrameType | None) -> None:
         raise DataError(
-            f"{images}: no images came for {limit:g} seconds. Look whether its file system answers (`ls`, `df`), "
+            f"{images}: no images came for {STALLED_SECONDS:g} seconds. Look whether its file system answers (`ls`, `df`), "
             "then run `dvc repro` again"
         )
 
     handler = signal.signal(signal.SIGALRM, give_up)
-    timer = signal.setitimer(signal.ITIMER_REAL, limit)
+    timer = signal.setitimer(signal.ITIMER_REAL, STALLED_SECONDS)
     try:
         yield
     finally:
@@ -44,7 +39,7 @@ def time_limit(images: Path, seconds: float | None = None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-def each_in_time(batches: Iterable[T], images: Path, seconds: float | None = None) -> Iterator[T]:
+def each_in_time(batches: Iterable[T], images: Path) -> Iterator[T]:
     """Yields the batches, whether this process or its workers read them, each within the limit of `time_limit`.
 
     Raises:
@@ -52,9 +47,8 @@ def each_in_time(batches: Iterable[T], images: Path, seconds: float | None = Non
     """
     iterator = iter(batches)
     while True:
-        with time_limit(images, seconds):
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
+        with time_limit(images):
+            batch = next(iterator, None)
+        if batch is None:
+            return
         yield batch

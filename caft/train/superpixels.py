@@ -13,16 +13,9 @@ from caft.progress import track
 def train_superpixels(
     sizes: SuperpixelSizes, training: SuperpixelTraining, images: Callable[[int], Tensor], seed: int
 ) -> SFCN:
-    """Trains SFCN to give back colour and position from superpixel means.
+    """Trains SFCN to give back colour and position from superpixel means, and returns it in evaluation mode.
 
-    Args:
-        sizes: Cell side and channels.
-        training: Steps, rate and weight of positions.
-        images: Batch of a step, uint8 (B, 3, S, S).
-        seed: Of the start values.
-
-    Returns:
-        The network in evaluation mode.
+    `images` gives the batch of a step, uint8 (B, 3, S, S); the start values are drawn by `seed`.
     """
     torch.manual_seed(seed)
     network = SFCN(sizes.widths).train()

@@ -23,15 +23,10 @@ from caft.params.recipes import RecipeParams
 class TrainingTask(nn.Module):
     """From a batch to its loss: encode, exchange, compare; everything that has a gradient is used inside `forward`.
 
-    Args:
-        model: The model to train.
-        recipe: Weights and form of the terms, and how negatives are drawn.
-        seed: Seed of the sampled negatives.
-        micro_batch: Images that go through the towers at once; None for all. With fewer than all, the features of a
-            micro-batch are kept and its activations are not; the backward pass of the losses, which compare all of the
-            batch, computes them again, one micro-batch after the other. The loss and its gradients are those of the
-            whole batch: the stem, where batch norm takes statistics of the batch, is not divided. Only the draw of the
-            poolings' dropout differs, though it is the same in both passes.
+    With a `micro_batch`, so many images go through the towers at once: their features are kept and their activations are not;
+    the backward pass of the losses, which compare all of the batch, computes them again, one micro-batch after the other.
+    The loss and its gradients are those of the whole batch: the stem, where batch norm takes statistics of the batch, is
+    not divided. Only the draw of the poolings' dropout differs, though it is the same in both passes.
     """
 
     def __init__(self, model: CAFT, recipe: RecipeParams, seed: int, micro_batch: int | None = None) -> None:

@@ -81,18 +81,10 @@ class Verdict:
 
 
 class Trainer:
-    """Trains a task and leaves checkpoints and `metrics.jsonl` in the run's folder.
+    """Trains a task, which is on the world's device, and leaves checkpoints and `metrics.jsonl` in the run's folder.
 
-    Args:
-        task: Model and losses, on the world's device.
-        recipe: Optimizer, schedule, precision, intervals.
-        world: This process among the ranks.
-        run_folder: Of this run; shared by all ranks.
-        fingerprint: Of this run; a checkpoint of another is refused.
-        steps: Length of the run.
-        seed: Of the run.
-        name_image: Says which image a position in the index is, for messages.
-        compiled: Whether the step is compiled.
+    All ranks share the folder; checkpoints in it of another `fingerprint` are refused. `name_image` says which image a
+    position in the index is, for messages; `compiled`, whether the step is compiled.
     """
 
     def __init__(
@@ -109,6 +101,7 @@ class Trainer:
     ) -> None:
         self.task, self.recipe, self.world = task, recipe, world
         self.run_folder, self.fingerprint, self.steps, self.seed = run_folder, fingerprint, steps, seed
+        self.metrics = run_folder / "metrics.jsonl"
         self.name_image = name_image
         self.step = 0
         self.skipped, self.skipped_in_a_row = 0, 0
@@ -309,7 +302,7 @@ class Trainer:
 
     def _write(self, row: dict[str, float]) -> None:
         place = {"step": self.step, "samples": self.step * self.recipe.batch}
-        with self._metrics().open("a") as file:
+        with self.metrics.open("a") as file:
             # JSON has no other numbers than finite ones; a step that was skipped may have some.
             finite = {name: round(value, 6) for name, value in row.items() if math.isfinite(value)}
             file.write(json.dumps({**place, **finite}) + "\n")
@@ -328,19 +321,16 @@ class Trainer:
             }
             checkpoint.save(self.run_folder / "checkpoints", self.step, state)
 
-    def _metrics(self) -> Path:
-        return self.run_folder / "metrics.jsonl"
-
     def _forget_later_metrics(self) -> None:
         """Drops lines past the checkpoint: their steps are done again."""
-        if not self._metrics().exists():
+        if not self.metrics.exists():
             return
         kept = []
-        for line in self._metrics().read_text().splitlines():
+        for line in self.metrics.read_text().splitlines():
             try:
                 if json.loads(line)["step"] <= self.step:
                     kept.append(line + "\n")
             except json.JSONDecodeError:
                 continue  # cut off by a kill
-        with replacing(self._metrics()) as temporary:
+        with replacing(self.metrics) as temporary:
             temporary.write_text("".join(kept))

@@ -231,7 +231,7 @@ def train(
     """
     settings = recipe(precision=precision, checkpoint_every=every)
     made = task(settings, device)
-    trainer = Trainer(made, settings, World(0, 0, 1, device), folder, "check", steps, seed=0)
+    trainer = Trainer(made, settings, World(0, 1, device), folder, "check", steps, seed=0)
     batches = random_batches(4)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     order = [batches[step % 4] for step in range(trainer.step, stop_after or steps)]

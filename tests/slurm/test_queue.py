@@ -7,7 +7,7 @@ import pytest
 from caft.errors import LaunchError
 from caft.params import load_params
 from slurm import queue
-from slurm.executors import executor
+from slurm.submit import executor
 from tests.faults.conftest import wait_until
 from tests.slurm.cluster import Cluster
 

@@ -13,7 +13,7 @@ import pytest
 
 from caft.errors import LaunchError
 from caft.params import load_params
-from caft.params.launchers import LauncherParams
+from caft.params.settings import LauncherParams
 from slurm import queue, submit
 from tests.faults.conftest import wait_until
 from tests.slurm.cluster import Cluster

@@ -45,6 +45,7 @@ def test_a_compiled_step_is_as_without(tmp_path: Path) -> None:
         return compile_(function, **{**named, "backend": BACKEND, "fullgraph": True})  # a break in a graph raises
 
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     try:
         expected, eager = trained(tmp_path / "eager", False)
         with mock.patch("torch.compile", traced):

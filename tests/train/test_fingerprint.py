@@ -32,7 +32,7 @@ from pathlib import Path
 
 copy, index = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path.insert(0, str(copy))
-from caft.train.fingerprint import fingerprint
+from caft.train.launch import fingerprint
 
 def name():
     return fingerprint({"seed": 0}, index, None)

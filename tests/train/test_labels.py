@@ -18,7 +18,7 @@ from caft.transforms import squash
 from tests.data.test_index import _corpus
 
 IMAGES = 70  # more than are read at once
-HERE = World(0, 0, 1, torch.device("cpu"))
+HERE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def test_a_window_is_counted_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 3.0, 8.0, 8.0])
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
     recipe = SMOKE.model_copy(update={"batch": 2, "sub_captions": 4})
-    meter = speed.Speed(TINY, recipe, World(0, 0, 2, torch.device("cpu")), is_half=True)
+    meter = speed.Speed(TINY, recipe, World(0, 2, torch.device("cpu")), is_half=True)
     with meter.waiting():
         pass
     tokens = texts(2, 7, 8, 30)[None]

@@ -13,23 +13,16 @@ from caft.weights.files import read_card
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models import ModelSignature
-
 # As `runs:/<run>/model` finds it.
 NAME = "model"
 
 
 def log_model(client: MlflowClient, run_id: str, weights: Path) -> None:
-    """Logs weights with their card as the model of a run, unless the run has one; a model that is half logged is replaced.
-
-    Args:
-        client: Client of the tracker.
-        run_id: Id of the training's run.
-        weights: A `.safetensors` file.
-    """
+    """Logs weights with their card as the model of a run, unless the run has one; a model that is half logged is replaced."""
     from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
+    from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import save_model
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     experiment = client.get_run(run_id).info.experiment_id
     for known in client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND name = '{NAME}'"):
@@ -37,6 +30,7 @@ def log_model(client: MlflowClient, run_id: str, weights: Path) -> None:
             return
         client.delete_logged_model(known.model_id)
     card = read_card(weights)
+    part_weight = pyfunc.default_part_weight(card.sizes.grounding is not None)
     made = client.create_logged_model(experiment, NAME, source_run_id=run_id)
     client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -51,19 +45,12 @@ def log_model(client: MlflowClient, run_id: str, weights: Path) -> None:
             data_path=data,
             code_paths=[Path(caft.__file__).parent],  # this very version; the project is in no package index
             pip_requirements=pyfunc.requirements(card.splitter),  # else MLflow loads the model to find them
-            signature=_signature(card.sizes.grounding is not None),
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("string", name) for name in pyfunc.COLUMNS]),
+                outputs=Schema([ColSpec("double")]),
+                params=ParamSchema([ParamSpec("part_weight", "double", part_weight)]),
+            ),
             mlflow_model=Model(artifact_path=made.artifact_location, run_id=run_id, model_id=made.model_id),
         )
         client.log_model_artifacts(made.model_id, str(saved))
     client.finalize_logged_model(made.model_id, "READY")
-
-
-def _signature(has_part: bool) -> ModelSignature:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    return ModelSignature(
-        inputs=Schema([ColSpec("string", name) for name in pyfunc.COLUMNS]),
-        outputs=Schema([ColSpec("double")]),
-        params=ParamSchema([ParamSpec("part_weight", "double", pyfunc.default_part_weight(has_part))]),
-    )

@@ -9,34 +9,24 @@ from caft.params import Params
 from caft.params.problems import show
 
 # MLflow's pages show metrics in sections by what stands before a slash.
-_SECTIONS = {
-    "images_per_s": "speed",
-    "data_wait_share": "speed",
-    "tflops": "speed",
-    "mfu": "speed",
-    "padded_token_share": "speed",
-    "peak_memory_mib": "speed",
-    "part_scale": "temperature",
-    "part_bias": "temperature",
-    "whole_scale": "temperature",
-    "whole_bias": "temperature",
-}
+_SPEED = ("images_per_s", "data_wait_share", "tflops", "mfu", "padded_token_share", "peak_memory_mib")
+_TEMPERATURE = ("part_scale", "part_bias", "whole_scale", "whole_bias")
 # The other settings do not affect training; they are in the run's settings.json only.
 _TRAINED_WITH = ("train", "data", "model", "superpixels")
 
 
-def run_name(params: Params, overlays: Sequence[Path | str] = ()) -> str:
-    """Returns the name of a run, like `b48-s0-tiny-smoke-scenes`.
+def run_name(params: Params, overlays: Sequence[Path | str], seed: str) -> str:
+    """Returns the name of a run or, with `seeds` for the seed, of its seed set, like `b48-s0-tiny-smoke-scenes`.
 
     What differs from run to run comes first, since MLflow's tables cut names after some ten letters: overlays, batch,
     seed, other overrides.
     """
-    return _name(params, overlays, f"s{params.seed}")
-
-
-def seed_set_name(params: Params, overlays: Sequence[Path | str] = ()) -> str:
-    """Returns the name of a run's seed set, like `b48-seeds-tiny-smoke-scenes`."""
-    return _name(params, overlays, "seeds")
+    others = params.train.model_dump(exclude={"batch", "validate_every", "checkpoint_every"}, exclude_none=True)
+    parts = [*(Path(overlay).stem for overlay in overlays), f"b{params.selected_recipe.batch}", seed]
+    if params.data.fraction < 1:
+        parts.append(f"fraction={show(params.data.fraction)}")
+    parts += [f"{key}={show(value)}" for key, value in others.items()]
+    return _quotable("-".join([*parts, params.model, params.recipe, "+".join(params.corpora)]))
 
 
 def group_name(params: Params, overlays: Sequence[Path | str] = ()) -> str | None:
@@ -73,7 +63,8 @@ def curve_name(column: str) -> str:
     """Returns the metric of a column of plots/train.csv: `train/loss`, `validation/t2i_r1`, `speed/images_per_s`."""
     if column.startswith("validation_"):
         return f"validation/{column.removeprefix('validation_')}"
-    return f"{_SECTIONS.get(column, 'train')}/{column}"
+    section = "speed" if column in _SPEED else "temperature" if column in _TEMPERATURE else "train"
+    return f"{section}/{column}"
 
 
 def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -83,15 +74,6 @@ def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, f
             yield from score_names(f"{prefix}/{key}", value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{prefix}/{key}", float(value)
-
-
-def _name(params: Params, overlays: Sequence[Path | str], seed: str) -> str:
-    others = params.train.model_dump(exclude={"batch", "validate_every", "checkpoint_every"}, exclude_none=True)
-    parts = [*(Path(overlay).stem for overlay in overlays), f"b{params.selected_recipe.batch}", seed]
-    if params.data.fraction < 1:
-        parts.append(f"fraction={show(params.data.fraction)}")
-    parts += [f"{key}={show(value)}" for key, value in others.items()]
-    return _quotable("-".join([*parts, params.model, params.recipe, "+".join(params.corpora)]))
 
 
 def _quotable(name: str) -> str:

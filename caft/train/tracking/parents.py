@@ -50,11 +50,6 @@ def place(client: MlflowClient, run_id: str) -> None:
 def seed_scores(client: MlflowClient, run_id: str, prefix: str) -> tuple[str, dict[str, float]] | None:
     """Returns the seed set of a run, and the mean and deviation of the scores that at least two of its runs have.
 
-    Args:
-        client: Of the tracker.
-        run_id: One run of the set.
-        prefix: Of the scores' names.
-
     Returns:
         Id of the parent, and its metrics: means by the scores' own names, deviations (n - 1) under `sd/`; None if
         the run has no other seeds.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from caft import storage
 from caft.errors import TrackingError
 from caft.locking import locked
-from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names, seed_set_name
+from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 
 if TYPE_CHECKING:
@@ -36,24 +36,18 @@ _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
 def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequence[Path | str]) -> Run:
     """Opens the run of a training, among the other seeds and the sweep or ablation that it belongs to.
 
-    Args:
-        params: The settings.
-        fingerprint: Hash of everything that changes the training's result.
-        alike: The same hash without seed and superpixel weights, which depend on the seed.
-        overlays: Files merged over the settings.
-
-    Returns:
-        The run, in the state RUNNING.
+    The fingerprint is a hash of everything that changes the training's result; `alike` is the same without seed and superpixel
+    weights, which depend on the seed.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
     """
     alike += params.superpixels.model_dump_json()  # what the superpixel weights are made with
     key = hashlib.sha256(alike.encode()).hexdigest()[:16]
-    tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: seed_set_name(params, overlays)}
+    tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: run_name(params, overlays, "seeds")}
     if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
-    run = open_run(params, fingerprint, run_name(params, overlays), tags, parameters(params))
+    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params))
     run.log_settings(params.effective())
     return run
 
@@ -66,15 +60,8 @@ def open_run(
     A run that exists keeps its name, and its parameters where they differ: equal fingerprints mean equal results, so
     only how the work was launched can have changed.
 
-    Args:
-        params: Says where the tracker is.
-        fingerprint: Hash of everything that changes the training's result.
-        name: Name of a new run.
-        tags: Set on the run, as are the commit and the name of the DVC experiment.
-        parameters: Effective settings.
-
-    Returns:
-        The run, in the state RUNNING.
+    The name is that of a new run. The tags are set, as are the commit and the name of the DVC experiment; then the run's
+    state is RUNNING.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
@@ -109,8 +96,7 @@ class Run:
     def log_metrics(self, rows: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
         """Logs curves; points up to the last stored step of a metric are left out, so a resumed run can replay all.
 
-        Args:
-            rows: Steps, and the columns of plots/train.csv at each; None and the key `step` are left out.
+        A row has the columns of plots/train.csv at a step; None and the key `step` are left out.
         """
         from mlflow.entities import Metric
 
@@ -165,11 +151,7 @@ class Run:
             log_model(self._client, self.run_id, weights)
 
     def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
-        """Records the corpora as the run's dataset inputs.
-
-        Args:
-            corpora: The content of metrics/data.json: by corpus, its fingerprint and its rows in, out and dropped.
-        """
+        """Records the corpora as the run's dataset inputs: from metrics/data.json, fingerprints and counts of rows."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = []
@@ -254,15 +236,13 @@ def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
     if experiment is None:
         # A server decides by itself where artifacts go.
         location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        created: str = client.create_experiment(name, artifact_location=location)
-        return created
+        return str(client.create_experiment(name, artifact_location=location))
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"{uri}: the experiment '{name}' was deleted; restore it in the MLflow UI or with "
             f"`mlflow experiments restore -x {experiment.experiment_id}`, or set storage.experiment to another name"
         )
-    known: str = experiment.experiment_id
-    return known
+    return str(experiment.experiment_id)
 
 
 def _lock(params: Params) -> AbstractContextManager[None]:
