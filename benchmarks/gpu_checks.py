@@ -209,7 +209,7 @@ def _resumed(params: Params, device: torch.device) -> dict[str, Check]:
     def run(folder: Path, steps: int, stop: int) -> list[Tensor]:
         task = _task(params, recipe, device)
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(task, recipe, World(0, 0, 1, device), folder, "check", steps, 0)
+        trainer = Trainer(task, recipe, World(0, 1, device), folder, "check", steps, 0)
         order = islice(cycle(batches), trainer.step, stop)
         try:
             trainer.train(order, lambda batch: task.model.superpixel_labels(batch.images), dict)

@@ -64,7 +64,7 @@ class Steps:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         (folder / "checkpoints").mkdir()
-        world = World(0, 0, 1, device)
+        world = World(0, 1, device)
         self.trainer = Trainer(task, recipe, world, folder, "benchmark", 10**6, 0, compiled=setting.compiled)
         task.train()
         self.labels: Callable[[Batch], Tensor] = lambda batch: model.superpixel_labels(batch.images)
