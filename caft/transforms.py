@@ -95,12 +95,11 @@ def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < high <= height:
             left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
-            box = (left, top, left + wide, top + high)
-            return squash(image.crop(box), size)
-    wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    left, top = (width - wide) // 2, (height - high) // 2
-    box = (left, top, left + wide, top + high)
-    return squash(image.crop(box), size)
+            break
+    else:
+        wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+        left, top = (width - wide) // 2, (height - high) // 2
+    return squash(image.crop((left, top, left + wide, top + high)), size)
 
 
 def _without_ends(image: Image.Image) -> Image.Image:

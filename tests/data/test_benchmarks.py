@@ -16,7 +16,7 @@ from caft.data.sets import (
     load_zero_shot,
     references,
 )
-from caft.data.sets.sharegpt4v import head
+from caft.data.sets.captions import head
 from caft.errors import DataError, ParamsError
 from caft.params import load_params
 from caft.params.sets import BenchmarkParams

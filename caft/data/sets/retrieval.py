@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, urban1k
+from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, sharegpt4v, urban1k
 from caft.data.sets.files import Missing, NotThereError, check_count, folder_of, whose_image_is_there
-from caft.data.sets.sharegpt4v import sharegpt4v
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 

@@ -206,29 +206,6 @@ def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
     return Batch(torch.stack(images), torch.stack(tokens), torch.tensor(rows))
 
 
-def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions for training and for validation; the `count` smallest hashes of row ids are held out.
-
-    A held-out image stays held out when rows are added after it only by chance of its hash, never by its position.
-
-    Args:
-        row_ids: Row of each image in its source, (images,).
-        count: Images to hold out; at most a quarter of all.
-
-    Returns:
-        Positions for training and positions for validation, ascending.
-    """
-    count = min(count, len(row_ids) // 4)
-    with np.errstate(over="ignore"):  # splitmix64, which spreads neighbouring row ids
-        hashes = np.asarray(row_ids).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        hashes ^= hashes >> np.uint64(31)
-    held_out = np.zeros(len(row_ids), bool)
-    held_out[np.argsort(hashes, kind="stable")[:count]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
 @dataclass(frozen=True)
 class Blocks:
     """An order in which only some shards are read at a time.
