@@ -52,7 +52,7 @@ def convert(tmp_path: Path) -> Callable[..., Path]:
 
 
 def left_over(work: Path) -> list[Path]:
-    return [path for path in work.rglob("*") if path.is_file() and path.name != ".lock"]
+    return [path for path in work.rglob("*") if path.is_file() and not path.name.startswith(".lock")]
 
 
 def test_every_flaw_is_counted_and_the_rest_is_kept(convert: Callable[..., Path]) -> None:

@@ -92,6 +92,7 @@ def write_referring(folder: Path, examples: list[Example]) -> None:
             for style in STYLES:
                 expression = express(example, index, style)
                 spoken = expression.lower().rstrip(".").replace(",", "")
+                sentence = {"sent_id": annotation_id, "sent": spoken, "raw": expression, "tokens": spoken.split()}
                 refs[style].append(
                     {
                         "ref_id": annotation_id,
@@ -102,14 +103,7 @@ def write_referring(folder: Path, examples: list[Example]) -> None:
                         "file_name": f"{name}_{annotation_id}.jpg",
                         "split": "val",
                         "sent_ids": [annotation_id],
-                        "sentences": [
-                            {
-                                "sent_id": annotation_id,
-                                "sent": spoken,
-                                "raw": expression,
-                                "tokens": spoken.split(),
-                            }
-                        ],
+                        "sentences": [sentence],
                     }
                 )
     instances = {
