@@ -63,7 +63,7 @@ def root(params: Params) -> Path:
 
 
 def images_folder(params: Params, corpus: str) -> Path:
-    """Returns the folder that holds the image shards of one corpus."""
+    """Returns the folder of the image shards of one corpus."""
     return root(params) / "images" / corpus
 
 

@@ -25,9 +25,6 @@ def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
     Args:
         source: An encoded picture, its path, or a Pillow image.
 
-    Returns:
-        An RGB image.
-
     Raises:
         DataError: It cannot be decoded.
     """
@@ -81,7 +78,7 @@ def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float
 
     Args:
         image: RGB.
-        size: Side of the result in pixels, S.
+        size: S.
         scale: Least and most share of the picture's area; the aspect ratio lies between 3/4 and 4/3.
         rng: Source of the draws.
 

@@ -75,7 +75,8 @@ def crawl(
             if refused:
                 found = f"What came of {len(refused)} of them was refused, the first because:\n{next(iter(refused.values()))}"
             else:
-                found = f"The end of its log, {_log(folder)}:\n{_log_tail(folder)}"
+                lines = _log(folder).read_text(errors="replace").splitlines()[-LOG_LINES:]
+                found = "\n".join((f"The end of its log, {_log(folder)}:", *lines))
             free = shutil.disk_usage(folder).free / 2**20
             raise DataError(
                 f"{folder}: img2dataset was run {FRUITLESS_RUNS} times without completing one of the "
@@ -190,7 +191,3 @@ def _bytes(folder: Path, names: Mapping[str, int]) -> int:
 
 def _log(folder: Path) -> Path:
     return notes_folder(folder) / "img2dataset.log"
-
-
-def _log_tail(folder: Path) -> str:
-    return "\n".join(_log(folder).read_text(errors="replace").splitlines()[-LOG_LINES:])

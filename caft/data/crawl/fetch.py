@@ -206,7 +206,7 @@ def fetch_images(
     Args:
         corpus: Name of the corpus.
         urls: Table of the source stage.
-        folder: Folder of the shards.
+        folder: Where the shards are.
         settings: How img2dataset is called.
         serve: Makes the addresses answer while it is entered; entered only if something is missing.
         home: Folder from which addresses that name files are taken.

@@ -119,9 +119,7 @@ def changed(scene: Scene, rng: np.random.Generator) -> Scene:
 def training_scene(seed: int, number: int) -> Scene:
     """Returns the training scene of that number; about a quarter are look-alikes of earlier ones.
 
-    Args:
-        seed: ``corpus.scenes.seed``.
-        number: 0 or more; scenes of equal seed and number are equal.
+    Scenes of equal seed and number are equal.
     """
     rng = generator(seed, TRAIN, number, SPEC)
     if number > 0 and rng.random() < LOOK_ALIKE_SHARE:

@@ -44,12 +44,7 @@ def picture(seed: int, number: int, side: int) -> bytes:
 
 @contextmanager
 def serving(port: int, seed: int, side: int) -> Iterator[None]:
-    """Serves the pictures of a corpus while the block runs, from a process of its own.
-
-    Args:
-        port: Port on 127.0.0.1.
-        seed: ``corpus.scenes.seed``.
-        side: Of the pictures, in pixels.
+    """Serves the pictures of a corpus, `side` pixels square, while the block runs, from a process of its own.
 
     Raises:
         LaunchError: The port is taken, or the server ends before it answers.

@@ -162,11 +162,7 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 def write_regions(folder: Path, examples: list[Example], regions: int, seed: int) -> None:
     """Writes the four files, on the same boxes, and the images below ``coco/val2017``.
 
-    Args:
-        folder: Where to; made here.
-        examples: Scenes to draw boxes from.
-        regions: Boxes a file.
-        seed: Draws boxes and false descriptions.
+    Each file has the number of boxes `regions`; `seed` draws these and the false descriptions.
 
     Raises:
         ParamsError: The scenes show fewer objects than `regions`.

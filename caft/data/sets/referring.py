@@ -54,9 +54,7 @@ class ReferringImage:
     """An image with its objects and the expressions that mean them.
 
     Attributes:
-        path: File.
-        height: In pixels.
-        width: In pixels.
+        height: In pixels, as `width`.
         segmentations: COCO form of every object, also of those that no expression means, by annotation id.
         expressions: In the set's order.
         categories: Name of each object's category by annotation id, where the set has one.
