@@ -19,13 +19,7 @@ SECONDS_BEFORE_A_BAR = 2.0  # a loop that is over by then needs none
 def track(iterable: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """Yields the items of `iterable` and reports how far it is.
 
-    Args:
-        iterable: What to loop over.
-        description: What is counted, such as "shards".
-        total: Number of items; taken from ``len`` if the iterable has one.
-
-    Yields:
-        The items, unchanged.
+    `description` says what is counted, such as "shards", and `total` how many there are, if the iterable has no ``len``.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)

@@ -47,6 +47,12 @@ def main_checkout() -> Path:
     return Path(top_level).resolve()
 
 
+def in_checkout(path: str) -> Path:
+    """Returns the user's file or folder of that name; where an experiment's copy lacks it, the main checkout's."""
+    given = Path(path).expanduser()
+    return given if given.exists() or not (main := main_checkout() / given).exists() else main
+
+
 def root(params: Params) -> Path:
     """Returns the storage root, absolute: ``CAFT_STORAGE`` if set, else ``storage.root``.
 
@@ -57,7 +63,7 @@ def root(params: Params) -> Path:
 
 
 def images_folder(params: Params, corpus: str) -> Path:
-    """Returns the folder that holds the image shards of one corpus."""
+    """Returns the folder of the image shards of one corpus."""
     return root(params) / "images" / corpus
 
 

@@ -25,9 +25,6 @@ def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
     Args:
         source: An encoded picture, its path, or a Pillow image.
 
-    Returns:
-        An RGB image.
-
     Raises:
         DataError: It cannot be decoded.
     """
@@ -81,7 +78,7 @@ def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float
 
     Args:
         image: RGB.
-        size: Side of the result in pixels, S.
+        size: S.
         scale: Least and most share of the picture's area; the aspect ratio lies between 3/4 and 4/3.
         rng: Source of the draws.
 
@@ -95,12 +92,11 @@ def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < high <= height:
             left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
-            box = (left, top, left + wide, top + high)
-            return squash(image.crop(box), size)
-    wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    left, top = (width - wide) // 2, (height - high) // 2
-    box = (left, top, left + wide, top + high)
-    return squash(image.crop(box), size)
+            break
+    else:
+        wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+        left, top = (width - wide) // 2, (height - high) // 2
+    return squash(image.crop((left, top, left + wide, top + high)), size)
 
 
 def _without_ends(image: Image.Image) -> Image.Image:

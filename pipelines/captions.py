@@ -9,8 +9,7 @@ from caft.data.crawl.fetch import ensure_images
 from caft.data.crawl.manifest import read_manifest
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import CAPTIONS
-from caft.data.tables.selection import content_fingerprint
-from caft.data.tables.work import move_to, resumable
+from caft.data.tables.work import content_fingerprint, move_to, resumable
 from caft.params import Params
 from caft.storage import images_folder, scratch_folder
 from pipelines.stage import run

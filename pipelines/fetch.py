@@ -21,13 +21,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     came, entry = manifest["successes"], params.corpus[corpus]
     logger.info("%s: %d of %d images; lost: %s", corpus, came, manifest["rows"], manifest["lost"])
     if not isinstance(entry, ScenesCorpus):
-        expected = entry.expected_images
-        logger.info(
-            "%s: %.1f%% of the %d images that the paper had, or that you expect",
-            corpus,
-            100 * came / expected,
-            expected,
-        )
+        share, expected = 100 * came / entry.expected_images, entry.expected_images
+        logger.info("%s: %.1f%% of the %d images that the paper had, or that you expect", corpus, share, expected)
 
 
 def part(params: Params, arguments: argparse.Namespace, number: int, parts: int) -> None:

@@ -1,11 +1,15 @@
 """Stage index: what training reads, and the count of every row from source to index."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from caft.data.training.accounts import account, check_manifest
+import pyarrow.parquet as pq
+
 from caft.data.training.index import build_index, read_summary
 from caft.digests import file_digest
+from caft.errors import DataError, ManifestError
 from caft.params import Params
 from caft.storage import read_json, replacing, write_json
 from pipelines.stage import run
@@ -24,6 +28,50 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         "metrics/data.json",
         {corpus["name"]: account(corpus, counts[corpus["name"]], without[corpus["name"]]) for corpus in corpora},
     )
+
+
+def check_manifest(name: str) -> None:
+    """Compares a corpus' caption tables, which hold the offsets, with the images that its manifest lists.
+
+    Raises:
+        ManifestError: They are not of the same shards, or not of as many images.
+    """
+    manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
+    listed = {shard["name"]: shard["successes"] for shard in manifest["shards"]}
+    folder = Path("data/captions") / name
+    found = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")}
+    wrong = sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard, 0) != found.get(shard, 0))
+    if wrong:
+        shard = wrong[0]
+        raise ManifestError(
+            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json; shard {shard} has "
+            f"{found.get(shard, 0)} rows, expected {listed.get(shard, 0)}; run `dvc repro captions@{name}`"
+        )
+
+
+def account(corpus: dict[str, str], rows_out: int, no_sentence: int) -> dict[str, Any]:
+    """Rows of a corpus from its source to the index.
+
+    Raises:
+        DataError: Some rows were neither kept nor counted as dropped.
+    """
+    name = corpus["name"]
+    source = read_json(f"data/urls/{name}.json", f"source@{name}")
+    manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
+    dropped = Counter(source["dropped"]) + Counter(manifest["lost"])
+    if no_sentence:
+        dropped["no_sentence"] = no_sentence
+    if source["rows_in"] != rows_out + dropped.total():
+        raise DataError(
+            f"{name}: {source['rows_in']} rows in the source, {rows_out} in the index and {dropped.total()} counted as "
+            f"dropped ({dict(dropped)}); run `dvc repro --force source@{name}`"
+        )
+    return {
+        "rows_in": source["rows_in"],
+        "rows_out": rows_out,
+        "dropped": dict(sorted(dropped.items())),
+        "fingerprint": corpus["fingerprint"],
+    }
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from caft.data.tables.selection import content_fingerprint
+from caft.data.tables.work import content_fingerprint
 from caft.params import Params
 from caft.storage import write_json
 from pipelines.stage import run

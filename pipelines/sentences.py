@@ -7,9 +7,8 @@ from pathlib import Path
 
 from caft.captions.sentences import versions
 from caft.data.tables.cluster import ray_tasks
-from caft.data.tables.selection import content_fingerprint
 from caft.data.tables.sentence_table import summarize, write_sentences
-from caft.data.tables.work import move_to, resumable
+from caft.data.tables.work import content_fingerprint, move_to, resumable
 from caft.errors import DataError
 from caft.params import Params
 from caft.storage import scratch_folder

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from caft.data.crawl.origin import in_checkout
 from caft.data.scenes.corpus import write_csv
 from caft.data.scenes.sets import write_benchmarks
 from caft.data.tables.records import CUSTOM, DREAMLIP
@@ -11,7 +10,7 @@ from caft.data.tables.source import convert_table
 from caft.locking import locked
 from caft.params import Params
 from caft.params.corpora import CustomCorpus, ScenesCorpus
-from caft.storage import replacing, scratch_folder
+from caft.storage import in_checkout, replacing, scratch_folder
 from pipelines.stage import run
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from caft.data.training.batch import split_validation
-from caft.data.training.subset import describe, nested
+from caft.data.training.subsets import describe, nested, split_validation
 from caft.errors import DataError, ParamsError
 from caft.eval.analysis.ablation import paper_model, summarize, table, table_3
 from caft.eval.analysis.curves import Interval, bootstrap, order, over_seeds, slope

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader
 
-from caft.data.training.batch import BatchOrder, Blocks, Sampling, TrainingSet, collate, split_validation
-from caft.data.training.excluded import read_excluded, without
+from caft.data.training.batch import BatchOrder, Blocks, Sampling, TrainingSet, collate
 from caft.data.training.reader import TrainingIndex
-from caft.data.training.subset import nested
+from caft.data.training.subsets import nested, read_excluded, split_validation, without
 from caft.errors import CheckpointError
 from caft.locking import locked
 from caft.model.card import ModelCard

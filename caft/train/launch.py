@@ -14,9 +14,8 @@ import numpy as np
 
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
-from caft.data.training import excluded
+from caft.data.training import subsets
 from caft.data.training.index import read_summary
-from caft.data.training.subset import describe
 from caft.digests import code_digest, file_digest
 from caft.errors import DataError
 from caft.locking import locked
@@ -102,15 +101,15 @@ def _settings(params: Params) -> dict[str, Any]:
     }
     if params.data.fraction < 1:
         row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
-        settings["subset"] = describe(row_ids, recipe.validation_images, params.data.fraction)
+        settings["subset"] = subsets.describe(row_ids, recipe.validation_images, params.data.fraction)
     # Only where they are not the default, so that they do not change what a run is called.
     if params.data.shards_at_once is not None:
         settings["shards_at_once"] = params.data.shards_at_once
     if params.data.damaged != "stop":
         settings["damaged"] = params.data.damaged
-    left_out = excluded.read_excluded(EXCLUDED)
+    left_out = subsets.read_excluded(EXCLUDED)
     if len(left_out):
-        settings["excluded"] = {"images": len(left_out), "digest": excluded.digest(left_out)}
+        settings["excluded"] = {"images": len(left_out), "digest": subsets.digest(left_out)}
     return settings
 
 

@@ -38,7 +38,8 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
                 raise
             continue
         groups = balanced_chunks(counts[field], recipe.chunks, recipe.balanced_rule)
-        tokens.append(pad([index.chunk_ids(row, field, group) for group in groups], model.config.text.context))
+        ids = [index.sub_caption_ids(row, [(field, sentence) for sentence in group]) for group in groups]
+        tokens.append(pad(ids, model.config.text.context))
     batch = params.evaluation.batch
     images = [model.image_features(torch.stack(pixels[i : i + batch]).to(device)) for i in range(0, len(pixels), batch)]
     whole, parts = model.text_features(torch.stack(tokens).to(device))

@@ -16,9 +16,9 @@ from caft.data.sets import (
     load_regions,
     load_retrieval,
     load_zero_shot,
-    references,
+    referring,
 )
-from caft.data.sets.sharegpt4v import head
+from caft.data.sets.captions import head
 from caft.errors import DataError, ParamsError
 from caft.params import load_params
 from caft.params.sets import BenchmarkParams
@@ -230,8 +230,9 @@ def test_a_mask_of_another_size_is_refused_by_its_annotation(refer):
 
 
 def test_refer_needs_name_and_split(refer):
-    with pytest.raises(ValidationError, match="split\n  must be given where layout is refer"):
-        spec(refer.parent, "refer", name="refcoco")
+    for given, left_out in (("name", "split"), ("split", "name")):
+        with pytest.raises(ValidationError, match=f"{left_out}\n.* must be given where layout is refer"):
+            spec(refer.parent, "refer", **{given: "refcoco"})
 
 
 def test_images_that_are_not_there_leave_the_set_out(refer):
@@ -323,14 +324,14 @@ def test_boxes_of_pictures_that_are_not_there_are_left_out_of_a_partial_set(fg_o
 
 
 def test_a_large_pickle_is_kept_as_a_table_until_it_changes(refer, monkeypatch):
-    monkeypatch.setattr(references, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(referring, "_WORTH_KEEPING", 1)
     first = load_referring(of(refer))
     table = refer / "refs(unc).parquet"
     assert table.is_file()
-    monkeypatch.setattr(references._PlainUnpickler, "load", None)  # what is read now is the table
+    monkeypatch.setattr(referring._PlainUnpickler, "load", None)  # what is read now is the table
     assert load_referring(of(refer)) == first
     monkeypatch.undo()
-    monkeypatch.setattr(references, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(referring, "_WORTH_KEEPING", 1)
     (refer / "refs(unc).p").write_bytes(pickle.dumps([reference(1, 12, 7, "val", "another")], protocol=2))
     assert [e.text for image in load_referring(of(refer)).images for e in image.expressions] == ["another"]
     table.write_bytes(b"PAR1 cut off")
@@ -341,8 +342,8 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(refer, monkeypatch
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(references, "_WORTH_KEEPING", 1)
-    monkeypatch.setattr(references, "replacing", refuse)
+    monkeypatch.setattr(referring, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(referring, "replacing", refuse)
     assert len(load_referring(of(refer)).images) == 2
     assert not (refer / "refs(unc).parquet").exists()
 

@@ -16,8 +16,7 @@ import yaml
 from PIL import Image
 from webdataset import TarWriter
 
-from caft.data.crawl.fetch import fetch
-from caft.data.crawl.origin import pictures_home
+from caft.data.crawl.fetch import fetch, pictures_home
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.source import convert_table
 from caft.data.training.index import read_summary

@@ -197,13 +197,16 @@ def test_two_fetches_at_once_and_rows_in_another_order_give_the_same_pictures(
 
 
 @pytest.mark.slow
-def test_hanging_img2dataset_is_killed_and_run_again(fetched: Fetched, web: Web, tmp_path: Path) -> None:
+def test_hanging_img2dataset_is_killed_and_run_again(
+    fetched: Fetched, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "images"
     shutil.copytree(fetched.folder, folder)
     (folder / "00003.tar").unlink()
     web.hang = True
-    patience = 10 + 2 * fetched.seconds  # longer than a start takes
-    manifest = fetch_images("web", fetched.urls, folder, SETTINGS, nullcontext(), stall_seconds=patience)
+    # Longer than a start takes.
+    monkeypatch.setattr("caft.data.crawl.crawl.STALL_SECONDS", 10 + 2 * fetched.seconds)
+    manifest = fetch_images("web", fetched.urls, folder, SETTINGS, nullcontext())
     assert manifest == fetched.manifest
     assert max(web.requests.values()) >= 2  # on a busy machine a start may take longer than that, and be tried again
 

@@ -18,9 +18,10 @@ from caft.captions.sentences import SPLITTERS, Splitter, split
 from caft.captions.tokenizer import encode
 from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.data.tables.sentence_table import write_sentences
-from caft.data.training.batch import BatchOrder, Sampling, TrainingSet, collate, sample_sub_captions, split_validation
+from caft.data.training.batch import BatchOrder, Sampling, TrainingSet, collate, sample_sub_captions
 from caft.data.training.index import build_index, read_summary
 from caft.data.training.reader import TrainingIndex
+from caft.data.training.subsets import split_validation
 from caft.errors import DataError
 
 # Whatever is hard to join: closing quotes, curly ones, mojibake, entities, tags, no space, other scripts.

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from caft.data.sets import Missing
-from caft.data.training import excluded
+from caft.data.training import subsets
 from caft.data.training.leakage import (
     MOST_BITS,
     confirmed,
@@ -90,12 +90,12 @@ def test_pairs_are_those_of_a_loop_over_all(most: int) -> None:
 
 
 def test_what_is_left_out() -> None:
-    assert excluded.without(np.arange(5), np.array([1, 4, 9])).tolist() == [0, 2, 3]
-    assert excluded.without(np.arange(3), np.zeros(0, np.int64)).tolist() == [0, 1, 2]
+    assert subsets.without(np.arange(5), np.array([1, 4, 9])).tolist() == [0, 2, 3]
+    assert subsets.without(np.arange(3), np.zeros(0, np.int64)).tolist() == [0, 1, 2]
     with pytest.raises(DataError, match="all 2 training images look like those of an evaluation set"):
-        excluded.without(np.arange(2), np.arange(5))
+        subsets.without(np.arange(2), np.arange(5))
     with pytest.raises(DataError, match="run `dvc repro leakage`"):
-        excluded.read_excluded(Path("nowhere.npy"))
+        subsets.read_excluded(Path("nowhere.npy"))
 
 
 def test_pictures_of_every_kind_of_set_are_found_or_said_to_be_missing() -> None:

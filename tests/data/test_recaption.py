@@ -104,7 +104,7 @@ def test_table_without_captions_is_refused(fetched: Fetched, tmp_path: Path) -> 
 def test_tar_that_is_not_that_of_its_table_is_refused(fetched: Fetched, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(fetched.folder, images)
-    recaption._gather(images, ["00001"], fetched.urls, tmp_path / "gathered.parquet")
+    recaption._gather(images, ["00001"], fetched.urls, tmp_path / "gathered.parquet", 2)
     shutil.copy(images / "00002.tar", images / "00001.tar")
     with pytest.raises(DataError, match=r"00001\.tar: \d+ pictures are not the \d+ of its table"):
         write_captions(CaptionTask(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
-from caft.data.scenes.referring import write_referring
-from caft.data.scenes.sets import write_benchmarks
+from caft.data.scenes.sets import write_benchmarks, write_referring
 from caft.errors import ParamsError
 from caft.params.corpora import Faults, ScenesCorpus
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from caft.data.tables.selection import content_fingerprint
+from caft.data.tables.work import content_fingerprint
 from caft.errors import DataError
 from caft.params import load_params
 from pipelines import select

@@ -154,8 +154,9 @@ def test_one_rank_goes_on_where_two_were_and_says_what_changes(quiet: Run, tmp_p
 
 
 def test_steps_without_a_finite_loss_are_skipped_and_counted(quiet: Run, tmp_path: Path) -> None:
-    from caft.data.training.batch import BatchOrder, split_validation
+    from caft.data.training.batch import BatchOrder
     from caft.data.training.reader import TrainingIndex
+    from caft.data.training.subsets import split_validation
 
     run, job = again(quiet, tmp_path / "run"), quiet.job
     index = TrainingIndex(job.index_folder, job.images_root)
@@ -179,8 +180,9 @@ def test_steps_without_a_finite_loss_are_skipped_and_counted(quiet: Run, tmp_pat
 
 
 def test_a_picture_that_cannot_be_read_is_replaced_and_counted_or_stops_the_run(quiet: Run, tmp_path: Path) -> None:
-    from caft.data.training.batch import BatchOrder, split_validation
+    from caft.data.training.batch import BatchOrder
     from caft.data.training.reader import TrainingIndex
+    from caft.data.training.subsets import split_validation
 
     job = quiet.job
     index = TrainingIndex(job.index_folder, job.images_root)

@@ -29,7 +29,7 @@ from caft.params.corpora import FetchParams
 
 logger = logging.getLogger(__name__)
 
-STALL_SECONDS = 600.0
+STALL_SECONDS = 600.0  # without any file growing, after which img2dataset is killed and started again
 POLL_SECONDS = 0.5
 # Runs in a row that bring not one new shard.
 FRUITLESS_RUNS = 3
@@ -43,8 +43,7 @@ def crawl(
     urls: Path,
     missing: Mapping[str, int],
     settings: FetchParams,
-    stall_seconds: float = STALL_SECONDS,
-    home: Path | None = None,
+    home: Path | None,
 ) -> Iterator[Shard]:
     """Fetches the missing shards and yields each once it has been checked.
 
@@ -53,7 +52,6 @@ def crawl(
         urls: The whole list, a table of row_id and url with one row group for each shard; absolute.
         missing: Name and position in the list of each shard to fetch; all others must be complete.
         settings: How img2dataset is called.
-        stall_seconds: After this time without any file growing, img2dataset is killed and started again.
         home: Where it is run: addresses `file:NAME` are of files there.
 
     Raises:
@@ -69,7 +67,7 @@ def crawl(
         shutil.rmtree(folder / "_tmp", ignore_errors=True)
         before = len(left)
         refused.clear()
-        for shard in _run(folder, urls, table, left, settings, stall_seconds, home, refused):
+        for shard in _run(folder, urls, table, left, settings, home, refused):
             del left[shard.name]
             yield shard
         fruitless = 0 if len(left) < before else fruitless + 1
@@ -77,7 +75,8 @@ def crawl(
             if refused:
                 found = f"What came of {len(refused)} of them was refused, the first because:\n{next(iter(refused.values()))}"
             else:
-                found = f"The end of its log, {_log(folder)}:\n{_log_tail(folder)}"
+                lines = _log(folder).read_text(errors="replace").splitlines()[-LOG_LINES:]
+                found = "\n".join((f"The end of its log, {_log(folder)}:", *lines))
             free = shutil.disk_usage(folder).free / 2**20
             raise DataError(
                 f"{folder}: img2dataset was run {FRUITLESS_RUNS} times without completing one of the "
@@ -94,7 +93,6 @@ def _run(
     table: pq.ParquetFile,
     missing: Mapping[str, int],
     settings: FetchParams,
-    stall_seconds: float,
     home: Path | None,
     refused: dict[str, DataError],
 ) -> Iterator[Shard]:
@@ -118,7 +116,7 @@ def _run(
             now, previous, size = time.monotonic(), size, _bytes(folder, waiting)
             if size != previous:
                 grown_at = now
-            elif now - grown_at > stall_seconds:
+            elif now - grown_at > STALL_SECONDS:
                 logger.warning("img2dataset has written nothing for %.0f s; killing it", now - grown_at)
                 return
             if ended:
@@ -193,7 +191,3 @@ def _bytes(folder: Path, names: Mapping[str, int]) -> int:
 
 def _log(folder: Path) -> Path:
     return notes_folder(folder) / "img2dataset.log"
-
-
-def _log_tail(folder: Path) -> str:
-    return "\n".join(_log(folder).read_text(errors="replace").splitlines()[-LOG_LINES:])

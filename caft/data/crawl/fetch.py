@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from caft.data.crawl import retry
-from caft.data.crawl.crawl import STALL_SECONDS, asked_rows, crawl
+from caft.data.crawl.crawl import asked_rows, crawl
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint, write_list
 from caft.data.crawl.manifest import Manifest, Shard, known_shard, note_shard, notes_folder, shard_files, verify
-from caft.data.crawl.origin import in_checkout, origin, pictures_home
 from caft.data.crawl.packed import link_packed
 from caft.data.crawl.shards import settle, stats_are_written
+from caft.data.scenes.server import serving
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.locking import locked
 from caft.params import Params
-from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
+from caft.params.corpora import CorpusParams, CustomCorpus, FetchParams, ScenesCorpus
 from caft.progress import track
-from caft.storage import images_folder, read_json, replacing, write_json
+from caft.storage import images_folder, in_checkout, read_json, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,11 @@ def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
 
     Args:
         params: Settings.
-        corpus: Name of the corpus.
+        corpus: A key of the table `corpus`.
         urls: Table of the source stage.
 
     Returns:
-        The content of the manifest's file: shards, counts, losses by cause, fingerprints; nothing that depends on
-        when or how often it ran.
+        The content of the manifest's file: nothing in it depends on when or how often it ran.
 
     Raises:
         DataError: Shards could not be completed, too few images came, or the folder holds another list's images.
@@ -69,12 +68,7 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
 
     `fetch` then finds these shards whole, tries once more what failed for now, and gives the manifest.
 
-    Args:
-        params: Settings.
-        corpus: Name of the corpus.
-        urls: Table of the source stage.
-        part: Which, from 0.
-        parts: How many there are.
+    `part` counts from 0; the other arguments are those of `fetch`.
 
     Raises:
         DataError: As `fetch`.
@@ -89,7 +83,7 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
     with locked(home, "fetching this part"), ExitStack() as stack:
         own = home / "shards"
         positions = _positions_of_part(folder, own, listed, part, parts)
-        done = _Crawling(corpus, stack, origin(entry), STALL_SECONDS, pictures_home(entry)).complete(
+        done = _Crawling(corpus, stack, origin(entry), pictures_home(entry)).complete(
             own, notes_folder(own) / "urls.parquet", settings
         )
         for position, name in zip(positions, sorted(done), strict=True):
@@ -124,11 +118,6 @@ def _positions_of_part(folder: Path, own: Path, listed: Path, part: int, parts: 
 
 def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> None:
     """Checks that the images of a manifest are on disk and fetches missing shards; fast if none is missing.
-
-    Args:
-        params: Settings.
-        corpus: Name of the corpus.
-        manifest: What the fetch stage wrote.
 
     Raises:
         ManifestError: What is on disk, or came back, is not what the manifest describes.
@@ -184,12 +173,24 @@ def _complete(params: Params, corpus: str, urls: Path) -> Manifest:
     entry, folder, settings = params.corpus[corpus], images_folder(params, corpus), params.fetch_for(corpus)
     if (packed := _packed(entry)) is not None:
         return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb)
-    return fetch_images(corpus, urls, folder, settings, origin(entry), home=pictures_home(entry))
+    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry))
 
 
 def _packed(entry: CorpusParams) -> str | None:
     """Where the tars of a corpus that others have packed are; None if its images are fetched."""
     return None if isinstance(entry, ScenesCorpus) else entry.packed
+
+
+def origin(corpus: CorpusParams) -> AbstractContextManager[None]:
+    """Makes the URLs of a corpus answer while the block runs; for corpora of the web there is nothing to do."""
+    if isinstance(corpus, ScenesCorpus):
+        return serving(corpus.port, corpus.seed, corpus.image_size)
+    return nullcontext()
+
+
+def pictures_home(corpus: CorpusParams) -> Path | None:
+    """Returns the folder from which a custom table's file names are taken: its own; None for other corpora."""
+    return in_checkout(corpus.table).resolve().parent if isinstance(corpus, CustomCorpus) else None
 
 
 def fetch_images(
@@ -198,7 +199,6 @@ def fetch_images(
     folder: Path,
     settings: FetchParams,
     serve: AbstractContextManager[None],
-    stall_seconds: float = STALL_SECONDS,
     home: Path | None = None,
 ) -> Manifest:
     """Completes a folder of image shards; one that is complete is only looked at.
@@ -206,10 +206,9 @@ def fetch_images(
     Args:
         corpus: Name of the corpus.
         urls: Table of the source stage.
-        folder: Folder of the shards.
+        folder: Where the shards are.
         settings: How img2dataset is called.
         serve: Makes the addresses answer while it is entered; entered only if something is missing.
-        stall_seconds: After this time without any file growing, img2dataset is started anew.
         home: Folder from which addresses that name files are taken.
 
     Raises:
@@ -217,7 +216,7 @@ def fetch_images(
     """
     folder = folder.resolve()
     with locked(folder, "fetching into it"), ExitStack() as stack:
-        crawling = _Crawling(corpus, stack, serve, stall_seconds, home)
+        crawling = _Crawling(corpus, stack, serve, home)
         listed, source = _begin(corpus, urls, folder, settings)
         done = crawling.complete(folder, listed, settings)
         if settings.second_pass:
@@ -272,7 +271,6 @@ class _Crawling:
     corpus: str
     stack: ExitStack
     serve: AbstractContextManager[None]
-    stall_seconds: float
     home: Path | None
     serving: bool = False
 
@@ -294,7 +292,7 @@ class _Crawling:
         if not self.serving:
             self.stack.enter_context(self.serve)
             self.serving = True
-        shards = crawl(folder, listed, missing, settings, self.stall_seconds, self.home)
+        shards = crawl(folder, listed, missing, settings, self.home)
         for shard in track(shards, f"{self.corpus} shards", len(missing)):
             done[shard.name] = shard
         shutil.rmtree(folder / "_tmp", ignore_errors=True)  # img2dataset's, which is not left to clean up

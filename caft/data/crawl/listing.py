@@ -65,12 +65,7 @@ def write_list(listed: Path, urls: Path, images_per_shard: int) -> None:
     """Writes the list that img2dataset reads, one row group per shard.
 
     The order is that of the addresses' hashes: it spreads the hosts over the shards, and does not depend on the order
-    of the rows.
-
-    Args:
-        listed: Where to.
-        urls: A table with row_id and url.
-        images_per_shard: Rows of a row group.
+    of the rows of `urls`, a table with row_id and url.
     """
     order = "SELECT row_id, url FROM read_parquet($urls) ORDER BY md5(url), row_id"
     with duckdb.connect() as database:

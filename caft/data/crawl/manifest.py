@@ -28,10 +28,8 @@ class Shard:
     Attributes:
         name: Its file name without ending, such as "00003".
         rows: Number of addresses asked for.
-        successes: Number of images in the tar.
+        successes: Number of images in the tar, which has the size `bytes` and the digest `sha256`.
         lost: Number of the other rows by cause.
-        bytes: Size of the tar.
-        sha256: Of the tar.
         fingerprint: Of the images as they were downloaded: of sorted row_id and SHA-256.
     """
 
@@ -46,12 +44,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All image shards of a corpus, in order.
+    """All image shards of a corpus, in order of their names.
 
-    Attributes:
-        corpus: Name of the corpus.
-        source_fingerprint: Of the list of addresses, and of the settings that shape the files.
-        shards: In order of their names.
+    `source_fingerprint` is of the list of addresses, and of the settings that shape the files.
     """
 
     corpus: str
@@ -71,7 +66,10 @@ class Manifest:
     @property
     def lost(self) -> dict[str, int]:
         """Number of rows without an image, by cause, in order of the causes' names."""
-        return add_counts(shard.lost for shard in self.shards)
+        total: Counter[str] = Counter()
+        for shard in self.shards:
+            total.update(shard.lost)
+        return {cause: count for cause, count in sorted(total.items()) if count}
 
     @property
     def fingerprint(self) -> str:
@@ -190,14 +188,6 @@ def notes_folder(folder: Path) -> Path:
 
 def _note(folder: Path, name: str) -> Path:
     return notes_folder(folder) / f"{name}.json"
-
-
-def add_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Returns the sums of several counts, in order of their keys, without zeros."""
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return {key: value for key, value in sorted(total.items()) if value}
 
 
 def rows_fingerprint(pairs: Iterable[tuple[int, str]]) -> str:

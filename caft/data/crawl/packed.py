@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
@@ -199,8 +200,6 @@ def _link(folder: Path, task: Tar, joined: Path) -> Shard:
 
 def _absent(folder: Path, name: str, joined: Path) -> Shard:
     """The shard of the rows whose image no tar holds."""
-    import pyarrow.compute as pc
-
     table = pq.read_table(joined, filters=pc.field("shard").is_null())
     tar = shard_files(folder, name)[0]
     with replacing(tar) as temporary:
@@ -218,7 +217,7 @@ def _finish(folder: Path, name: str, table: pa.Table, seen: dict[str, str]) -> S
     table = table.select(TABLE.names).cast(TABLE)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-    good = table.filter(pa.compute.equal(table["status"], SUCCESS))
+    good = table.filter(pc.equal(table["status"], SUCCESS))
     lost: dict[str, int] = {}
     if failed := table.num_rows - good.num_rows:
         lost = {ABSENT if table["status"][0].as_py() == ABSENT else cause_of("failed_to_resize", None): failed}

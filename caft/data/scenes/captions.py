@@ -57,7 +57,6 @@ class Annotator:
     Attributes:
         wording: Which of the two wordings of a place.
         synonyms: Whether words are varied, or always the plain ones.
-        names_size: Whether sizes are mentioned.
         omits: Whether pattern or place is sometimes left out.
         objects: Sentences on an object, with `{thing}` and `{place}`.
         background: Sentence on the background, with `{texture}` and `{colour}`.
@@ -132,10 +131,7 @@ def with_article(words: str) -> str:
 def long_caption(scene: Scene, annotator: str, rng: np.random.Generator) -> list[Sentence]:
     """Returns one sentence an object, one on the background and one on a relation, shuffled.
 
-    Args:
-        scene: What to describe.
-        annotator: A key of `ANNOTATORS`.
-        rng: Draws words, templates, omissions and the order.
+    `annotator` is a key of `ANNOTATORS`; `rng` draws words, templates, omissions and the order.
     """
     style = ANNOTATORS[annotator]
     sentences = [Sentence(_describe(item, style, rng), index) for index, item in enumerate(scene.objects)]

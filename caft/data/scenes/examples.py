@@ -9,6 +9,7 @@ import numpy as np
 
 from caft.data.scenes.captions import ANNOTATORS, THOROUGH, Sentence, join, long_caption
 from caft.data.scenes.grammar import (
+    GROUP,
     LOOK_ALIKE,
     PIXELS,
     RANDOM,
@@ -22,8 +23,6 @@ from caft.data.scenes.grammar import (
 from caft.data.scenes.render import Rendering, jpeg, render
 from caft.params.corpora import ScenesCorpus
 from caft.progress import track
-
-GROUP = 4  # members of a look-alike group
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,11 @@ class Example:
 def random_examples(corpus: ScenesCorpus) -> list[Example]:
     """Returns scenes with no relation to each other, described by the three annotators in turn."""
     annotators = tuple(ANNOTATORS)
-    numbers = range(corpus.evaluation_images)
-    seed = corpus.evaluation_seed
-    return [
-        _example(
-            random_scene(generator(seed, RANDOM, number, SPEC)),
-            annotators[number % len(annotators)],
-            RANDOM,
-            number,
-            corpus,
-        )
-        for number in track(numbers, "random scenes")
-    ]
+    examples = []
+    for number in track(range(corpus.evaluation_images), "random scenes"):
+        scene = random_scene(generator(corpus.evaluation_seed, RANDOM, number, SPEC))
+        examples.append(_example(scene, annotators[number % len(annotators)], RANDOM, number, corpus))
+    return examples
 
 
 def look_alike_examples(corpus: ScenesCorpus) -> list[Example]:
@@ -76,7 +68,7 @@ def look_alike_examples(corpus: ScenesCorpus) -> list[Example]:
     examples = []
     for group in track(range(corpus.evaluation_images // GROUP), "look-alike groups"):
         annotator = THOROUGH[group % len(THOROUGH)]
-        for member, scene in enumerate(look_alike_group(corpus.evaluation_seed, group, GROUP)):
+        for member, scene in enumerate(look_alike_group(corpus.evaluation_seed, group)):
             examples.append(_example(scene, annotator, LOOK_ALIKE, group * GROUP + member, corpus))
     return examples
 

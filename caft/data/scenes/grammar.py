@@ -24,6 +24,7 @@ NUM_OBJECTS = (2, 4)  # fewest and most
 # Share of training scenes that repeat an earlier one but for one change. Without such pairs the
 # gist of a scene tells it from all others, and nothing rewards looking at the parts.
 LOOK_ALIKE_SHARE = 0.25
+GROUP = 4  # scenes of a look-alike group for evaluation
 CHANGES = ("shape", "colour", "pattern", "cell")
 
 # Streams of random numbers. Equal seeds for training and evaluation still give different scenes.
@@ -118,9 +119,7 @@ def changed(scene: Scene, rng: np.random.Generator) -> Scene:
 def training_scene(seed: int, number: int) -> Scene:
     """Returns the training scene of that number; about a quarter are look-alikes of earlier ones.
 
-    Args:
-        seed: ``corpus.scenes.seed``.
-        number: 0 or more; scenes of equal seed and number are equal.
+    Scenes of equal seed and number are equal.
     """
     rng = generator(seed, TRAIN, number, SPEC)
     if number > 0 and rng.random() < LOOK_ALIKE_SHARE:
@@ -129,14 +128,11 @@ def training_scene(seed: int, number: int) -> Scene:
     return random_scene(rng)
 
 
-def look_alike_group(seed: int, number: int, members: int = 4) -> list[Scene]:
-    """Returns a random scene and `members` - 1 that each differ from it by one change.
-
-    The members are pairwise different.
-    """
+def look_alike_group(seed: int, number: int) -> list[Scene]:
+    """Returns `GROUP` different scenes: a random one, and others that each differ from it by one change."""
     rng = generator(seed, LOOK_ALIKE, number, SPEC)
     group = [random_scene(rng)]
-    while len(group) < members:
+    while len(group) < GROUP:
         candidate = changed(group[0], rng)
         if candidate not in group:
             group.append(candidate)

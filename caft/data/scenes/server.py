@@ -26,6 +26,7 @@ from caft.locking import end_with
 
 HOST = "127.0.0.1"
 PICTURE = re.compile(r"/(train|missing|server_error|stalled|corrupt|opt_out)/(\d{1,9})\.jpg")
+ERRORS = {"missing": 404, "server_error": 500}
 READY = "/ready"
 
 START_SECONDS = 60.0
@@ -43,12 +44,7 @@ def picture(seed: int, number: int, side: int) -> bytes:
 
 @contextmanager
 def serving(port: int, seed: int, side: int) -> Iterator[None]:
-    """Serves the pictures of a corpus while the block runs, from a process of its own.
-
-    Args:
-        port: Port on 127.0.0.1.
-        seed: ``corpus.scenes.seed``.
-        side: Of the pictures, in pixels.
+    """Serves the pictures of a corpus, `side` pixels square, while the block runs, from a process of its own.
 
     Raises:
         LaunchError: The port is taken, or the server ends before it answers.
@@ -119,39 +115,27 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # the client gave up waiting
 
     def _answer(self) -> None:
-        if self.path == READY:
-            self._send(b"", {})
-            return
         match = PICTURE.fullmatch(self.path)
-        if match is None or match[1] == "missing":
-            self.send_error(404)
+        kind = match[1] if match else "missing"
+        if match is None and self.path == READY:
+            content = b""
+        elif match is None or kind in ERRORS:
+            self.send_error(ERRORS[kind])
             return
-        fault = match[1]
-        if fault == "server_error":
-            self.send_error(500)
-            return
-        content = picture(self.seed, int(match[2]), self.side)
-        if fault == "stalled":
-            self._send_head(len(content), {})
-            time.sleep(STALL_SECONDS)
-        elif fault == "corrupt":
-            self._send(content[:CORRUPT_BYTES], {})
-        elif fault == "opt_out":
-            self._send(content, {"X-Robots-Tag": "noai"})
         else:
-            self._send(content, {})
-
-    def _send(self, content: bytes, headers: dict[str, str]) -> None:
-        self._send_head(len(content), headers)
-        self.wfile.write(content)
-
-    def _send_head(self, length: int, headers: dict[str, str]) -> None:
+            content = picture(self.seed, int(match[2]), self.side)
+        if kind == "corrupt":
+            content = content[:CORRUPT_BYTES]
         self.send_response(200)
         self.send_header("Content-Type", "image/jpeg")
-        self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
-            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        if kind == "opt_out":
+            self.send_header("X-Robots-Tag", "noai")
         self.end_headers()
+        if kind == "stalled":
+            time.sleep(STALL_SECONDS)
+        else:
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: thousands of requests are no news."""

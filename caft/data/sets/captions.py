@@ -1,5 +1,6 @@
 """Layouts of retrieval sets: each reader yields the images with their captions, in the set's order."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +8,10 @@ from typing import Any, NamedTuple
 from caft.data.sets.files import NotThereError, first_present, present, read_json, read_lines, read_text
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
+
+_SHAREGPT4V = "share-captioner_coco_lcs_sam_1246k_1107.json"
+_RESAVED = "share4v_sam_10k.json"  # its first 10,000 rows as LoTLIP and FLAIR keep them, with other paths of pictures
+_START = 1024  # bytes in which a list begins
 
 
 class Item(NamedTuple):
@@ -130,6 +135,46 @@ def karpathy(folder: Path, benchmark: BenchmarkParams) -> Iterator[Item]:
             _folder(benchmark, *roots) / name,
             [_field(where, sentence, "raw").strip() for sentence in sentences[:count]],
         )
+
+
+def sharegpt4v(folder: Path, benchmark: BenchmarkParams) -> Iterator[Item]:
+    """ShareGPT4V: the first rows of the published file (1.5 GB) or of LoTLIP's; a caption is a conversation's second turn.
+
+    A picture is looked for by its path as given (`sam/images/sa_1.jpg`), by the path without the folder `images`, and
+    by its name alone in `images/`.
+    """
+    file = first_present(folder / _SHAREGPT4V, folder / _RESAVED)
+    for number, row in enumerate(head(file, benchmark.first or 0)):
+        try:
+            identity, given, (_, answer, *_) = str(row["id"]), Path(row["image"]), row["conversations"]
+            speaker, caption = answer["from"], answer["value"].strip()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{file}: row {number}: expected id, image and two conversations; {error!r}") from None
+        if speaker != "gpt":
+            raise DataError(f"{file}: row {number}: expected the second turn to be of 'gpt', found {speaker!r}")
+        short = Path(*(part for part in given.parts[:-1] if part != "images"), given.name)
+        places = (folder / given, folder / short, folder / "images" / given.name)
+        yield Item([identity], next((place for place in places if place.is_file()), places[0]), [caption])
+
+
+def head(path: Path, count: int) -> Iterator[Any]:
+    """The first objects of a JSON file that is a list of objects; the file is read no further than they reach.
+
+    Raises:
+        DataError: It is no list, or ends inside an object.
+    """
+    import ijson  # of the pipeline's packages, not of the core
+
+    with path.open("rb") as file:
+        start = file.read(_START).lstrip()
+        if not start.startswith(b"["):  # of anything else ijson gives no item, and no error
+            raise DataError(f"{path}: expected a JSON list, found {start[:20]!r}; download it again")
+        file.seek(0)
+        try:
+            yield from itertools.islice(ijson.items(file, "item", use_float=True), count)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise DataError(f"{path}: is no whole JSON list ({reason}); download it again") from None
 
 
 def _folder(benchmark: BenchmarkParams, *places: Path) -> Path:

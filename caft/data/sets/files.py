@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
-from caft.storage import main_checkout
+from caft.storage import in_checkout
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +33,8 @@ class NotThereError(Exception):
 
 
 def folder_of(benchmark: BenchmarkParams) -> Path:
-    """Folder of a set; in an experiment's copy, which has no untracked files, that of the main checkout."""
-    path = Path(benchmark.path).expanduser()
-    return path if path.exists() or not (main := main_checkout() / path).exists() else main
+    """Folder of a set."""
+    return in_checkout(benchmark.path)
 
 
 def present(path: Path) -> Path:

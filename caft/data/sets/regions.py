@@ -39,8 +39,7 @@ class Region:
     Attributes:
         image: Index into the set's images.
         box: x, y, width and height in pixels of the original image.
-        positive: The right description.
-        negatives: Wrong ones, at least one.
+        negatives: Wrong descriptions, at least one.
     """
 
     image: int
@@ -54,7 +53,6 @@ class RegionSet:
     """FG-OVD's boxes.
 
     Attributes:
-        images: Files.
         sizes: Height and width of each.
         regions: Boxes by level, a key of `REGION_FILES` or `ATTRIBUTE_FILES`.
         expected: How many the publisher counts, by level, where that is known; more than here in a partial set.

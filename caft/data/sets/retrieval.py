@@ -4,19 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, urban1k
+from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, sharegpt4v, urban1k
 from caft.data.sets.files import Missing, NotThereError, check_count, folder_of, whose_image_is_there
-from caft.data.sets.sharegpt4v import sharegpt4v
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
 _LAYOUTS: dict[str, Callable[[Path, BenchmarkParams], Iterator[Item]]] = {
-    "urban1k": urban1k,
-    "docci": docci,
-    "dci": dci,
-    "sharegpt4v": sharegpt4v,
-    "iiw": iiw,
-    "karpathy": karpathy,
+    reader.__name__: reader for reader in (urban1k, docci, dci, sharegpt4v, iiw, karpathy)
 }
 
 
@@ -26,7 +20,6 @@ class RetrievalSet:
 
     Attributes:
         ids: What the set's files call each caption, or its pair.
-        images: Files.
         captions: Texts, none empty.
         truth: Image of each caption, its place in `images`; None: caption j belongs to image j.
         expected: How many captions the publisher counts, where that is known; more than are here in a partial set.

@@ -15,7 +15,6 @@ class ZeroShotSet:
     """Images of named classes.
 
     Attributes:
-        images: Files.
         labels: Class of each image, its place in `classes`.
         classes: Names, as they go into a prompt.
         expected: How many images the publisher counts, where that is known.

@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from caft.errors import CaftError, LaunchError
@@ -56,9 +56,12 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
     import ray
 
     if len(items) == 1 and not ray.is_initialized():
-        return [_here(function, items[0], description)]
+        try:
+            return [function(items[0])]
+        except CaftError as error:
+            raise type(error)(f"{description}, {items[0]}: {error}") from None
 
-    with _running():
+    with nullcontext() if ray.is_initialized() else ray_started():
         task = ray.remote(function)
         places = {task.remote(item): place for place, item in enumerate(items)}
         waiting, results = list(places), {}
@@ -69,14 +72,6 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
             place = places[ended]
             results[place] = _result(ended, description, items[place])
     return [results[place] for place in range(len(items))]
-
-
-def _here(function: Callable[[Item], Result], item: Item, description: str) -> Result:
-    """The result of one call in this process, with errors as those of a task."""
-    try:
-        return function(item)
-    except CaftError as error:
-        raise type(error)(f"{description}, {item}: {error}") from None
 
 
 def _result(reference: Any, description: str, item: object) -> Any:
@@ -94,18 +89,6 @@ def _result(reference: Any, description: str, item: object) -> Any:
             f"{description}, {item}: its Ray worker ended before the task did ({type(error).__name__}: {error}). "
             "Too little memory is the usual reason; run the stage again, what is done stays done"
         ) from error
-
-
-@contextmanager
-def _running() -> Iterator[None]:
-    """Ray, as it runs already in this process, or else for the time of the block."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    with ray_started():
-        yield
 
 
 def _check_answers(address: str) -> None:

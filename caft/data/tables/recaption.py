@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,8 +30,7 @@ SHARDS_AT_ONCE = 50
 GATHERED = "gathered"
 
 
-@dataclass(frozen=True)
-class CaptionTask:
+class CaptionTask(NamedTuple):
     """Work of one task: the tar, the gathered rows that hold its own, and the table to write."""
 
     tar: Path
@@ -108,7 +106,7 @@ def _check_urls(images: Path, names: Sequence[str], urls: Path, work: Path, memo
         )
 
 
-def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory_gb: int = 2) -> None:
+def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory_gb: int) -> None:
     """Writes the captions of all images of some shards, in order of shard and key."""
     columns = ", ".join(f"u.{field}" for field in FIELDS)
     with replacing(target) as temporary, bounded(target.parent, memory_gb) as database:
@@ -143,10 +141,10 @@ def write_captions(task: CaptionTask) -> int:
             f"{task.tar}: {len(held)} pictures are not the {rows.num_rows} of its table {task.tar.stem}.parquet; "
             "remove both and run the stage again"
         )
-    columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
-    columns["offset"] = pa.array(offsets, pa.int64())
-    columns["size"] = pa.array([member.size for member in found if member is not None], pa.int32())
-    table = pa.table({name: columns[name] for name in CAPTIONS.names}).cast(CAPTIONS).combine_chunks()
+    sizes = [member.size for member in found if member is not None]
+    rows = rows.append_column("offset", pa.array(offsets, pa.int64()))
+    rows = rows.append_column("size", pa.array(sizes, pa.int32()))
+    table = rows.select(CAPTIONS.names).cast(CAPTIONS).combine_chunks()
     if offsets != sorted(offsets):  # in a packed tar, keys need not be in order
         table = table.sort_by("offset")
     with replacing(task.target) as temporary:

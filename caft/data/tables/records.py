@@ -173,7 +173,42 @@ class CsvTable(AbstractContextManager["CsvTable"]):
 
     def __iter__(self) -> Iterator[Record]:
         """Yields the records; of an unusable one, the next line begins the next."""
-        return _records(self._lines, self._columns)
+        lines, columns = self._lines, self._columns
+        csv.field_size_limit(FIELD_LIMIT)
+        reader = csv.reader(lines, strict=True)
+        lines.begin()
+        try:
+            header = next(reader, [])
+        except csv.Error as error:
+            raise DataError(f"{lines.path}: line 1 cannot be read ({error}); expected: {columns.names}") from None
+        if not lines.are_text():
+            raise DataError(
+                f"{lines.path}: line 1 is not UTF-8, as the published files are; convert it, for example by iconv"
+            )
+        places = _places(header, columns, f"{lines.path}: line 1")
+        is_path = header[places[0]] == "path"
+        width = len(header)
+        while True:
+            line = lines.begin()
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Record(line, f"lines {line} to {lines.number}: {error}", [])
+                lines.go_back()  # most likely a quote that is never closed: the records that it took in are whole
+                continue
+            if not fields:  # an empty line
+                continue
+            if len(fields) != width:
+                yield Record(line, f"{len(fields)} fields, expected {width}: {','.join(fields)}", fields)
+            elif not lines.are_text():
+                yield Record(line, f"not UTF-8: {','.join(fields)}", fields)
+            else:
+                texts = [fields[place] if place >= 0 else "" for place in places]
+                if is_path:
+                    texts[0] = _as_address(texts[0])
+                yield Record(line, None, texts)
 
 
 class _Lines:
@@ -230,44 +265,6 @@ class _Lines:
         """Makes the record's second line the next one."""
         self.number -= self._place - 1
         self._place = 1
-
-
-def _records(lines: _Lines, columns: Columns) -> Iterator[Record]:
-    csv.field_size_limit(FIELD_LIMIT)
-    reader = csv.reader(lines, strict=True)
-    lines.begin()
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise DataError(f"{lines.path}: line 1 cannot be read ({error}); expected: {columns.names}") from None
-    if not lines.are_text():
-        raise DataError(
-            f"{lines.path}: line 1 is not UTF-8, as the published files are; convert it, for example by iconv"
-        )
-    places = _places(header, columns, f"{lines.path}: line 1")
-    is_path = header[places[0]] == "path"
-    width = len(header)
-    while True:
-        line = lines.begin()
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Record(line, f"lines {line} to {lines.number}: {error}", [])
-            lines.go_back()  # most likely a quote that is never closed: the records that it took in are whole
-            continue
-        if not fields:  # an empty line
-            continue
-        if len(fields) != width:
-            yield Record(line, f"{len(fields)} fields, expected {width}: {','.join(fields)}", fields)
-        elif not lines.are_text():
-            yield Record(line, f"not UTF-8: {','.join(fields)}", fields)
-        else:
-            texts = [fields[place] if place >= 0 else "" for place in places]
-            if is_path:
-                texts[0] = _as_address(texts[0])
-            yield Record(line, None, texts)
 
 
 # An open table: an iterator over its records, with its path, its size and the SHA-256 of what was read.

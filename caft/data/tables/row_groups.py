@@ -11,14 +11,9 @@ import pyarrow.parquet as pq
 class RowGroups:
     """Writes a Parquet file whose row groups all have the same number of rows, but for the last.
 
-    Args:
-        path: File to write.
-        schema: Of the tables that are added.
-        rows: Rows of a group.
+    pyarrow's own write_dataset(min_rows_per_group, max_rows_per_group) does the same, but takes all tables at once and
+    writes one file only, where `caft.data.tables.source` fills two in turn.
     """
-
-    # pyarrow's own write_dataset(min_rows_per_group, max_rows_per_group) does the same, but takes all tables at once and
-    # writes one file only, where `caft.data.tables.source` fills two in turn.
 
     def __init__(self, path: Path, schema: pa.Schema, rows: int) -> None:
         self.writer = pq.ParquetWriter(path, schema, compression="zstd")

@@ -23,7 +23,9 @@ CSV_COLUMNS = (
 
 _VERSION = {"caft_schema": "1"}
 _CAPTIONS = [(field, pa.string()) for field in FIELDS]
-_SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+# Of the sentences of each caption: start and end in characters, and token ids.
+_SPANS = pa.list_(pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())])))
+_IDS = pa.list_(pa.list_(pa.list_(pa.uint16())))
 
 URLS = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *_CAPTIONS], metadata=_VERSION)
 REJECTS = pa.schema(
@@ -45,14 +47,10 @@ CAPTIONS = pa.schema(
 SENTENCES = pa.schema(
     [
         ("row_id", pa.int64()),
-        *(
-            column
-            for splitter in ("spacy", "dreamlip")
-            for column in (
-                (f"{splitter}_spans", pa.list_(pa.list_(_SPAN))),
-                (f"{splitter}_ids", pa.list_(pa.list_(pa.list_(pa.uint16())))),
-            )
-        ),
+        ("spacy_spans", _SPANS),
+        ("spacy_ids", _IDS),
+        ("dreamlip_spans", _SPANS),
+        ("dreamlip_ids", _IDS),
     ],
     metadata=_VERSION,
 )

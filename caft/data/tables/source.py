@@ -7,6 +7,7 @@ addresses, on disk if memory does not suffice.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ def convert_table(
         corpus: Name of the corpus.
         folder: Where to.
         work: For temporary files, as large as the result.
-        columns: Which columns it has.
+        columns: Which columns the table has.
         memory_gb: What the search for repeated addresses may hold before it uses `work`, in gigabytes.
 
     Raises:
@@ -109,16 +110,11 @@ def _scratch(home: Path, corpus: str) -> Iterator[Path]:
 def _write_records(records: Table, corpus: str, path: Path) -> int:
     """Writes all records as `RECORDS` and returns how many there are."""
     count = 0
+    numbered = enumerate(track(records, f"{corpus} records"))
     with RowGroups(path, RECORDS, ROWS_AT_ONCE) as writer:
-        rows: list[list[object]] = []
-        for row_id, (line, problem, fields) in enumerate(track(records, f"{corpus} records")):
-            count += 1
-            rows.append(_row(row_id, line, problem, fields))
-            if len(rows) == ROWS_AT_ONCE:
-                writer.add(_table(rows))
-                rows = []
-        if rows:
+        while rows := [_row(row_id, *record) for row_id, record in itertools.islice(numbered, ROWS_AT_ONCE)]:
             writer.add(_table(rows))
+            count += len(rows)
     return count
 
 

@@ -1,4 +1,4 @@
-"""Work folders of stages that a killed run resumes, and their move into place."""
+"""What a stage's result follows from, and work folders that a killed run resumes, moved into place at the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from caft.digests import file_digest
+from caft.errors import DataError
 from caft.locking import locked
 from caft.storage import replacing
+
+
+def content_fingerprint(*paths: Path) -> str:
+    """SHA-256 over the names and bytes of some files, and of the tables in some folders.
+
+    Raises:
+        DataError: A file is missing, or a folder is missing or empty.
+    """
+    result = hashlib.sha256()
+    for path in paths:
+        files = [path] if path.is_file() else sorted(path.glob("[0-9]*.parquet"))
+        if not files:
+            raise DataError(f"{path}: not found, or holds no table; run the stage that writes it (`dvc repro`)")
+        for file in files:
+            result.update(f"{file.name} {file_digest(file)}\n".encode())
+    return result.hexdigest()
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import logging
 import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def sample_sub_captions(
     Args:
         num_sentences: Sentences in each of the seven captions; not all zero.
         rng: Source of the draws.
-        sampling: K, M, the most sentences, the rule of `random_chunks`, and whose sampling, "caft" or "flair".
+        sampling: Its `captions` says whose rule, "caft" or "flair".
 
     Returns:
         K lists of sentences (caption, number).
@@ -141,37 +141,24 @@ def _draw(pool: list[Pair], count: int, rng: np.random.Generator) -> list[Pair]:
     return [pool[place] for place in drawn]
 
 
+@dataclass(eq=False)
 class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
     """Samples by (epoch, row); every draw is seeded by seed, epoch and row, so no worker matters.
 
-    Args:
-        index: The training index.
+    Attributes:
         image_size: S.
         crop_scale: Of `random_resized_crop`; None takes the whole picture.
-        sampling: How sub-captions are drawn.
-        seed: Seed of the run.
         substitutes: Rows of which one, determined by the sample, stands in where a picture cannot be read; None stops.
-
-    Attributes:
         replaced: How often one stood in, over all workers.
     """
 
-    def __init__(
-        self,
-        index: TrainingIndex,
-        image_size: int,
-        crop_scale: tuple[float, float] | None,
-        sampling: Sampling,
-        seed: int,
-        substitutes: np.ndarray | None = None,
-    ) -> None:
-        self.index = index
-        self.image_size = image_size
-        self.crop_scale = crop_scale
-        self.sampling = sampling
-        self.seed = seed
-        self.substitutes = substitutes
-        self.replaced = multiprocessing.Value("q", 0)
+    index: TrainingIndex
+    image_size: int
+    crop_scale: tuple[float, float] | None
+    sampling: Sampling
+    seed: int
+    substitutes: np.ndarray | None = None
+    replaced: Any = field(default_factory=lambda: multiprocessing.Value("q", 0), init=False)
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
         epoch, row = place
@@ -210,29 +197,6 @@ def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
     return Batch(torch.stack(images), torch.stack(tokens), torch.tensor(rows))
 
 
-def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions for training and for validation; the `count` smallest hashes of row ids are held out.
-
-    A held-out image stays held out when rows are added after it only by chance of its hash, never by its position.
-
-    Args:
-        row_ids: Row of each image in its source, (images,).
-        count: Images to hold out; at most a quarter of all.
-
-    Returns:
-        Positions for training and positions for validation, ascending.
-    """
-    count = min(count, len(row_ids) // 4)
-    with np.errstate(over="ignore"):  # splitmix64, which spreads neighbouring row ids
-        hashes = np.asarray(row_ids).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        hashes ^= hashes >> np.uint64(31)
-    held_out = np.zeros(len(row_ids), bool)
-    held_out[np.argsort(hashes, kind="stable")[:count]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
 @dataclass(frozen=True)
 class Blocks:
     """An order in which only some shards are read at a time.
@@ -252,6 +216,7 @@ class Blocks:
         return rows[np.lexsort((rng.random(len(rows)), block[of_row]))]
 
 
+@dataclass(eq=False)
 class BatchOrder:
     """The places (epoch, row) of each step for one rank, by arithmetic alone.
 
@@ -259,44 +224,40 @@ class BatchOrder:
     the r-th part of the slice. What is left at an epoch's end, less than a batch, is left out. On storage that is slow at
     random reads, the permutation can be drawn in blocks of some shards at a time; each row still comes once.
 
-    Args:
+    Attributes:
         rows: Positions in the index.
-        batch: Global batch.
-        rank: Of this process.
-        world_size: Number of ranks; divides the batch.
-        seed: Seed of the run.
+        batch: Global batch, which the number of ranks divides.
         first_step: Step to start with.
         steps: Step to end before.
         blocks: None draws from all rows at once.
     """
 
-    def __init__(
-        self,
-        rows: np.ndarray,
-        batch: int,
-        rank: int,
-        world_size: int,
-        seed: int,
-        first_step: int,
-        steps: int,
-        blocks: Blocks | None = None,
-    ) -> None:
-        self.blocks = blocks
-        self.rows, self.batch, self.seed = rows, batch, seed
-        self.part = slice(batch // world_size * rank, batch // world_size * (rank + 1))
-        self.first_step, self.steps = first_step, steps
-        self.steps_per_epoch = max(1, len(rows) // batch)
+    rows: np.ndarray
+    batch: int
+    rank: int
+    world_size: int
+    seed: int
+    first_step: int
+    steps: int
+    blocks: Blocks | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch; 1 for a corpus smaller than a batch."""
+        return max(1, len(self.rows) // self.batch)
 
     def __len__(self) -> int:
         return self.steps - self.first_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         current, order = -1, self.rows
+        share = self.batch // self.world_size
         for step in range(self.first_step, self.steps):
             epoch, place = divmod(step, self.steps_per_epoch)
             if epoch != current:
                 current, order = epoch, self._epoch(epoch)
-            rows = order[place * self.batch : (place + 1) * self.batch][self.part]
+            start = place * self.batch + self.rank * share
+            rows = order[start : start + share]
             yield [(epoch, row) for row in rows.tolist()]
 
     def _epoch(self, epoch: int) -> np.ndarray:

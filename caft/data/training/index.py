@@ -24,6 +24,14 @@ from caft.progress import track
 from caft.storage import write_json
 
 IMAGE = np.dtype([("shard", np.int32), ("offset", np.int64), ("size", np.int32), ("row_id", np.int64)])
+ARRAYS: dict[str, np.dtype[Any]] = {
+    "images": IMAGE,
+    "captions": np.dtype(np.int64),
+    "token_ends": np.dtype(np.int64),
+    "tokens": np.dtype(np.uint16),
+    "text_ends": np.dtype(np.int64),
+    "text": np.dtype(np.uint8),
+}
 
 
 def build_index(
@@ -50,10 +58,7 @@ def build_index(
         SchemaError: A table has not the expected columns.
     """
     folder.mkdir(parents=True)
-    parts = {
-        name: (folder / f".{name}").open("wb")
-        for name in ("images", "captions", "token_ends", "tokens", "text_ends", "text")
-    }
+    parts = {name: (folder / f".{name}").open("wb") for name in ARRAYS}
     totals = {"images": 0, "sentences": 0, "tokens": 0, "text": 0}
     shards: list[list[str]] = []
     entries = []
@@ -67,13 +72,10 @@ def build_index(
             without[name] += _add_shard(path, sentences_root / name / path.name, splitter, len(shards), parts, totals)
             shards.append([name, path.stem])
         entries.append({**corpus, "first": first, "count": totals["images"] - first})
-    _put(parts["captions"], np.array([totals["sentences"]], np.int64))
+    parts["captions"].write(np.int64(totals["sentences"]).tobytes())
     for name, file in parts.items():
         file.close()
-        dtype = {"images": IMAGE, "tokens": np.dtype(np.uint16), "text": np.dtype(np.uint8)}.get(
-            name, np.dtype(np.int64)
-        )
-        _finish(folder / f".{name}", folder / f"{name}.npy", dtype)
+        _finish(folder / f".{name}", folder / f"{name}.npy", ARRAYS[name])
     if not totals["images"]:
         raise DataError(f"{captions_root}: no image with a caption in {', '.join(c['name'] for c in corpora)}")
     write_json(
@@ -102,7 +104,7 @@ def _add_shard(
     if row_ids != sentences["row_id"].to_pylist():
         raise DataError(f"{sentences_path}: its rows are not those of {captions_path}; run `dvc repro sentences` again")
     columns = [captions[field].to_pylist() for field in FIELDS]
-    images, firsts, token_ends, tokens, text_ends, texts = [], [], [], [], [], []
+    added: dict[str, Any] = {name: [] for name in ARRAYS} | {"text": bytearray()}
     skipped = 0
     rows = zip(
         captions["offset"].to_pylist(),
@@ -117,30 +119,22 @@ def _add_shard(
         if not any(spans):
             skipped += 1
             continue
-        images.append((shard, offset, size, row_id))
+        added["images"].append((shard, offset, size, row_id))
         for text, found, encoded in zip(fields, spans, ids, strict=True):
-            firsts.append(totals["sentences"])
+            added["captions"].append(totals["sentences"])
             for span, sentence in zip(found, encoded, strict=True):
-                tokens += sentence
+                added["tokens"] += sentence
                 totals["tokens"] += len(sentence)
-                token_ends.append(totals["tokens"])
+                added["token_ends"].append(totals["tokens"])
                 raw = text[span["start"] : span["end"]].encode()
-                texts.append(raw)
+                added["text"] += raw
                 totals["text"] += len(raw)
-                text_ends.append(totals["text"])
+                added["text_ends"].append(totals["text"])
             totals["sentences"] += len(found)
-    totals["images"] += len(images)
-    _put(parts["images"], np.array(images, IMAGE))
-    _put(parts["captions"], np.array(firsts, np.int64))
-    _put(parts["token_ends"], np.array(token_ends, np.int64))
-    _put(parts["tokens"], np.array(tokens, np.uint16))
-    _put(parts["text_ends"], np.array(text_ends, np.int64))
-    _put(parts["text"], np.frombuffer(b"".join(texts), np.uint8))
+    totals["images"] += len(added["images"])
+    for name, values in added.items():
+        parts[name].write(np.array(values, ARRAYS[name]).tobytes())
     return skipped
-
-
-def _put(file: BinaryIO, array: Any) -> None:
-    file.write(array.tobytes())
 
 
 def _finish(raw: Path, target: Path, dtype: np.dtype[Any]) -> None:

@@ -120,7 +120,6 @@ def confirmed(
     pairs: NDArray[np.int64],
     first: Callable[[int], Image.Image],
     second: Callable[[int], Image.Image],
-    most: float = MOST_STEPS,
 ) -> NDArray[np.bool_]:
     """Which pairs of `near_duplicates` are one picture in colour too, (pairs,).
 
@@ -128,10 +127,9 @@ def confirmed(
         pairs: Places, (pairs, 2).
         first: Gives the picture of the first place.
         second: Of the second.
-        most: Mean difference of the thumbnails.
     """
     ours, theirs = (functools.lru_cache(1024)(lambda place, get=get: thumbnail(get(place))) for get in (first, second))
-    return np.array([np.abs(ours(i) - theirs(j)).mean() <= most for i, j in pairs.tolist()], bool)
+    return np.array([np.abs(ours(i) - theirs(j)).mean() <= MOST_STEPS for i, j in pairs.tolist()], bool)
 
 
 class _Part(NamedTuple):

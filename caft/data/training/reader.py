@@ -10,7 +10,7 @@ from caft.captions.chunks import JOINERS
 from caft.captions.sentences import Splitter
 from caft.captions.tokenizer import encode, is_plain
 from caft.data.tables.fields import FIELDS
-from caft.data.training.index import read_summary
+from caft.data.training.index import ARRAYS, read_summary
 from caft.errors import DataError
 from caft.transforms import open_image
 
@@ -34,18 +34,14 @@ class TrainingIndex:
         self.corpora: list[dict[str, str]] = summary["corpora"]
         self._shards = [tuple(shard) for shard in summary["shards"]]
         # As plain arrays: indexing a memmap object is several times slower.
-        arrays = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
-            for name in ("images", "captions", "token_ends", "tokens", "text_ends", "text")
-        }
+        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS}
         self._images = arrays["images"]
         self._captions = arrays["captions"]
         self._token_ends, self._tokens = arrays["token_ends"], arrays["tokens"]
         self._text_ends, self._text = arrays["text_ends"], arrays["text"]
         self._files: dict[int, int] = {}
-        joiner = JOINERS[self.splitter]
-        self._joiner_ids = encode(joiner)
-        self._joiner = joiner
+        self._joiner = JOINERS[self.splitter]
+        self._joiner_ids = encode(self._joiner)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -127,10 +123,6 @@ class TrainingIndex:
     def chunk_text(self, i: int, field: int, sentences: list[int]) -> str:
         """The string of a chunk of one caption."""
         return self.sub_caption_text(i, [(field, sentence) for sentence in sentences])
-
-    def chunk_ids(self, i: int, field: int, sentences: list[int]) -> list[int]:
-        """Token ids of a chunk of one caption."""
-        return self.sub_caption_ids(i, [(field, sentence) for sentence in sentences])
 
     def _number(self, i: int, pair: Pair) -> int:
         return int(self._captions[i * len(FIELDS) + pair[0]]) + pair[1]
