@@ -129,7 +129,7 @@ GAINS = {
         Gain(
             "segments", "scatter_add in place of index_add", "caft.network.vision.segments._segment_sum", _scattered_sum
         ),
-        Gain("superpixels", "SFCN channels first", "caft.network.caft.superpixel_network", None),
+        Gain("superpixels", "SFCN channels first", "caft.network.caft.SFCN", None),
         Gain("adamw", "one kernel a tensor and operation", "torch.optim.AdamW", None),
     )
 }

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caft.captions.chunks import caption_chunks
+from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
 from caft.digests import file_digest

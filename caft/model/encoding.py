@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from caft.captions.chunks import caption_chunks
+from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode, pad, tokenize
 from caft.errors import DataError

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from caft.network.text.encoder import SubCaptionTransformer, WholeCaptionTransformer
 from caft.network.text_pool import TextConditionedPool
-from caft.network.vision.encoder import Hierarchy
+from caft.network.vision.encoder import HierarchicalVisionEncoder, Hierarchy
 from caft.network.vision.flat import FlatVisionEncoder
-from caft.network.vision.superpixels import hard_labels
-from caft.network.vision.tower import image_tower, superpixel_network
+from caft.network.vision.superpixels import SFCN, hard_labels
 from caft.params.evaluation import Membership
 from caft.params.models import ModelParams
 
@@ -77,8 +76,17 @@ class CAFT(nn.Module):
         self.config = config
         width, embed, text, grounding = config.width, config.embed_dim, config.text, config.grounding
         has_part, has_whole = grounding is not None, config.levels == "separate"
-        self.superpixels = superpixel_network(config)
-        self.vision = image_tower(config)
+        self.superpixels: SFCN | None = None
+        if config.superpixels is not None:
+            network = SFCN(config.superpixels.widths).requires_grad_(False).eval()
+            # Channels last takes a fifth off its time on a CPU and changes rounding alone.
+            self.superpixels = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.vision: HierarchicalVisionEncoder | FlatVisionEncoder
+        if config.patch is None:
+            self.vision = HierarchicalVisionEncoder(config)
+        else:
+            sizes = config.image_size, config.patch, width, config.heads, config.mlp_ratio, config.blocks[0]
+            self.vision = FlatVisionEncoder(*sizes)
         eps = self.vision.norm_eps
         self.part_norm = nn.LayerNorm(width, eps=eps) if has_part else None
         self.part_projection = _projection(width, embed) if has_part else None
