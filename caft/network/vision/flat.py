@@ -52,15 +52,7 @@ class FlatVisionEncoder(nn.Module):
         return grid.expand(len(images), -1, -1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Hierarchy:
-        """Encodes images.
-
-        Args:
-            images: Normalised images, (B, 3, S, S).
-            labels: Not used: patches are the same in each image.
-
-        Returns:
-            The tokens of the only stage.
-        """
+        """Encodes normalised images (B, 3, S, S); labels are not used, since patches are the same in each image."""
         return self.group(self.stem(images), labels)
 
     def stem(self, images: Tensor) -> Tensor:
