@@ -74,7 +74,7 @@ class TokenRows(NamedTuple):
     Attributes:
         ids: Rows of the chunks, (Q, C, L).
         lost: Number of tokens that each chunk longer than a row loses.
-        tokens: Number of tokens of the captions, without start and end; a chunk that repeats counts once.
+        tokens: As in `EncodedCaptions`.
         seen: How many of `tokens` are in the rows.
     """
 

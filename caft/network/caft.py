@@ -183,11 +183,7 @@ class CAFT(nn.Module):
     def stem(self, pixels: Tensor) -> Tensor:
         """First of the image tower's two parts, where images of a batch meet in its batch norm, if it has one.
 
-        Args:
-            pixels: Images, uint8 (B, 3, S, S).
-
-        Returns:
-            Features of the places of each image, (B, h, w, W), of a flat tower (B, N, W).
+        Images uint8 (B, 3, S, S) to features of their places, (B, h, w, W), of a flat tower (B, N, W).
         """
         mean = torch.tensor(_MEAN, device=pixels.device)[:, None, None]
         std = torch.tensor(_STD, device=pixels.device)[:, None, None]
@@ -270,15 +266,9 @@ class CAFT(nn.Module):
 
     @torch.no_grad()
     def box_logits(self, images: ImageFeatures, weights: Tensor, texts: Tensor) -> Tensor:
-        """Part-level logits of a region of each image.
+        """Part-level logits (B, Q) of a region of each image with the texts asked of it, (B, Q, D).
 
-        Args:
-            images: Features, B images.
-            weights: Share of each part-level segment that lies in the region, (B, N); zero shuts it out.
-            texts: Texts asked of each region, (B, Q, D).
-
-        Returns:
-            Logits (B, Q).
+        The weights are the share of each part-level segment that lies in the region, (B, N); zero shuts it out.
         """
         assert images.part is not None, "the model has no part level"
         pooled, _ = self._pool(texts, images.part, weights.log())
