@@ -157,7 +157,6 @@ _FUNCTIONS = {
     "caft.network.vision.encoder.superpixel_tokens": "superpixel tokens",
     "caft.loss.part.fused_pair_sum": "part loss",
     "caft.loss.part.softmax_pair_sum": "part loss",
-    "caft.loss.part_cls.matrix_loss": "whole loss",
     "caft.loss.whole.matrix_loss": "whole loss",
 }
 

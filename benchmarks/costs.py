@@ -32,12 +32,7 @@ class Part:
 
 
 def model_parts(sizes: ModelParams, chunks: int) -> list[Part]:
-    """Every part of a model, in order.
-
-    Args:
-        sizes: Sizes of the model.
-        chunks: Sub-captions of a whole caption, M.
-    """
+    """Every part of a model, in order, with M sub-captions (`chunks`) of a whole caption."""
     model, found = model_of_shapes(sizes, chunks), forward_flops(sizes, chunks)
     parameters: Counter[str] = Counter()
     fixed: Counter[str] = Counter()

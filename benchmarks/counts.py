@@ -1,34 +1,27 @@
 """Prints parameters and floating point operations of each part of a model, without building it."""
 
-import argparse
-from pathlib import Path
-
 from benchmarks.costs import Part, exchange, model_parts
+from benchmarks.measuring import load_settings, settings_parser
 from caft.errors import ParamsError, exits_with_message
-from caft.params import Params, load_params
+from caft.params import Params
 from caft.params.problems import nearest
 from caft.train.cost import sample_cost, step_flops
 
-FLAIR = "pipelines/ablation/flair.yaml"
 # Tokens of a text: one to three sentences, and one sentence, on average.
 _LENGTHS = (45, 25)
 
 
 def main() -> None:
     """Runs the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.counts", description=__doc__)
+    parser = settings_parser("counts", __doc__)
     parser.add_argument("--model", metavar="NAME", help="a key of models in params.yaml (the selected one)")
-    parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
-    parser.add_argument(
-        "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
-    )
     arguments = parser.parse_args()
     with exits_with_message():
-        params = load_params(arguments.params, arguments.overlay)
+        params = load_settings(arguments)
         name = arguments.model or params.model
         if name not in params.models:
             raise ParamsError(f"--model {name}: no such key in models" + nearest(name, params.models))
-        flair = load_params(arguments.params, [*arguments.overlay, Path(arguments.params).parent / FLAIR])
+        flair = load_settings(arguments, flair=True)
     print("\n".join([*page(params, name), *against_flair(params, flair, name)]))
 
 
@@ -37,20 +30,21 @@ def page(params: Params, name: str) -> list[str]:
     model, recipe = params.models[name], params.selected_recipe
     parts = model_parts(model, recipe.chunks)
     rows = [("part", "parameters", "fixed", "GFLOP", "of one"), *map(_row, parts)]
-    for title, chosen in _sums(parts):
+    sums = {
+        "sum of vision": [part for part in parts if part.name.startswith("vision.")],
+        "sum of all but superpixels": [part for part in parts if part.name != "superpixels"],
+        "sum": parts,
+    }
+    for title, chosen in sums.items():
         rows.append((title, f"{sum(p.parameters for p in chosen):,}", f"{sum(p.fixed for p in chosen):,}", "", ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:4], widths[1:4], strict=True)), row[4]]
-        lines.append("  ".join(cells).rstrip())
     ranks = params.selected_launcher.world_size
     local = recipe.batch // ranks
     asked = {"sampled": ranks * (local + recipe.sub_captions - 1), "all": recipe.batch * recipe.sub_captions}
     work = sample_cost(model, recipe.chunks, recipe.sub_captions, asked[recipe.negatives])
     return [
         f"model {name}; texts of {model.text.context} tokens",
-        *lines,
+        *("  ".join([r[0].ljust(widths[0]), *map(str.rjust, r[1:4], widths[1:4]), r[4]]).rstrip() for r in rows),
         "",
         f"one training sample: {recipe.sub_captions} sub-captions, {asked[recipe.negatives]} texts that ask "
         f"({recipe.negatives}, batch {recipe.batch} on {ranks} ranks)",
@@ -90,15 +84,6 @@ def against_flair(params: Params, flair: Params, name: str) -> list[str]:
 def _row(part: Part) -> tuple[str, str, str, str, str]:
     work = (_giga(part.flops), part.unit) if part.flops else ("", "")
     return part.name, f"{part.parameters:,}", f"{part.fixed:,}" if part.fixed else "", *work
-
-
-def _sums(parts: list[Part]) -> list[tuple[str, list[Part]]]:
-    vision = [part for part in parts if part.name.startswith("vision.")]
-    return [
-        ("sum of vision", vision),
-        ("sum of all but superpixels", [part for part in parts if part.name != "superpixels"]),
-        ("sum", parts),
-    ]
 
 
 def _giga(flops: int) -> str:

@@ -18,11 +18,12 @@ import torch
 from PIL import Image
 
 from benchmarks.loading import IMAGES_PER_SHARD, SHARDS, write_corpus
-from benchmarks.measuring import machine, times
+from benchmarks.measuring import machine, print_rates, times
 from caft.data.training.batch import BatchOrder, Sampling, TrainingSet, collate
 from caft.data.training.reader import TrainingIndex
 
 BATCH, SIZE, CROP = 64, 224, (0.9, 1.0)
+IMAGES = SHARDS * IMAGES_PER_SHARD // BATCH * BATCH  # in the whole batches of an epoch
 REPETITIONS = 2
 SEED = 0
 
@@ -38,17 +39,12 @@ def picture(rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def _images() -> int:
-    """In the whole batches of an epoch."""
-    return SHARDS * IMAGES_PER_SHARD // BATCH * BATCH
-
-
 def by_reader(index: TrainingIndex) -> None:
     """All whole batches of an epoch."""
     samples = TrainingSet(index, SIZE, CROP, Sampling(), SEED)
     rows = np.arange(len(index))
     order = BatchOrder(rows, BATCH, 0, 1, SEED, 0, len(index) // BATCH)
-    assert sum(len(collate([samples[place] for place in places]).images) for places in order) == _images()
+    assert sum(len(collate([samples[place] for place in places]).images) for places in order) == IMAGES
 
 
 def by_open_clip(folder: Path) -> None:
@@ -68,7 +64,7 @@ def by_open_clip(folder: Path) -> None:
     )
     crop = open_clip.image_transform(SIZE, is_train=True, aug_cfg={"scale": CROP})
     data = get_wds_dataset(settings, crop, True, floor=True, tokenizer=open_clip.get_tokenizer("ViT-B-16"))
-    assert sum(len(pixels) for pixels, _ in data.dataloader) == _images()
+    assert sum(len(pixels) for pixels, _ in data.dataloader) == IMAGES
 
 
 def main() -> None:
@@ -90,9 +86,7 @@ def main() -> None:
             "reader": partial(by_reader, index),
         }
         taken = times(forms, REPETITIONS)
-        count = _images()
-        for form, seconds in taken.items():
-            print(f"{form}: {count / seconds.least:,.0f} images/s, {count / seconds.median:,.0f} by median")
+        print_rates(taken, IMAGES)
         print(f"reader / open_clip: {taken['open_clip'].least / taken['reader'].least:.2f} times the images a second")
 
 

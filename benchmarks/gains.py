@@ -28,8 +28,8 @@ class Gain:
     """A gain that can be turned off.
 
     Attributes:
-        name: For the command line and the tables.
-        off: What is done without it.
+        name: Its name in the tables.
+        off: What is done without it, in words.
         target: What the plain form replaces, by its full name.
         plain: The plain form; None where the step itself knows it.
     """
@@ -42,12 +42,10 @@ class Gain:
 
 @contextmanager
 def without(names: Iterable[str], flair: bool = False) -> Iterator[None]:
-    """Turns gains off.
+    """Turns gains of `GAINS` off.
 
-    Args:
-        names: Of `GAINS`.
-        flair: Whether norm and query projection of the part loss run on the selected texts of each image, (B, B + K - 1)
-            rows of which most are the same, as in FLAIR, where a rank sends these rows.
+    With `flair`, norm and query projection of the part loss run on the selected texts of each image, (B, B + K - 1) rows
+    of which most are the same, as in FLAIR, where a rank sends these rows.
     """
     with ExitStack() as stack:
         for name in names:
@@ -129,7 +127,7 @@ GAINS = {
         Gain(
             "segments", "scatter_add in place of index_add", "caft.network.vision.segments._segment_sum", _scattered_sum
         ),
-        Gain("superpixels", "SFCN channels first", "caft.network.caft.superpixel_network", None),
+        Gain("superpixels", "SFCN channels first", "caft.network.caft.SFCN", None),
         Gain("adamw", "one kernel a tensor and operation", "torch.optim.AdamW", None),
     )
 }

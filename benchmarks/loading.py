@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
 
-from benchmarks.measuring import machine, times
+from benchmarks.measuring import machine, print_rates, times
 from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.data.tables.sentence_table import write_sentences
 from caft.data.training.batch import Sampling, sample_sub_captions
@@ -103,8 +103,7 @@ def main() -> None:
         sizes = {form: run() for form, run in forms.items()}
         assert len(set(sizes.values())) == 1, sizes
         taken = times(forms, REPETITIONS)
-        for form, seconds in taken.items():
-            print(f"{form}: {len(index) / seconds.least:,.0f} images/s, {len(index) / seconds.median:,.0f} by median")
+        print_rates(taken, len(index))
         ratio = taken["webdataset"].least / taken["by offset"].least
         print(f"by offset / webdataset: {ratio:.1f} times the images a second; at least {LEAST} wanted")
 

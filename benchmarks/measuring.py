@@ -1,5 +1,6 @@
-"""How the benchmarks measure: forms in turn, processor time, and memory in a process of its own."""
+"""How the benchmarks measure, forms in turn and memory in a process of its own, and print what they found."""
 
+import argparse
 import multiprocessing
 import platform
 import statistics
@@ -10,14 +11,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from caft.params import Params, load_params
+
+FLAIR = "pipelines/ablation/flair.yaml"
+
 
 class Times(NamedTuple):
-    """Seconds of processor time of one form.
-
-    Attributes:
-        least: Of the fastest repetition, the one least disturbed.
-        median: Of all repetitions.
-    """
+    """Seconds of one form: of the fastest repetition, the one least disturbed, and of the median one."""
 
     least: float
     median: float
@@ -80,18 +80,63 @@ def peak_memory(set_up: Callable[..., Callable[[], object]], *arguments: Any) ->
 def _added(set_up: Callable[..., Callable[[], object]], *arguments: Any) -> float:
     torch.set_num_threads(1)
     run = set_up(*arguments)
-    forget_peak()
-    before = resident("VmRSS")
+    forget_peak(CPU)
+    before = held(CPU)
     run()
-    return (resident("VmHWM") - before) / 1024
+    return peak(CPU) - before
 
 
-def forget_peak() -> None:
-    """Lets the high-water mark fall to what is resident now."""
-    Path("/proc/self/clear_refs").write_text("5")
+def held(device: torch.device) -> float:
+    """MiB of memory that this process has now."""
+    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else _resident("VmRSS")
 
 
-def resident(field: str) -> int:
-    """Resident memory of this process in KiB: VmRSS is now, VmHWM its high-water mark."""
+def peak(device: torch.device) -> float:
+    """MiB of memory at this process' high-water mark."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _resident("VmHWM")
+
+
+def forget_peak(device: torch.device) -> None:
+    """Lets the high-water mark fall to what is held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _resident(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))  # in KiB
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def print_forms(taken: dict[str, Times], memory: dict[str, float], repetitions: int) -> None:
+    """Prints time and memory of each form."""
+    for form, (least, median) in taken.items():
+        print(f"  {form}: {least:.2f} s least, {median:.2f} s median of {repetitions}; {memory[form]:.0f} MiB added")
+
+
+def print_rates(taken: dict[str, Times], images: int) -> None:
+    """Prints images a second of each form."""
+    for form, (least, median) in taken.items():
+        print(f"{form}: {images / least:,.0f} images/s, {images / median:,.0f} by median")
+
+
+def ratios(one: Times, other: Times) -> str:
+    """Time of one form over that of another."""
+    return f"{one.least / other.least:.2f} by least, {one.median / other.median:.2f} by median"
+
+
+def settings_parser(command: str, about: str | None) -> argparse.ArgumentParser:
+    """A command line that takes settings files."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{command}", description=about)
+    parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
+    parser.add_argument(
+        "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
+    )
+    return parser
+
+
+def load_settings(arguments: argparse.Namespace, flair: bool = False) -> Params:
+    """The settings that a command line of `settings_parser` names, with FLAIR's over them if asked."""
+    more = [Path(arguments.params).parent / FLAIR] if flair else []
+    return load_params(arguments.params, [*arguments.overlay, *more])

@@ -1,10 +1,11 @@
 """Measures the part loss, fused against naive: all pairs of 128 images with 8 texts each."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
-from benchmarks.measuring import machine, peak_memory, times
+from benchmarks.measuring import machine, peak_memory, print_forms, ratios, times
 from caft.loss.part import part_loss
 from caft.network.text_pool import TextConditionedPool
 
@@ -16,7 +17,9 @@ REPETITIONS = 3
 MOST_TIME, MOST_MEMORY = 0.8, 0.25
 
 
-def set_up(implementation: str, heads: int, segments: int, images: int = IMAGES) -> Callable[[], object]:
+def set_up(
+    implementation: Literal["naive", "fused"], heads: int, segments: int, images: int = IMAGES
+) -> Callable[[], object]:
     """Inputs, and the forward and backward pass on them; a small one has gone before."""
     torch.manual_seed(0)
     pool = TextConditionedPool(DIM, heads)
@@ -35,7 +38,7 @@ def set_up(implementation: str, heads: int, segments: int, images: int = IMAGES)
             bias,
             normaliser=images,
             negatives="all",
-            implementation="naive" if implementation == "naive" else "fused",
+            implementation=implementation,
         )
         return torch.autograd.grad(loss, [tokens, texts, scale, bias, *pool.parameters()])
 
@@ -50,17 +53,12 @@ def main() -> None:
     print(machine())
     for number, (heads, segments) in enumerate(SIZES):
         most_time, most_memory = (f"; at most {most} wanted" * (number == 0) for most in (MOST_TIME, MOST_MEMORY))
-        forms = ("naive", "fused")
-        memory = {form: peak_memory(set_up, form, heads, segments) for form in forms}
+        forms: tuple[Literal["naive", "fused"], ...] = ("naive", "fused")
+        memory: dict[str, float] = {form: peak_memory(set_up, form, heads, segments) for form in forms}
         taken = times({form: set_up(form, heads, segments) for form in forms}, REPETITIONS)
         print(f"B = {IMAGES}, K = {SUB_CAPTIONS}, H = {heads}, N = {segments}, D = {DIM}; forward and backward")
-        for form, (least, median) in taken.items():
-            print(
-                f"  {form}: {least:.2f} s least, {median:.2f} s median of {REPETITIONS}; {memory[form]:.0f} MiB added"
-            )
-        naive, fused = taken["naive"], taken["fused"]
-        by_least, by_median = fused.least / naive.least, fused.median / naive.median
-        print(f"  time: {by_least:.2f} by least, {by_median:.2f} by median{most_time}")
+        print_forms(taken, memory, REPETITIONS)
+        print(f"  time: {ratios(taken['fused'], taken['naive'])}{most_time}")
         print(f"  memory: {memory['fused'] / memory['naive']:.2f}{most_memory}", flush=True)
 
 

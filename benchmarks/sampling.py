@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from benchmarks.gains import farthest_by_vectors
-from benchmarks.measuring import machine, times
+from benchmarks.measuring import machine, ratios, times
 from caft.network.vision.sampling import farthest_points
 
 BATCH, DIM = 16, 768
@@ -31,10 +31,7 @@ def main() -> None:
             f"{1e3 * gram.median:.1f} ms median of {REPETITIONS}; vectors {1e3 * vectors.least:.1f} and "
             f"{1e3 * vectors.median:.1f}; {'the same' if same else 'OTHER'} picks"
         )
-        print(
-            f"time: {gram.least / vectors.least:.2f} by least, {gram.median / vectors.median:.2f} by median"
-            + (f"; at most {MOST_TIME} wanted" if number == 0 else "")
-        )
+        print(f"time: {ratios(gram, vectors)}" + (f"; at most {MOST_TIME} wanted" if number == 0 else ""))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measuring import machine, peak_memory, times
+from benchmarks.measuring import machine, peak_memory, print_forms, ratios, times
 from caft.network.part_cosines import PartCosines
 from caft.network.text_pool import TextConditionedPool
 
@@ -71,10 +71,8 @@ def compare() -> None:
     taken = times({form: set_up(form) for form in FORMS}, REPETITIONS)
     memory = {form: peak_memory(set_up, form) for form in FORMS}
     print(f"{PAIRS} images, {PAIRS} captions, C = {SUB_CAPTIONS}, H = {HEADS}, N = {SEGMENTS}, D = {DIM}")
-    for form, (least, median) in taken.items():
-        print(f"  {form}: {least:.2f} s least, {median:.2f} s median of {REPETITIONS}; {memory[form]:.0f} MiB added")
-    ratio = taken["tiled"].least / taken["direct"].least
-    print(f"  time: {ratio:.2f} by least, {taken['tiled'].median / taken['direct'].median:.2f} by median")
+    print_forms(taken, memory, REPETITIONS)
+    print(f"  time: {ratios(taken['tiled'], taken['direct'])}")
     difference = (set_up("tiled", 16)() - set_up("direct", 16)()).abs().max()
     print(f"  largest difference of a cosine: {float(difference):.1e}")
 

@@ -3,10 +3,8 @@
 import argparse
 import json
 import multiprocessing
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +14,18 @@ from torch import Tensor, nn
 from benchmarks.components import REST, Clock, watching
 from benchmarks.costs import exchange
 from benchmarks.gains import GAINS, lay_out, without
-from benchmarks.measuring import forget_peak, machine, now, resident
+from benchmarks.measuring import FLAIR, forget_peak, held, load_settings, machine, now, peak, settings_parser
 from benchmarks.work import Rate, Work, probe, seconds, step_work
-from caft.errors import CaftError, ParamsError
+from caft.errors import ParamsError, exits_with_message
 from caft.network.caft import CAFT
 from caft.network.text.encoder import encoded_lengths
-from caft.params import Params, load_params
+from caft.params import Params
 from caft.params.models import ModelParams
 from caft.params.problems import nearest
 from caft.params.recipes import RecipeParams
 from caft.train.optim import parameter_groups
 from caft.train.task import TrainingTask
 
-FLAIR = "pipelines/ablation/flair.yaml"
 # Of the paper's job, for the bytes that are exchanged; a step is measured on one.
 _RANKS = 8
 _HALF = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,19 +33,12 @@ _HALF = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Case:
-    """A step to measure.
+    """A step of one rank to measure: some repetitions, of which the fastest counts.
 
     Attributes:
-        model: Sizes.
-        recipe: Losses and texts.
-        images: Of the batch, on one rank.
-        device: As torch names it.
         dtype: "float32", or the type that autocast takes: "bf16" or "fp16".
-        threads: Of the processor.
-        repetitions: Steps, of which the fastest counts.
         off: Gains that are off.
         flair: Whether the part loss runs on selected texts, as FLAIR's.
-        micro_batch: As the launcher's.
     """
 
     model: ModelParams
@@ -65,23 +55,27 @@ class Case:
 
 @dataclass
 class Measured:
-    """What a step took.
+    """What the fastest repetition of a step took; forward, backward and kept bytes by component.
 
     Attributes:
-        seconds: Of the fastest repetition.
-        peak_mib: Most memory held above what the process held before the model was built.
         loss: Of the first repetition.
-        forward: Seconds by component, of the fastest repetition.
-        backward: Likewise.
-        kept: Bytes saved for the backward pass, by component.
+        peak_mib: Most memory held above what the process held before the model was built.
     """
 
     seconds: float
-    peak_mib: float
     loss: float
-    forward: dict[str, float] = field(default_factory=dict)
-    backward: dict[str, float] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
+    forward: dict[str, float]
+    backward: dict[str, float]
+    kept: dict[str, int]
+    peak_mib: float = 0.0
+
+    def of(self, name: str) -> float:
+        """Seconds of a component, forward and backward."""
+        return self.forward.get(name, 0.0) + self.backward.get(name, 0.0)
+
+    def over(self, other: "Measured") -> dict[str, float]:
+        """Ratios of time and memory."""
+        return {"time": self.seconds / other.seconds, "memory": self.peak_mib / other.peak_mib}
 
 
 def texts_like_recaptions(images: int, sub_captions: int, context: int, seed: int) -> Tensor:
@@ -109,12 +103,14 @@ def measure(case: Case) -> Measured:
 def _measure(case: Case) -> Measured:
     torch.set_num_threads(case.threads)
     device = torch.device(case.device)
-    _steps(case, device, 2, lambda: None)  # loads the libraries
-    before = _held(device)
-    return _steps(case, device, case.images, lambda: _forget_peak(device), before)
+    _steps(replace(case, images=2, repetitions=1), device)  # loads the libraries
+    before = held(device)
+    found = _steps(case, device)
+    found.peak_mib = peak(device) - before
+    return found
 
 
-def _steps(case: Case, device: torch.device, images: int, reset: Any, before: float = 0.0) -> Measured:
+def _steps(case: Case, device: torch.device) -> Measured:
     torch.manual_seed(0)
     recipe = case.recipe
     model = CAFT(case.model, recipe.chunks, recipe.scale_start, recipe.bias_start).to(device)
@@ -123,24 +119,19 @@ def _steps(case: Case, device: torch.device, images: int, reset: Any, before: fl
     plain = "adamw" in case.off
     groups = parameter_groups(task, recipe.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=1e-5, fused=not plain, foreach=False if plain else None)
-    pixels = torch.randint(256, (images, 3, *(2 * [case.model.image_size])), dtype=torch.uint8)
-    tokens = texts_like_recaptions(images, recipe.sub_captions, case.model.text.context, 0)
+    pixels = torch.randint(256, (case.images, 3, *(2 * [case.model.image_size])), dtype=torch.uint8)
+    tokens = texts_like_recaptions(case.images, recipe.sub_captions, case.model.text.context, 0)
     weights = {parameter.untyped_storage().data_ptr() for parameter in task.parameters()}
-    best: Measured | None = None
-    reset()
-    for _ in range(case.repetitions if images == case.images else 1):
+    steps = []
+    forget_peak(device)
+    for _ in range(case.repetitions):
         clock = Clock(device, weights)
         start = now(device)
         with without(case.off, case.flair):
             loss = _one_step(case, task, optimizer, pixels, tokens, clock)
-        taken = now(device) - start
-        if best is None or taken < best.seconds:
-            first = loss if best is None else best.loss
-            best = Measured(taken, 0.0, first, dict(clock.forward), dict(clock.backward), dict(clock.kept))
+        steps.append(Measured(now(device) - start, loss, clock.forward, clock.backward, clock.kept))
         task.zero_grad()
-    assert best is not None
-    best.peak_mib = _peak(device) - before
-    return best
+    return replace(min(steps, key=lambda step: step.seconds), loss=steps[0].loss)
 
 
 def _one_step(
@@ -167,21 +158,6 @@ def _one_step(
     return float(loss.detach())
 
 
-def _held(device: torch.device) -> float:
-    return torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident("VmRSS") / 1024
-
-
-def _peak(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else resident("VmHWM") / 1024
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        forget_peak()
-
-
 def components(case: Case, found: Measured, rates: dict[str, Rate], lengths: Tensor) -> dict[str, dict[str, float]]:
     """The rows of the table: measured and predicted, largest first."""
     size = 4 if case.dtype == "float32" else 2
@@ -191,11 +167,10 @@ def components(case: Case, found: Measured, rates: dict[str, Rate], lengths: Ten
     rows = {}
     for name in {*found.forward, *found.backward, *work}:
         part = work.get(name, Work("copy", 0, 0))
-        taken = found.forward.get(name, 0.0), found.backward.get(name, 0.0)
         rows[name] = {
-            "forward_s": taken[0],
-            "backward_s": taken[1],
-            "share": sum(taken) / found.seconds,
+            "forward_s": found.forward.get(name, 0.0),
+            "backward_s": found.backward.get(name, 0.0),
+            "share": found.of(name) / found.seconds,
             "predicted_share": sum(predicted.get(name, (0.0, 0.0))) / whole,
             "gflop_forward": part.forward / 1e9,
             "gflop_backward": part.backward / 1e9,
@@ -218,8 +193,8 @@ def run(case: Case, flair: Case | None, alone: bool) -> dict[str, Any]:
     work = step_work(case.model, case.recipe, case.images, lengths, True, 4)
     flops = sum(part.forward + part.backward for part in work.values())
     result: dict[str, Any] = {
-        "ratio": {"time": on.seconds / off.seconds, "memory": on.peak_mib / off.peak_mib},
-        "text_ratio": _of(on, "text") / _of(off, "text"),
+        "ratio": on.over(off),
+        "text_ratio": on.of("text") / off.of("text"),
         "seconds": {"on": on.seconds, "off": off.seconds},
         "peak_mib": {"on": on.peak_mib, "off": off.peak_mib},
         "loss": {"on": on.loss, "off": off.loss},
@@ -235,31 +210,17 @@ def run(case: Case, flair: Case | None, alone: bool) -> dict[str, Any]:
         "components_off": components(off_case, off, rates, full),
     }
     if alone:
-        result["alone"] = {}
-        for name in everything:
-            found = measure(replace(case, off=tuple(other for other in everything if other != name)))
-            result["alone"][name] = {
-                "time": found.seconds / off.seconds,
-                "memory": found.peak_mib / off.peak_mib,
-            }
+        others = {name: tuple(other for other in everything if other != name) for name in everything}
+        result["alone"] = {name: measure(replace(case, off=rest)).over(off) for name, rest in others.items()}
     if flair is not None:
         found = measure(flair)
-        result["flair"] = {
-            "seconds": found.seconds,
-            "peak_mib": found.peak_mib,
-            "time": on.seconds / found.seconds,
-            "memory": on.peak_mib / found.peak_mib,
-        }
+        result["flair"] = {"seconds": found.seconds, "peak_mib": found.peak_mib, **on.over(found)}
     return result
 
 
 def _probe(device: str, threads: int) -> dict[str, Rate]:
     torch.set_num_threads(threads)
     return probe(torch.device(device))
-
-
-def _of(found: Measured, name: str) -> float:
-    return found.forward.get(name, 0.0) + found.backward.get(name, 0.0)
 
 
 def page(result: dict[str, Any]) -> list[str]:
@@ -302,7 +263,7 @@ def page(result: dict[str, Any]) -> list[str]:
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser = settings_parser("step", __doc__)
     parser.add_argument("--model", default="base", metavar="NAME", help="a key of models in params.yaml (base)")
     parser.add_argument("--recipe", default="paper", metavar="NAME", help="a key of recipes (paper)")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="images of one rank (32)")
@@ -314,14 +275,10 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--alone", action="store_true", help="also each gain alone: seven more steps")
     parser.add_argument("--flair", action="store_true", help=f"also FLAIR's step, by {FLAIR}")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
-    parser.add_argument(
-        "--overlay", action="append", default=[], metavar="FILE", help="settings merged over it; may be repeated"
-    )
     return parser.parse_args(given)
 
 
-def _case(params: Params, arguments: argparse.Namespace, **more: Any) -> Case:
+def _case(params: Params, arguments: argparse.Namespace) -> Case:
     for key, table in (("model", params.models), ("recipe", params.recipes)):
         name = getattr(arguments, key)
         if name not in table:
@@ -341,7 +298,6 @@ def _case(params: Params, arguments: argparse.Namespace, **more: Any) -> Case:
         arguments.threads,
         arguments.repetitions,
         micro_batch=arguments.micro_batch,
-        **more,
     )
 
 
@@ -352,19 +308,17 @@ def measured(given: Sequence[str] | None = None) -> dict[str, Any]:
         ParamsError: One of them names nothing that is there.
     """
     arguments = _arguments(given)
-    params = load_params(arguments.params, arguments.overlay)
-    case, flair = _case(params, arguments), None
+    case, flair = _case(load_settings(arguments), arguments), None
     if arguments.flair:
-        overlay = Path(arguments.params).parent / FLAIR
-        flair = _case(load_params(arguments.params, [*arguments.overlay, overlay]), arguments, flair=True)
-        flair = replace(flair, off=("text", "mask", "adamw"))
+        flair = _case(load_settings(arguments, flair=True), arguments)
+        flair = replace(flair, flair=True, off=("text", "mask", "adamw"))
     torch.set_num_threads(arguments.threads)
-    settings = {key: getattr(arguments, key) for key in ("model", "recipe", "batch", "device", "dtype", "threads")}
+    shown = ("model", "recipe", "batch", "device", "dtype", "threads")
     sent = exchange(case.images, case.recipe.sub_captions, case.model.embed_dim, _RANKS, 2)
     return {
         "machine": machine(torch.device(arguments.device)),
         "settings": {
-            **settings,
+            **{key: getattr(arguments, key) for key in shown},
             "sub_captions": case.recipe.sub_captions,
             "micro_batch": arguments.micro_batch,
         },
@@ -375,13 +329,9 @@ def measured(given: Sequence[str] | None = None) -> dict[str, Any]:
 
 def main(given: Sequence[str] | None = None) -> None:
     """Runs the command."""
-    arguments = _arguments(given)
-    try:
+    with exits_with_message():
         result = measured(given)
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(json.dumps(result) if arguments.json else "\n".join(page(result)))
+    print(json.dumps(result) if _arguments(given).json else "\n".join(page(result)))
 
 
 if __name__ == "__main__":

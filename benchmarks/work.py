@@ -29,8 +29,8 @@ class Work:
 
     Attributes:
         kind: Of the probe that tells its rate.
-        forward: Floating point operations forward; a fused loss has its backward pass in it.
-        backward: Likewise backward.
+        forward: Floating point operations; a fused loss has its backward pass in them.
+        backward: Floating point operations.
         moved: Bytes read and written at the least: weights and activations, each once a pass.
     """
 
@@ -48,7 +48,7 @@ def step_work(
     Args:
         model: Sizes.
         recipe: K, M and which pairs.
-        images: Of the rank, B; one rank.
+        images: B, of the only rank.
         lengths: Positions of each text that are encoded, (texts,).
         fused: Whether the part loss is.
         size: Bytes of a number.
@@ -56,47 +56,42 @@ def step_work(
     parts = {part.name: part for part in model_parts(model, recipe.chunks)}
     work: dict[str, Work] = {}
 
-    def add(name: str, kind: str, forward: float, moved: float, trained: bool = True) -> None:
+    def add(name: str, kind: str, forward: float, moved: float, backward: float | None = None) -> None:
+        """Adds to a component; unless told, its backward pass takes twice the operations and the bytes."""
         before = work.get(name, Work(kind, 0, 0))
-        backward = 2 * forward if trained else 0
-        moved = moved * (3 if trained else 1)
-        work[name] = Work(kind, before.forward + forward, before.backward + backward, before.moved + moved)
+        passes = 3 if backward is None else 1
+        backward = 2 * forward if backward is None else backward
+        work[name] = Work(kind, before.forward + forward, before.backward + backward, before.moved + passes * moved)
+
+    def blocks(stage: int, name: str) -> None:
+        moved = _passes(width, model.mlp_ratio) * (model.tokens[stage] + 1) * model.blocks[stage] * images * size
+        add(f"blocks {stage + 1}", "block", of(name), moved + size * parts[name].parameters)
 
     def of(name: str) -> float:
         return images * float(parts[name].flops)
 
-    width, ratio = model.width, model.mlp_ratio
+    width = model.width
     if model.stem is not None and model.superpixels is not None:
         place = model.image_size**2
         levels = model.superpixels.widths
         maps = sum(4 * c * place / 4**level for level, c in enumerate(levels))
-        add("superpixels", "sfcn", of("superpixels"), size * images * 2 * maps, trained=False)
+        add("superpixels", "sfcn", of("superpixels"), size * images * 2 * maps, backward=0)
         stem, side = 0.0, model.image_size
         for channels, stride in zip(model.stem.channels, model.stem.strides, strict=True):
             side //= stride
             stem += 6 * channels * side**2
         add("stem", "stem", of("vision.stem"), size * images * (stem + 2 * width * side**2))
         add("superpixel tokens", "copy", 0, size * images * width * (2 * side**2 + 2 * model.tokens[0]))
-        for number, tokens in enumerate(model.tokens):
-            moved = _passes(width, ratio) * (tokens + 1) * model.blocks[number] * images * size
-            name = f"vision.stages.{number}"
-            add(f"blocks {number + 1}", "block", of(name), moved + size * parts[name].parameters)
+        for number in range(len(model.tokens)):
+            blocks(number, f"vision.stages.{number}")
         for number, tokens in enumerate(model.tokens[:-1]):
             name = f"vision.pools.{number}"
-            moved = size * (images * tokens * width * 24 + parts[name].parameters)
-            add("pooling", "pool", of(name), moved)
-            reads = tokens * (tokens + 3 * model.tokens[number + 1])
-            add(
-                "sampling",
-                "sampling",
-                of(f"{name}.sampling"),
-                4.0 * images * (reads + 4 * tokens * width),
-                trained=False,
-            )
+            add("pooling", "pool", of(name), size * (images * tokens * width * 24 + parts[name].parameters))
+            reads = 4.0 * images * (tokens * (tokens + 3 * model.tokens[number + 1]) + 4 * tokens * width)
+            add("sampling", "sampling", of(f"{name}.sampling"), reads, backward=0)
     else:
         add("stem", "stem", of("vision.patches"), size * images * 2 * width * model.tokens[0])
-        moved = _passes(width, ratio) * (model.tokens[0] + 1) * model.blocks[0] * images * size
-        add("blocks 1", "block", of("vision.blocks"), moved + size * parts["vision.blocks"].parameters)
+        blocks(0, "vision.blocks")
     text = model.text
     carried = size * _passes(text.width, 4) * float(lengths.sum()) * text.sub_layers
     add("text", "block", float(text_flops(text, lengths.tolist())), carried + size * parts["sub_caption"].parameters)
@@ -111,10 +106,7 @@ def step_work(
         pair_forward, pair_backward = part_pair_flops(model.embed_dim, segments, model.grounding.heads, fused)
         tensors = size * pairs * (6 * model.embed_dim + 4 * segments * model.grounding.heads)
         add("part loss", "pairs", once, tensors)
-        known = work["part loss"]
-        work["part loss"] = Work(
-            "pairs", known.forward + pairs * pair_forward, known.backward + pairs * pair_backward, known.moved
-        )
+        add("part loss", "pairs", pairs * pair_forward, 0, pairs * pair_backward)
     cosines = 2.0 * images * images * model.embed_dim
     if recipe.loss.whole:
         add("whole loss", "copy", cosines, 0)
@@ -201,22 +193,15 @@ def _probe_without_gradient(device: torch.device) -> dict[str, Rate]:
         with torch.no_grad():
             network(pictures)
 
-    taken = _times(
-        {
-            "sfcn": network_pass,
-            "sampling": lambda: farthest_points(points, 48),
-            "optimizer": adam,
-            "copy": lambda: table + 1,
-        },
-        device,
-    )
-    amounts = {
-        "sfcn": 4.0 * superpixel_flops((12, 24, 48, 96, 192), 160),
-        "sampling": 16.0 * 2 * 144 * 144 * 640,
-        "optimizer": 4.0 * 8 * 8 * 1024**2,
-        "copy": 2.0 * table.numel() * 4,
+    amounts: dict[str, tuple[Callable[[], object], float]] = {
+        "sfcn": (network_pass, 4.0 * superpixel_flops((12, 24, 48, 96, 192), 160)),
+        "sampling": (lambda: farthest_points(points, 48), 16.0 * 2 * 144 * 144 * 640),
+        "optimizer": (adam, 4.0 * 8 * 8 * 1024**2),
+        "copy": (lambda: table + 1, 2.0 * table.numel() * 4),
     }
-    return {name: Rate(amounts[name] / taken[name], amounts[name] / taken[name]) for name in amounts}
+    taken = times({name: run for name, (run, _) in amounts.items()}, 3, device)
+    rates = {name: amount / taken[name].least for name, (_, amount) in amounts.items()}
+    return {name: Rate(rate, rate) for name, rate in rates.items()}
 
 
 def _rate(forward: Callable[[], Tensor], forward_work: float, backward_work: float) -> Rate:
@@ -225,10 +210,6 @@ def _rate(forward: Callable[[], Tensor], forward_work: float, backward_work: flo
     def both() -> None:
         forward().sum().backward()
 
-    taken = _times({"forward": forward, "both": both}, device)
-    backward = max(taken["both"] - taken["forward"], 1e-9)
-    return Rate(forward_work / taken["forward"], backward_work / backward)
-
-
-def _times(forms: dict[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
-    return {name: found.least for name, found in times(forms, 3, device).items()}
+    taken = times({"forward": forward, "both": both}, 3, device)
+    backward = max(taken["both"].least - taken["forward"].least, 1e-9)
+    return Rate(forward_work / taken["forward"].least, backward_work / backward)

@@ -28,8 +28,7 @@ from caft.eval.scores.retrieval_sets import score_retrieval as score
 from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.part import PartTerm
-from caft.loss.part_cls import PartClsTerm
-from caft.loss.whole import WholeTerm
+from caft.loss.whole import PartClsTerm, WholeTerm
 from caft.model.card import ModelCard
 from caft.model.encoding import encode_captions, encode_cropped, encode_sub_captions
 from caft.model.maps import attention_maps

@@ -177,7 +177,7 @@ sys.meta_path.insert(0, OnlyCore())
 import torch
 import caft
 from caft.params import load_params
-from caft.captions.chunks import caption_chunks
+from caft.captions.chunking import caption_chunks
 from caft.captions.tokenizer import tokenize
 
 network = caft.CAFT(load_params().models["tiny"], chunks=4).eval()

@@ -22,11 +22,7 @@ Transform = Callable[[Any], Tensor]
 
 
 class OpenClipModel(nn.Module):
-    """A CAFT model that is called as open_clip's.
-
-    Args:
-        model: The model; it is shared, not copied.
-    """
+    """A CAFT model that is called as open_clip's; the network is shared, not copied."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -137,16 +133,9 @@ def get_tokenizer(pretrained: str | Path) -> CaptionTokenizer:
 def load_clip_benchmark(
     model_name: str, pretrained: str, cache_dir: str | None = None, device: str | torch.device = "cpu"
 ) -> tuple[OpenClipModel, Transform, CaptionTokenizer]:
-    """A loader for CLIP_benchmark's table of model types.
+    """A loader for CLIP_benchmark's table of model types: model, transform and tokenizer of a weights file.
 
-    Args:
-        model_name: Not used; the file says what it is.
-        pretrained: A weights file.
-        cache_dir: Not used; nothing is downloaded.
-        device: Where the model goes.
-
-    Returns:
-        Model, transform and tokenizer.
+    `model_name` is not used, since the file says what it is; nor `cache_dir`, since nothing is downloaded.
     """
     model, _, transform = create_model_and_transforms(pretrained, device)
     return model, transform, CaptionTokenizer(model.card, model.network.context)

@@ -28,11 +28,7 @@ _DATA_URL = ";base64,"
 
 
 class PairScores:
-    """Scores rows of a table; what MLflow calls.
-
-    Args:
-        model: The model.
-    """
+    """Scores rows of a table; what MLflow calls."""
 
     def __init__(self, model: Model) -> None:
         self.model = model

@@ -1,8 +1,13 @@
-"""Grouping a caption's sentences into chunks (App. B.2): pure functions of counts."""
+"""Grouping a caption's sentences into chunks (App. B.2), which the text encoder reads as sub-captions."""
 
 from typing import Literal
 
 import numpy as np
+
+from caft.captions.sentences import Splitter, spans
+
+# What stands between two sentences of a chunk whose text is not one slice of a caption.
+JOINERS: dict[Splitter, str] = {"spacy": " ", "dreamlip": ". "}
 
 
 def random_chunks(
@@ -75,6 +80,28 @@ def balanced_chunks(
         return _last_takes_the_rest(num_sentences, num_chunks, 3)
     size, extra = divmod(num_sentences, num_chunks)
     return _consecutive([size + (chunk < extra) for chunk in range(num_chunks)])
+
+
+def chunk_text(caption: str, sentences: list[tuple[int, int]], splitter: Splitter) -> str:
+    """The string of a chunk: its sentences, joined by ". " (dreamlip, as DreamLIP does) or by a space (spacy).
+
+    Sentences that follow each other in a caption by white space read as in the caption, since the tokenizer collapses
+    white space.
+    """
+    return JOINERS[splitter].join(caption[start:end] for start, end in sentences)
+
+
+def caption_chunks(
+    caption: str, splitter: Splitter, chunks: int = 4, rule: Literal["paper", "release"] = "paper"
+) -> list[str]:
+    """Strings of the balanced chunks of a long caption.
+
+    Raises:
+        ValueError: The caption has no sentence.
+    """
+    found = spans(caption, splitter)
+    groups = balanced_chunks(len(found), chunks, rule)
+    return [chunk_text(caption, [found[i] for i in group], splitter) for group in groups]
 
 
 def _last_takes_the_rest(num_sentences: int, num_chunks: int, size: int) -> list[list[int]]:

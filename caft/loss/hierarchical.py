@@ -1,8 +1,7 @@
 """The hierarchical loss: the weighted sum of the terms that a recipe asks for.
 
-A term is an object with its weight and temperature; each stands in a file of its own: `part` (Eq. 8), `whole` (Eq. 9)
-and `part_cls` (the authors' third term). All are called with the same features, whose exchange between the ranks has
-been started before (`caft.loss.exchange`).
+A term is an object with its weight and temperature: `part` (Eq. 8), `whole` (Eq. 9), `part_cls` (the authors' third).
+All are called with the same features, whose exchange between the ranks has been started before (`caft.loss.exchange`).
 """
 
 from abc import ABC, abstractmethod

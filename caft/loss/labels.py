@@ -76,14 +76,7 @@ def sampled_index(images: int, sub_captions: int, generator: torch.Generator) ->
 def rank_blocks(images: int, sub_captions: int, world_size: int, seed: int, step: int) -> Tensor:
     """Sampled texts of every rank's block: the same table on each rank, without sending it.
 
-    As in FLAIR's ring, image i of this rank meets row i of every rank's own table.
-
-    Args:
-        images: Images of one rank, B.
-        sub_captions: K.
-        world_size: Number of ranks, R.
-        seed: Seed of the run.
-        step: Step of the optimizer.
+    As in FLAIR's ring, image i of a rank's B meets row i of every rank's own table. Each step has its own draws.
 
     Returns:
         Indices into the texts of all ranks in order of rank, (B, R * (B + K - 1)).

@@ -35,13 +35,8 @@ def softmax_pair_sum(pairs: Pairs, pool: TextConditionedPool, scale: Tensor) -> 
 
     The other direction, a text among images, would need every pair of them conditioned, so it is left out.
 
-    Args:
-        pairs: What is compared.
-        pool: Text-conditioned pooling.
-        scale: Factor of the cosine, exponentiated, a scalar.
-
     Returns:
-        A scalar, float32 or wider; the caller divides.
+        A scalar, float32 or wider; the caller divides. `scale` is the factor of the cosine, exponentiated.
     """
     tokens, texts, positive, index = pairs
     key, value = pool.project_tokens(tokens)

@@ -1,4 +1,4 @@
-"""The whole-level loss (Eq. 9): the feature of each image against each long caption."""
+"""The losses between one feature of an image and texts: the whole level (Eq. 9), and the authors' third term."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,20 @@ class WholeTerm(Term):
     def __call__(self, features: Features) -> dict[str, Tensor]:  # noqa: D102
         assert features.whole is not None and features.captions is not None
         return {self.name: matrix_loss(features.whole, features.captions, self.temperature, self.form)}
+
+
+@dataclass(frozen=True)
+class PartClsTerm(Term):
+    """1 / (B K) sum_i sum_(j,k) log(1 + exp(-y_ij (s_p <c_i, t_jk> + b_p))), with the class token c_i of the part level.
+
+    The third term of the authors' code, FLAIR's multi-positive loss. The paper has no equation for it.
+    """
+
+    name = "part_cls"
+
+    def __call__(self, features: Features) -> dict[str, Tensor]:  # noqa: D102
+        assert features.part_cls is not None and features.sub_captions is not None
+        return {self.name: matrix_loss(features.part_cls, features.sub_captions, self.temperature, self.form)}
 
 
 def matrix_loss(images: Exchange, texts: Exchange, temperature: Temperature, form: str) -> Tensor:

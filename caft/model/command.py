@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from caft.captions.chunks import caption_chunks
+from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
 from caft.digests import file_digest
@@ -70,15 +70,13 @@ def ground(arguments: argparse.Namespace) -> None:
     """Draws where each sentence of a text looks in a picture, and the mask it finds."""
     image, model = open_image(arguments.picture), load_model(arguments.model)
     texts = model.sentences(arguments.text)
-    blocks = panels.looks(image, texts, list(model.ground(image, texts)), SIDE)
-    _written(blocks, arguments.output or Path(f"{arguments.picture.stem}.ground.png"))
+    _draw(panels.looks(image, texts, list(model.ground(image, texts)), SIDE), arguments, "ground")
 
 
 def segment(arguments: argparse.Namespace) -> None:
     """Draws the superpixels of a picture and the segments they are grouped into, level by level."""
     image, model = open_image(arguments.picture), load_model(arguments.model)
-    blocks = [panels.segments(image, model.segment(image), SIDE)]
-    _written(blocks, arguments.output or Path(f"{arguments.picture.stem}.segments.png"))
+    _draw([panels.segments(image, model.segment(image), SIDE)], arguments, "segments")
 
 
 def search(arguments: argparse.Namespace) -> None:
@@ -139,8 +137,8 @@ def convert(arguments: argparse.Namespace) -> None:
     print(output, output.with_suffix(".json"), sep="\n")
 
 
-def _written(blocks: list[panels.Block], output: Path) -> None:
-    for path in panels.write(blocks, 1, output):
+def _draw(blocks: list[panels.Block], arguments: argparse.Namespace, ending: str) -> None:
+    for path in panels.write(blocks, 1, arguments.output or Path(f"{arguments.picture.stem}.{ending}.png")):
         print(path)
 
 
@@ -159,19 +157,16 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(run=run)
         return one
 
-    drawn = "a .png file for one sheet, or a name without ending: a folder for the single pictures"
     one = add(
         ground,
         "Each sentence asks alone. Bright is where it looks; the mask is what Otsu's threshold leaves of that map.\n"
         'example: caft ground photo.jpg "A striped red star left of the heart." -o out.png',
     )
-    _picture_and_model(one)
+    _drawn(one, "ground")
     one.add_argument("text", help="one or more sentences")
-    one.add_argument("-o", "--output", type=Path, help=f"{drawn} (PICTURE.ground.png)")
 
     one = add(segment, "Colours of a level keep to those of the next: segments are nested.")
-    _picture_and_model(one)
-    one.add_argument("-o", "--output", type=Path, help=f"{drawn} (PICTURE.segments.png)")
+    _drawn(one, "segments")
 
     one = add(
         search,
@@ -218,9 +213,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _picture_and_model(parser: argparse.ArgumentParser) -> None:
+def _drawn(parser: argparse.ArgumentParser, ending: str) -> None:
     parser.add_argument("picture", type=Path, help="picture file of any kind that Pillow reads")
     _model(parser)
+    form = (
+        f"a .png file for one sheet, or a name without ending: a folder for the single pictures (PICTURE.{ending}.png)"
+    )
+    parser.add_argument("-o", "--output", type=Path, help=form)
 
 
 def _model(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from caft.captions.chunks import caption_chunks
+from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode, pad, tokenize
 from caft.errors import DataError
@@ -74,7 +74,7 @@ class TokenRows(NamedTuple):
     Attributes:
         ids: Rows of the chunks, (Q, C, L).
         lost: Number of tokens that each chunk longer than a row loses.
-        tokens: Number of tokens of the captions, without start and end; a chunk that repeats counts once.
+        tokens: As in `EncodedCaptions`.
         seen: How many of `tokens` are in the rows.
     """
 
@@ -134,11 +134,6 @@ def several(images: Picture | Sequence[Picture]) -> list[Picture]:
 def encode_cropped(network: RetrievalNetwork, pictures: Sequence[Picture], batch: int = 64) -> EncodedImages:
     """Encodes pictures for retrieval: short side resized, centre cropped, as the compared methods do.
 
-    Args:
-        network: The network.
-        pictures: At least one.
-        batch: Pictures at once.
-
     Raises:
         DataError: There is no picture, or one cannot be decoded.
     """
@@ -161,7 +156,7 @@ def encode_squashed(network: CAFT, pictures: Iterable[Image.Image], batch: int =
 
     Args:
         network: The network.
-        pictures: RGB, opened one batch at a time.
+        pictures: RGB; an iterator is read one batch at a time.
         batch: Pictures at once.
 
     Yields:
@@ -191,11 +186,6 @@ def sentences(text: str, card: ModelCard) -> list[str]:
 
 def encode_captions(model: RetrievalModel, captions: Sequence[str], batch: int = 64) -> EncodedCaptions:
     """Encodes long captions, each split into sentences and balanced chunks as the model's card says.
-
-    Args:
-        model: The model.
-        captions: Texts of at least one sentence.
-        batch: Captions at once.
 
     Raises:
         DataError: There is no caption, or one has no sentence.
@@ -227,13 +217,7 @@ def encode_captions(model: RetrievalModel, captions: Sequence[str], batch: int =
 
 
 def token_rows(card: ModelCard, captions: Sequence[str], context: int, first: int = 0) -> TokenRows:
-    """Token rows of the balanced chunks of long captions.
-
-    Args:
-        card: Says how captions are read.
-        captions: Texts of at least one sentence.
-        context: Length of a row, L.
-        first: Number of the first caption, for messages.
+    """Token rows of length L, the context, of the balanced chunks of long captions; `first` numbers them in messages.
 
     Raises:
         DataError: A caption has no sentence.

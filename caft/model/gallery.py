@@ -45,13 +45,8 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
 
     Features are kept in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`), one file for each folder and model: for
     the base model 130 kB per picture. New and changed pictures are encoded; deleted ones are dropped. If the work is
-    interrupted, what is done is kept. Another version of this package encodes all pictures anew.
-
-    Args:
-        network: The network.
-        identity: Differs where the weights do.
-        folder: Holds the pictures.
-        batch: Pictures at once.
+    interrupted, what is done is kept. Another version of this package encodes all pictures anew, as does
+    another `identity`, which stands for the weights.
 
     Raises:
         DataError: There is no such folder, or no picture in it.

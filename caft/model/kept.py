@@ -38,13 +38,9 @@ def read_kept(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] 
 
 
 def write_kept(path: Path, key: str, tensors: Mapping[str, Tensor | None], facts: Mapping[str, str]) -> None:
-    """Keeps tensors; those that are None are left out. A disk without room for them stops nothing.
+    """Keeps tensors, by name, and facts about them in a `.safetensors` file under a key that differs where they would.
 
-    Args:
-        path: A `.safetensors` file.
-        key: Differs where the tensors would.
-        tensors: By name.
-        facts: Text kept with them.
+    Tensors that are None are left out. A disk without room stops nothing.
     """
     present = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
     head = {**facts, "key": key, "digest": tensors_digest(sorted(present.items()))}

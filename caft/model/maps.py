@@ -52,7 +52,7 @@ def attention_maps(
         image: Features of one image, B = 1; `part` holds the segments of `stage`.
         texts: Sub-caption features, (Q, D).
         size: Height and width of the maps.
-        membership: Of superpixels in segments, as in `CAFT.segment_weights`.
+        membership: As in `CAFT.segment_weights`.
         stage: As in `CAFT.segment_weights`; None is the part level's.
 
     Returns:

@@ -29,13 +29,8 @@ def part_scores(network: RetrievalNetwork, part: Tensor, texts: Tensor) -> Tenso
 
     A caption with fewer sentences than chunks repeats some of them, and they count each time: as the authors' code.
 
-    Args:
-        network: Gives the pooling and the temperature.
-        part: Segments of the images, (B, N, D).
-        texts: Chunk features of the captions, (Q, C, D).
-
     Returns:
-        Scores (B, Q), with the learnt scale and bias, on the CPU.
+        Scores, with the learnt scale and bias, on the CPU: segments (B, N, D) and chunk features (Q, C, D) to (B, Q).
     """
     scores = torch.empty(len(part), len(texts))
     with torch.autocast(network.device.type, enabled=False):
@@ -46,17 +41,7 @@ def part_scores(network: RetrievalNetwork, part: Tensor, texts: Tensor) -> Tenso
 
 @torch.no_grad()
 def some_part_scores(network: RetrievalNetwork, part: Tensor, texts: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
-    """`part_scores` of some pairs alone.
-
-    Args:
-        network: Gives the pooling and the temperature.
-        part: Segments of the images, (B, N, D).
-        texts: Chunk features of the captions, (Q, C, D).
-        wanted: For each image the numbers of the captions that ask it, (K,); K may differ, and may be zero.
-
-    Returns:
-        For each image its scores (K,), on the CPU.
-    """
+    """`part_scores` of each image with the captions that `wanted` numbers for it, (K,); K may differ, and may be zero."""
     with torch.autocast(network.device.type, enabled=False):
         cosines = _cosines(network, texts)
         return [
@@ -80,12 +65,7 @@ def _part_logits(network: RetrievalNetwork, cosines: Tensor) -> Tensor:
 def blend(network: RetrievalNetwork, whole: Tensor, part: Tensor, weight: float, space: str = "logit") -> Tensor:
     """(1 - weight) * whole + weight * part, of logits (the authors' code) or of cosines; biases left out.
 
-    Args:
-        network: Gives the temperatures.
-        whole: Whole-level logits, (B, Q).
-        part: Part-level logits, (B, Q).
-        weight: Of the part score, in [0, 1].
-        space: "logit" or "cosine".
+    Takes the logits of both levels, (B, Q), to scores (B, Q); the space is "logit" or "cosine".
 
     Raises:
         ValueError: The weight is outside [0, 1], or the space is unknown.

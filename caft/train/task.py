@@ -13,8 +13,7 @@ from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, Term, hierarchical_loss
 from caft.loss.labels import rank_blocks
 from caft.loss.part import PartTerm
-from caft.loss.part_cls import PartClsTerm
-from caft.loss.whole import WholeTerm
+from caft.loss.whole import PartClsTerm, WholeTerm
 from caft.network.caft import CAFT, Level
 from caft.network.text.encoder import Packed, pack
 from caft.params.recipes import RecipeParams

@@ -19,10 +19,7 @@ from caft.storage import replacing
 def save_model(module: nn.Module, path: Path, card: ModelCard | Mapping[str, Any]) -> None:
     """Writes weights to `path` and the card to the same name with `.json`, each complete or not at all.
 
-    Args:
-        module: Its whole state is saved.
-        path: A `.safetensors` file.
-        card: A model's card, or what is known of other weights.
+    The path ends in `.safetensors`. Weights of a module that is no model have a mapping of facts in place of a card.
     """
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with replacing(path) as temporary:

@@ -69,16 +69,7 @@ def from_flair(
 ) -> Model:
     """FLAIR, the baseline, with its published weights; a long caption is one text, cut at 77 tokens, as its own scripts.
 
-    Args:
-        state_dict: Tensors by FLAIR's names.
-        source: What error messages call it.
-        config: Sizes; by default the published model's.
-
-    Returns:
-        The flat model in evaluation mode; it shares no memory with `state_dict`.
-
-    Raises:
-        CheckpointError: Lists each name that is missing, unexpected or of another shape.
+    Arguments, result and errors are as those of `from_release`, with FLAIR's names and sizes.
     """
     return _published(state_dict, source, config, flair.convert, flair.FLAIR_READING)
 

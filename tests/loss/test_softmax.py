@@ -13,9 +13,8 @@ from caft.loss.exchange import Exchange
 from caft.loss.hierarchical import Features, Temperature, hierarchical_loss
 from caft.loss.labels import rank_blocks
 from caft.loss.part import PartTerm
-from caft.loss.part_cls import PartClsTerm
 from caft.loss.softmax import cross_entropy
-from caft.loss.whole import WholeTerm
+from caft.loss.whole import PartClsTerm, WholeTerm
 from caft.network.text_pool import TextConditionedPool
 from tests.ranks import run_ranks
 

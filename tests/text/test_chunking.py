@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caft.captions.chunking import balanced_chunks, random_chunks
-from caft.captions.chunks import caption_chunks
+from caft.captions.chunking import balanced_chunks, caption_chunks, random_chunks
 
 BALANCED = {
     4: (1, 1, 1, 1), 5: (2, 1, 1, 1), 6: (2, 2, 1, 1), 7: (2, 2, 2, 1), 8: (2, 2, 2, 2), 9: (3, 2, 2, 2),

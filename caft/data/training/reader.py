@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from caft.captions.chunks import JOINERS
+from caft.captions.chunking import JOINERS
 from caft.captions.sentences import Splitter
 from caft.captions.tokenizer import encode, is_plain
 from caft.data.tables.fields import FIELDS

@@ -150,13 +150,6 @@ class WholeCaptionTransformer(nn.Module):
 
     An adapter x + gamma * MLP(x), a class token appended last, learned positions, causal blocks, and the norm of the
     last position, which sees all others. The order is the authors' release's; the paper does not say.
-
-    Args:
-        chunks: Sub-captions of a caption, C.
-        width: W.
-        heads: Attention heads.
-        layers: Blocks.
-        adapter: Hidden width of the adapter.
     """
 
     def __init__(self, chunks: int, width: int, heads: int, layers: int, adapter: int) -> None:

@@ -31,13 +31,7 @@ class Hierarchy:
 
 
 class ConvStem(nn.Module):
-    """3 x 3 convolutions with batch norm, then a 1 x 1 convolution: images to a map of features.
-
-    Args:
-        channels: Channels of each 3 x 3 convolution.
-        strides: Stride of each.
-        width: Channels of the result, W.
-    """
+    """3 x 3 convolutions with batch norm, of these channels and strides, then a 1 x 1 convolution to W channels."""
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], width: int) -> None:
         super().__init__()
@@ -92,27 +86,11 @@ class HierarchicalVisionEncoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, labels: Tensor) -> Hierarchy:
-        """Encodes images.
-
-        Args:
-            images: Normalised images, (B, 3, S, S).
-            labels: Superpixel of each pixel, (B, S, S), in [0, tokens[0]).
-
-        Returns:
-            The tokens of every stage and the groupings between them.
-        """
+        """Encodes normalised images (B, 3, S, S) whose pixels belong to the superpixels `labels`, (B, S, S)."""
         return self.group(self.stem(images), labels)
 
     def group(self, features: Tensor, labels: Tensor) -> Hierarchy:
-        """All that follows the stem, which takes each image by itself; the stem's batch norm does not.
-
-        Args:
-            features: Of the stem, (B, h, w, W).
-            labels: As in `forward`.
-
-        Returns:
-            As `forward`.
-        """
+        """All that follows the stem, from its features (B, h, w, W): it takes each image by itself, unlike the batch norm."""
         assert isinstance(self.positions, Tensor)
         features = features + self.positions
         # Nearest label of each stem position; position (r, c) is centred on pixel (r, c) * stride.

@@ -14,14 +14,7 @@ class FlatVisionEncoder(nn.Module):
     """Patch embedding, class token, learned positions, a norm, and pre-norm blocks: a hierarchy of one stage.
 
     open_clip's last norm, `ln_post`, belongs to the level that projects the tokens, as for the hierarchical encoder.
-
-    Args:
-        image_size: Image side in pixels, S.
-        patch: Side of a patch in pixels.
-        width: Width of the tokens, W.
-        heads: Attention heads.
-        mlp_ratio: Hidden width of the MLPs over the width.
-        blocks: Transformer blocks.
+    Image and patch have sides of `image_size` and `patch` pixels; the MLPs are `mlp_ratio` times as wide as the tokens.
     """
 
     norm_eps = _EPS
@@ -52,15 +45,7 @@ class FlatVisionEncoder(nn.Module):
         return grid.expand(len(images), -1, -1)
 
     def forward(self, images: Tensor, labels: Tensor) -> Hierarchy:
-        """Encodes images.
-
-        Args:
-            images: Normalised images, (B, 3, S, S).
-            labels: Not used: patches are the same in each image.
-
-        Returns:
-            The tokens of the only stage.
-        """
+        """Encodes normalised images (B, 3, S, S); labels are not used, since patches are the same in each image."""
         return self.group(self.stem(images), labels)
 
     def stem(self, images: Tensor) -> Tensor:

@@ -58,28 +58,13 @@ class GraphPool(nn.Module):
         nn.init.normal_(self.bias, std=0.01)
 
     def forward(self, cls: Tensor, tokens: Tensor, empty: Tensor | None = None) -> Pooled:
-        """Pools tokens.
-
-        Args:
-            cls: Class token, (B, 1, W).
-            tokens: Tokens to group, (B, N, W).
-            empty: True where a token stands for nothing, (B, N); such a token seeds no group.
-
-        Returns:
-            The class token, groups, logits and picks.
-        """
+        """Pools tokens (B, N, W) and the class token (B, 1, W); one that stands for nothing, `empty` (B, N), seeds no group."""
         return self.group(cls, tokens, farthest_points(tokens.detach(), self.groups, empty))
 
     def group(self, cls: Tensor, tokens: Tensor, picks: Tensor) -> Pooled:
         """Pools tokens around given seeds: all of the pooling but the sampling, whose loop no compiler should unroll.
 
-        Args:
-            cls: Class token, (B, 1, W).
-            tokens: Tokens to group, (B, N, W).
-            picks: Token that seeds each group, (B, M).
-
-        Returns:
-            As `forward`.
+        Takes the class token (B, 1, W), the tokens (B, N, W) and the token that seeds each group, (B, M).
         """
         features = tokens + self.attn(self.norm(tokens))
         features = features - features.mean(1, keepdim=True) + self.bias  # (B, N, W)
@@ -88,14 +73,12 @@ class GraphPool(nn.Module):
         logits = _SIMILARITY_SCALE * features @ seeds.transpose(1, 2)  # (B, N, M)
         assignment = logits.softmax(2)
 
-        hidden = self._expand(torch.cat([cls, tokens], dim=1))  # (B, 1 + N, 4 W)
+        hidden = self.expand(self.expand_norm(torch.cat([cls, tokens], dim=1)))
+        hidden = self.dropout(F.gelu(hidden))  # (B, 1 + N, 4 W)
         mass = assignment.sum(1)[..., None]  # (B, M, 1)
         means = assignment.transpose(1, 2) @ hidden[:, 1:] / mass  # (B, M, 4 W)
         values = self.reduce(self.reduce_norm(torch.cat([hidden[:, :1], means], dim=1)))
         return Pooled(cls + values[:, :1], _gather(tokens, picks) + values[:, 1:], logits, picks)
-
-    def _expand(self, tokens: Tensor) -> Tensor:
-        return self.dropout(F.gelu(self.expand(self.expand_norm(tokens))))
 
 
 def _gather(tokens: Tensor, picks: Tensor) -> Tensor:

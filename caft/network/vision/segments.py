@@ -25,12 +25,7 @@ def superpixel_tokens(features: Tensor, labels: Tensor, num_segments: int) -> tu
     """Means over superpixels, with those that hold no position filled from the nearest that does.
 
     CAST leaves such tokens zero, yet they are attended to; as the authors' release, they repeat their nearest
-    neighbour on the grid of cells and stay out of the sampling.
-
-    Args:
-        features: Features at each position, (B, h, w, W).
-        labels: Superpixel of each position, (B, h, w), in [0, num_segments); the cells form a square grid.
-        num_segments: Number of superpixels, N.
+    neighbour on the grid of cells, which is square, and stay out of the sampling. Arguments are as in `segment_mean`.
 
     Returns:
         Tokens (B, N, W), and True where a superpixel is empty, (B, N).

@@ -101,13 +101,7 @@ def hard_labels(prob: Tensor, cell: int) -> Tensor:
 def pool(features: Tensor, prob: Tensor, cell: int) -> Tensor:
     """Soft mean of features over each superpixel; mass sent outside the image is dropped.
 
-    Args:
-        features: Per pixel, (B, C, H, W).
-        prob: Probabilities, (B, 9, H, W).
-        cell: Side of a cell in pixels.
-
-    Returns:
-        Means (B, C, H / cell, W / cell).
+    Features (B, C, H, W) and probabilities (B, 9, H, W) give means (B, C, H / cell, W / cell).
     """
     ones = torch.ones_like(features[:, :1])
     values = _to_cells(torch.cat([features, ones], dim=1), cell)  # (B, h, w, cell^2, C + 1)
@@ -121,13 +115,7 @@ def pool(features: Tensor, prob: Tensor, cell: int) -> Tensor:
 def unpool(pooled: Tensor, prob: Tensor, cell: int) -> Tensor:
     """Spreads superpixel features back to pixels; cells outside the image contribute zero.
 
-    Args:
-        pooled: Per superpixel, (B, C, h, w).
-        prob: Probabilities, (B, 9, h * cell, w * cell).
-        cell: Side of a cell in pixels.
-
-    Returns:
-        Per pixel, (B, C, h * cell, w * cell).
+    Features (B, C, h, w) and probabilities (B, 9, h * cell, w * cell) give features (B, C, h * cell, w * cell).
     """
     rows, columns = pooled.shape[2:]
     padded = F.pad(pooled, (1, 1, 1, 1))
@@ -152,14 +140,7 @@ def pixel_positions(height: int, width: int, device: torch.device | None = None)
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """CIELAB of sRGB images under D65.
-
-    Args:
-        images: RGB in [0, 1], (B, 3, H, W).
-
-    Returns:
-        L in [0, 100], a and b, (B, 3, H, W).
-    """
+    """CIELAB of sRGB images under D65: RGB in [0, 1], (B, 3, H, W), to L in [0, 100], a and b, (B, 3, H, W)."""
     linear = torch.where(images > 0.04045, ((images + 0.055) / 1.055).clamp(min=0) ** 2.4, images / 12.92)
     to_xyz = images.new_tensor(
         [
