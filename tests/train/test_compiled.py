@@ -29,7 +29,7 @@ def trained(folder: Path, compiled: bool) -> tuple[list[float], Trainer]:
     task = checks.task(settings, CPU).train()
     for pool in task.model.vision.pools:
         pool.dropout.p = 0.0
-    trainer = Trainer(task, settings, World(0, 0, 1, CPU), folder, "compiled", 10, seed=0, compiled=compiled)
+    trainer = Trainer(task, settings, World(0, 1, CPU), folder, "compiled", 10, seed=0, compiled=compiled)
     losses = []
     for one in placed(checks.random_batches(3, images=4), CPU):
         terms, _, _ = trainer._one_step(one, lambda batch: task.model.superpixel_labels(batch.images))

@@ -77,7 +77,7 @@ def trainer_on(device: torch.device, tmp_path: Any, **changes: Any) -> Trainer:
     settings = checks.recipe(batch=4, **changes)
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
     made = checks.task(settings, device).train()
-    return Trainer(made, settings, World(0, 0, 1, device), tmp_path, "waits", 10, seed=0)
+    return Trainer(made, settings, World(0, 1, device), tmp_path, "waits", 10, seed=0)
 
 
 def step(trainer: Trainer, one: Placed) -> dict[str, Tensor]:
