@@ -88,7 +88,7 @@ def level(name: str) -> tuple[int, str]:
         for entry in entries
         if name == entry or name.startswith(entry + ".")
     ]
-    assert found, f"{name}: add it to LEVELS, and to the tree in the documentation"
+    assert found, f"{name}: add it to LEVELS, and to the table in docs/code.md"
     return max(found, key=lambda item: len(item[1]))
 
 

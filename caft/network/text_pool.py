@@ -1,4 +1,7 @@
-"""Text-conditioned attention pooling: each sub-caption asks the segments of an image (Eq. 7)."""
+"""Text-conditioned attention pooling: each sub-caption asks the segments of an image (Eq. 7).
+
+The part loss computes the same for all pairs without storing a pooled feature: `caft.loss.part_tiles`.
+"""
 
 import torch
 from torch import Tensor, nn

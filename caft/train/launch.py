@@ -137,7 +137,11 @@ class Tail:
 
 
 def _run(job: TrainJob, launch: Launch, tracked: Run) -> None:
-    """Runs the job unless the run has ended before, and copies its metrics into the tracker."""
+    """Runs the job unless the run has ended before, and copies its metrics into the tracker.
+
+    Whether a run is resumed is decided in three places: here if it has ended (`final.json`), by `submit.run` if its job
+    is under way, and else by `Trainer._resume`, which takes the newest whole checkpoint.
+    """
     folder = job.run_folder
     metrics = Tail(folder / "metrics.jsonl")
 

@@ -1,4 +1,4 @@
-"""Models from files: this project's, the authors' weights of CAFT, and FLAIR's."""
+"""What `caft.load` runs, models from files: this project's, the authors' weights of CAFT, and FLAIR's."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

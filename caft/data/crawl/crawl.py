@@ -52,7 +52,7 @@ def crawl(
         urls: The whole list, a table of row_id and url with one row group for each shard; absolute.
         missing: Name and position in the list of each shard to fetch; all others must be complete.
         settings: How img2dataset is called.
-        home: Where it is run: addresses `file:NAME` are of files there.
+        home: Working directory of img2dataset; addresses `file:NAME` are relative to it.
 
     Raises:
         DataError: Several runs in a row ended or hung without one new shard.

@@ -1,4 +1,4 @@
-"""The memory-mapped index that training reads: where each image is, and the token ids of its sentences.
+"""The memory-mapped index that training reads, data/index: where each image is, and the token ids of its sentences.
 
 All arrays are flat and of fixed width, so that 27 million rows stay out of Python's memory:
 

@@ -1,4 +1,4 @@
-"""Recall at k on a matrix of scores, with ties counted against the model."""
+"""Recall at k (R@1, R@5, R@10) on a matrix of scores, with ties counted against the model."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
