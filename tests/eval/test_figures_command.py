@@ -51,5 +51,6 @@ def test_examples_of_a_set_fit_the_first_screen(folder, figures, small):
 def test_what_is_wrong_is_said_in_one_line(figures, small):
     code, _, errors = figures("--set", "sentence")
     assert code == 2 and "-o/--output" in errors
+    (small[1] / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     code, _, errors = figures("--set", "sentence", "-o", "out.jpg", where=small[1])
     assert code == 2 and "out.jpg: expected a name that ends in .png" in errors
