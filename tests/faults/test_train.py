@@ -37,10 +37,11 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_a_quiet_o
 
     assert not ranks(checkout)
     first = stages.Stage("train", checkout)
-    wait_until(lambda: steps() >= stages.CHECKPOINT_EVERY, 180)
+    wait_until(lambda: len(ranks(checkout)) == 2, 60)  # still starting: the refusal must not cost the steps that follow
     second = stages.run("train", checkout)
     refused(second, f"process {first.id} on ")
     assert "is training this run; wait for it or end it" in second.log
+    wait_until(lambda: steps() >= stages.CHECKPOINT_EVERY, 180)
     # The launcher alone: its ranks must not go on for nobody.
     assert len(ranks(checkout)) == 2
     os.kill(first.id, signal.SIGKILL)
