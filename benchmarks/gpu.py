@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks import gpu_checks, gpu_parts, gpu_pieces
 from benchmarks.measuring import machine
-from caft.errors import CaftError, ParamsError
+from caft.errors import ParamsError, exits_with_message
 from caft.params import load_params
 from caft.params.problems import nearest
 
@@ -43,14 +43,11 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--params", default="params.yaml", metavar="FILE", help="settings file (params.yaml)")
     parser.add_argument("--part", help=argparse.SUPPRESS)  # of a process that this one starts
     arguments = parser.parse_args(given)
-    try:
+    with exits_with_message():
         _check(arguments)
         if arguments.part is not None:
             _one_part(arguments)
             return
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     found = _all_parts(arguments)
     print("\n".join(rows(found)))
     sys.exit(0 if all("error" not in part for part in found["parts"].values()) else 1)

@@ -1,12 +1,11 @@
 """Writes docs/claims.md: what the paper says in prose, and what was seen of it; from docs/claims.yaml and metrics/."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.text_length import ratios
 from caft import storage
-from caft.errors import CaftError
+from caft.errors import exits_with_message
 from caft.eval.paper.claims import claims_page, read_claims
 
 LEDGER, PAGE = Path("docs/claims.yaml"), Path("docs/claims.md")
@@ -27,11 +26,8 @@ def page() -> str:
 
 def main() -> None:
     """Runs the command."""
-    try:
+    with exits_with_message():
         storage.write_text(PAGE, page())
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     print(PAGE)
 
 

@@ -5,11 +5,10 @@ The README's picture: python -m pipelines.figures --set sentence -o docs/overlay
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from caft.data.sets import Missing, load_referring
-from caft.errors import CaftError
+from caft.errors import CaftError, exits_with_message
 from caft.eval.analysis.examples import score_examples, segment, spread
 from caft.eval.place import load_model
 from caft.model.drawing.figures import fit, overlay
@@ -29,13 +28,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="a .png file, or a folder for single pictures")
     parser.add_argument("--model", default="models/caft.safetensors", help="weights (models/caft.safetensors)")
     arguments = parser.parse_args()
-    try:
+    with exits_with_message():
         blocks = of_set(load_model(arguments.model).network, arguments.set)
         for path in write(blocks, 2, arguments.output):
             print(path)
-    except CaftError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def of_set(model: CAFT, name: str) -> list[Block]:
