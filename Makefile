@@ -100,7 +100,7 @@ verify: setup ## the long runs, hours: full size, five seeds, twenty kills; not 
 	@$(ACTIVATE); pytest tests/verify -s --timeout 14400
 
 gpu-check: setup ## on a machine with a GPU: ten minutes, one page of pass or fail
-	@$(ACTIVATE); pytest tests/gpu -q -rN --tb=short --timeout 600
+	@$(ACTIVATE); CAFT_ARITHMETIC=native pytest tests/gpu -q -rN --tb=short --timeout 600
 
 ui: setup ## browse the runs at http://127.0.0.1:5000
 	@$(ACTIVATE); uri=$$(python -c \

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ _HOMES = {
     "ModelCard": "caft.model.card",
     "load": "caft.weights.load",
 }
+
+
+if "CAFT_ARITHMETIC" in os.environ:  # before torch and numpy are imported
+    importlib.import_module("caft.params.arithmetic").use_inherited()
 
 
 def __getattr__(name: str) -> Any:

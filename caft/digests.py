@@ -76,7 +76,8 @@ def closure(
     """Files that some modules depend on: their own, and those of all that they import, directly or not.
 
     A name that a package's `__init__` passes on is followed to where it is defined. With the modules come the `__init__`
-    of the packages around them, which are not followed, and data files beside them. A file without a statement is no code.
+    of the packages around them, of which only what they run is followed, `import MODULE`, and data files beside them.
+    A file without a statement is no code.
 
     Args:
         modules: Dotted names.
@@ -105,6 +106,9 @@ def closure(
         if path in found or not without.isdisjoint((path, *path.parents)):
             continue
         found.add(path)
+        for package in (folder / "__init__.py" for folder in list(path.parents)[:-1]):
+            if (ROOT / package).is_file():
+                todo += [(origin, "", str(package)) for origin, _, own in _code(package).imports if not own]
         for origin, inner, _ in code.imports:
             if origin.startswith("."):
                 raise ValueError(f"{path}: imports {origin}; name the package, so that the import can be followed")

@@ -1,1 +1,8 @@
 """One module per stage of dvc.yaml, of the stage's name."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # while `python -m pipelines.STAGE` looks for the module, before that imports torch
+    from pipelines.stage import prepare
+
+    prepare(sys.orig_argv[sys.orig_argv.index("-m") + 1 :])

@@ -20,7 +20,11 @@ GRAPHS = ("dvc.yaml", "pipelines/ablation/dvc.yaml", "pipelines/scaling/dvc.yaml
 PACKAGES = ("caft", "pipelines", "slurm", "benchmarks")
 
 # No result depends on it, as on `NO_RESULT`.
-PLUMBING = NO_RESULT | {"pipelines/stage.py": "the command line", "slurm": "where a job runs"}
+PLUMBING = NO_RESULT | {
+    "pipelines/__init__.py": "starts the command line",
+    "pipelines/stage.py": "the command line",
+    "slurm": "where a job runs",
+}
 # Given weights, which `SCORE` alone has.
 GIVEN = {"caft/eval/given.py", "caft/weights/authors.py", "caft/weights/flair.py"}
 # What some stages import although their results do not depend on it.

@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 # Before any of these packages is imported.
@@ -20,8 +20,8 @@ os.environ.update(
     }
 )
 
-from caft.errors import CaftError, exits_with_message  # noqa: E402
-from caft.params import Params, load_params  # noqa: E402
+from caft.errors import CaftError, ParamsError, exits_with_message  # noqa: E402
+from caft.params import Params, arithmetic, load_params  # noqa: E402
 from caft.storage import disk_problem, runs_folder  # noqa: E402
 
 Main = Callable[[Params, argparse.Namespace], None]
@@ -45,9 +45,7 @@ def run(
         more: Adds the stage's own arguments to the parser.
     """
     parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
-    parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
-    parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+    _settings_arguments(parser)
     if more is not None:
         more(parser)
     if corpus:
@@ -75,6 +73,35 @@ def run(
             _submit(module, params, arguments)
         else:
             _call(stage, params, arguments)
+
+
+def prepare(command: Sequence[str]) -> None:
+    """Makes this process round as the launcher of a stage says, given as its module and arguments.
+
+    Settings that are wrong are left to the stage, which tells what is.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _settings_arguments(parser)
+    arguments, _ = parser.parse_known_args(command[1:])
+    logging.disable()  # what is to be said of settings, the stage says
+    try:
+        params = load_params(arguments.params, arguments.overlay, arguments.set)
+    except ParamsError:
+        return
+    finally:
+        logging.disable(logging.NOTSET)
+    with exits_with_message():
+        arithmetic.use(_arithmetic_of(command[0].rpartition(".")[2], params))
+
+
+def _arithmetic_of(module: str, params: Params) -> arithmetic.Arithmetic:
+    return params.launchers[params.jobs.get(module, params.launch)].arithmetic
+
+
+def _settings_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
+    parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
 
 
 def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:
@@ -109,6 +136,7 @@ class StageJob:
         """Runs it in the job's only rank."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
         module = importlib.import_module(f"{__package__}.{self.module}")
+        arithmetic.expect(_arithmetic_of(self.module, self.params))
         if self.part is None:
             _call(module.main, self.params, self.arguments)
         else:

@@ -22,6 +22,10 @@ os.environ.update(
 for _variable in ("CAFT_STORAGE", "DVC_ROOT", "DVC_EXP_NAME"):
     os.environ.pop(_variable, None)
 
+from caft.params import arithmetic  # noqa: E402
+
+arithmetic.use("native" if os.environ.get(arithmetic.VARIABLE) == "native" else "portable")  # native: on a GPU
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402

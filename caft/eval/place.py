@@ -11,7 +11,7 @@ from caft import storage
 from caft.eval.given import load_given, settings_of
 from caft.model.model import Model
 from caft.model.protocols import RetrievalModel
-from caft.params import Params
+from caft.params import Params, arithmetic
 from caft.weights.load import load
 
 _AnyModel = TypeVar("_AnyModel", bound=RetrievalModel)
@@ -29,7 +29,7 @@ class Place:
     number: int | None = None  # of the given weights in the setting `weights`; None for the trained model
 
     def model(self, params: Params) -> RetrievalModel:
-        """Loads the model, onto the GPU if there is one.
+        """Loads the model, onto the GPU if there is one and arithmetic is native.
 
         Raises:
             CheckpointError: The file is missing, damaged, or not the one that the stage `weights` read.
@@ -50,7 +50,7 @@ def place_of(arguments: argparse.Namespace) -> Place:
 
 
 def load_model(path: Path | str = "models/caft.safetensors") -> Model:
-    """Loads a model for evaluation, onto the GPU if there is one.
+    """Loads a model for evaluation, onto the GPU if there is one and arithmetic is native.
 
     Raises:
         CheckpointError: Its files are missing or damaged.
@@ -59,5 +59,6 @@ def load_model(path: Path | str = "models/caft.safetensors") -> Model:
 
 
 def _on_device(model: _AnyModel) -> _AnyModel:
-    model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.cuda.is_available() and arithmetic.current() == "native"
+    model.network.to("cuda" if on_gpu else "cpu")
     return model

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from caft.captions.sentences import Splitter
 from caft.errors import CheckpointError
+from caft.params.arithmetic import Arithmetic
 from caft.params.models import ModelParams
 
 
@@ -39,6 +40,7 @@ class ModelCard(BaseModel):
         fingerprint: Of the training run; of given weights the start of their file's sha256.
         recipe: Of the training; not validated, since an older recipe may lack today's keys.
         seed: Of the training.
+        arithmetic: How the training's numbers were rounded.
         data: What it was trained on.
         source: File of given weights.
         name: Of given weights, as tables show them.
@@ -56,6 +58,7 @@ class ModelCard(BaseModel):
     fingerprint: str | None = None
     recipe: dict[str, Any] | None = None
     seed: int | None = None
+    arithmetic: Arithmetic | None = None
     data: tuple[TrainedCorpus, ...] = ()
     source: str | None = None
     name: str | None = None

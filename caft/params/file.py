@@ -138,6 +138,8 @@ def base_problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]
             yield location, f"must be {_OF_RECIPES}, on which stages depend beside the selected recipe (dvc.yaml)", base
         elif table == "recipes" and "splitter" not in entry:
             yield location[:2], "give splitter beside base: the stage index depends on this key of a recipe alone", ""
+        elif table == "launchers" and "arithmetic" not in entry:
+            yield location[:2], "give arithmetic beside base: stages depend on this key of a launcher alone", ""
 
 
 def _with_base(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

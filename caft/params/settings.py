@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr
 
+from caft.params.arithmetic import Arithmetic
 from caft.params.corpora import CorpusParams, FetchParams, ScenesCorpus
 from caft.params.evaluation import EvaluationParams
 from caft.params.file import flat, giver, gives
@@ -51,6 +52,7 @@ class LauncherParams(Section):
     """Where training runs."""
 
     executor: Literal["local", "slurm"]
+    arithmetic: Arithmetic
     nodes: Positive
     tasks_per_node: Positive
     gpus_per_node: Count
@@ -75,6 +77,11 @@ class LauncherParams(Section):
             yield "nodes", self.nodes, "must be 1 where executor is local"
         if self.gpus_per_node not in (0, self.tasks_per_node):
             yield "gpus_per_node", self.gpus_per_node, f"must be 0 or one a task ({self.tasks_per_node})"
+        if self.arithmetic == "portable":
+            if self.gpus_per_node:
+                yield "arithmetic", self.arithmetic, "must be native where there are GPUs"
+            if self.compile:
+                yield "compile", self.compile, "must be false where arithmetic is portable"
         if self.slurm is None:
             if self.executor == "slurm":
                 yield "slurm", None, "must be given where executor is slurm"

@@ -9,6 +9,8 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 
+from caft.params import arithmetic
+
 T = TypeVar("T")
 
 
@@ -30,7 +32,7 @@ def start() -> World:
     """Joins the other ranks through the variables that torchrun and submitit set; a single process needs none."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() and arithmetic.current() == "native"
     # A cluster may show each task all GPUs of its node, or only its own.
     device = torch.device("cuda", local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:

@@ -20,7 +20,7 @@ from caft.errors import CheckpointError
 from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.network.caft import CAFT
-from caft.params import Params
+from caft.params import Params, arithmetic
 from caft.storage import disk_problem
 from caft.train.distributed import World, barrier, seed_step, start, stop
 from caft.train.labels import batch_labels
@@ -67,7 +67,9 @@ class TrainJob:
             CaftError: The data, the loss or the disk is at fault.
         """
         logging.basicConfig(level=logging.INFO, format="%(asctime)s rank %(process)d %(name)s: %(message)s")
-        torch.set_num_threads(self.params.selected_launcher.cpus_per_task)
+        arithmetic.expect(self.card.arithmetic or "native")
+        if arithmetic.current() == "native":
+            torch.set_num_threads(self.params.selected_launcher.cpus_per_task)
         world = start()
         alone = locked(self.run_folder / "checkpoints", "training this run", _PATIENCE_SECONDS)
         try:

@@ -21,7 +21,7 @@ from caft.errors import DataError
 from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.model.card_page import render
-from caft.params import Params
+from caft.params import Params, arithmetic
 from caft.train.job import TrainJob
 from caft.train.plan import INDEX, plan
 from caft.train.tracking.runs import Run, open_training
@@ -44,6 +44,7 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
     """
     recipe = params.selected_recipe
     plan(params)  # refuses what cannot be trained
+    arithmetic.expect(params.selected_launcher.arithmetic)
     summary = read_summary(INDEX)
     if summary["splitter"] != recipe.splitter:
         raise DataError(
@@ -79,7 +80,7 @@ def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path | No
     Other comments and docstrings do not change it; see `caft.digests`.
 
     Args:
-        settings: Model, recipe and seed; not the launcher, which only moves the work.
+        settings: Model, recipe, seed and arithmetic; not the rest of the launcher, which only moves the work.
         index_folder: The training index.
         weights: SFCN's; without them, it is what runs of all seeds have in common, if `settings` has no seed.
     """
@@ -98,7 +99,11 @@ def _settings(params: Params) -> dict[str, Any]:
         "model": params.selected_model.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "seed": params.seed,
+        "arithmetic": arithmetic.current(),
     }
+    launcher = params.selected_launcher
+    if settings["arithmetic"] == "native" and not launcher.gpus_per_node:
+        settings["threads"] = launcher.cpus_per_task  # sums are divided among them
     if params.data.fraction < 1:
         row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
         settings["subset"] = subsets.describe(row_ids, recipe.validation_images, params.data.fraction)

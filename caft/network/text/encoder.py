@@ -120,17 +120,22 @@ class SubCaptionTransformer(nn.Module):
         order = lengths.argsort(stable=True)
         limit = self.tokens_at_once
         recompute = limit is not None and torch.is_grad_enabled() and int(lengths.sum()) > limit
-        features = []
+        portions: list[tuple[Tensor, Tensor]] = []  # ids (rows, length) and places of the end tokens
         start = 0
         for length, count in zip(*(part.tolist() for part in lengths.unique(return_counts=True)), strict=True):
             of_length = order[start : start + count]
             start += count
             for rows in of_length.split(max(1, limit // length) if limit else count):
-                arguments = distinct[rows, :length], ends[rows]
-                if recompute:
-                    features.append(checkpoint(self._encode, *arguments, use_reentrant=False, preserve_rng_state=False))
-                else:
-                    features.append(self._encode(*arguments))
+                portions.append((distinct[rows, :length], ends[rows]))
+        # Looked up at once: the gradient of each lookup is a table as large as the vocabulary.
+        embedded = self.embedding(torch.cat([ids.flatten() for ids, _ in portions]))
+        features = []
+        for (ids, last), hidden in zip(portions, embedded.split([ids.numel() for ids, _ in portions]), strict=True):
+            arguments = hidden.unflatten(0, ids.shape), last
+            if recompute:
+                features.append(checkpoint(self._encode, *arguments, use_reentrant=False, preserve_rng_state=False))
+            else:
+                features.append(self._encode(*arguments))
         return self.norm(torch.cat(features)).index_select(0, order.argsort()[places])
 
     def through(self, hidden: Tensor, starts: Tensor) -> Tensor:
@@ -139,10 +144,10 @@ class SubCaptionTransformer(nn.Module):
             hidden = block(hidden, starts, len(self.positions))
         return hidden
 
-    def _encode(self, tokens: Tensor, ends: Tensor) -> Tensor:
-        """Features at the end tokens, before the norm, of texts cut to one length, (T, W)."""
-        hidden = self.blocks(self.embedding(tokens) + self.positions[: tokens.shape[1]])
-        return hidden[torch.arange(len(tokens), device=tokens.device), ends]
+    def _encode(self, embedded: Tensor, ends: Tensor) -> Tensor:
+        """Features at the end tokens, before the norm, of texts cut to one length, (T, L, W) to (T, W)."""
+        hidden = self.blocks(embedded + self.positions[: embedded.shape[1]])
+        return hidden[torch.arange(len(hidden), device=hidden.device), ends]
 
 
 class WholeCaptionTransformer(nn.Module):

@@ -51,6 +51,7 @@ def parameters(params: Params) -> dict[str, str]:
         "seed": params.seed,
         "launch": params.launch,
         "ranks": params.selected_launcher.world_size,
+        "arithmetic": params.selected_launcher.arithmetic,
     }
     for key, (value, _) in params.effective().items():
         if key.split(".")[0] in _TRAINED_WITH and "." in key and value is not None:
