@@ -1,19 +1,23 @@
 """Operations that are alike on all x86-64 processors with AVX2, in place of torch's; see `caft.params.arithmetic`.
 
 Under the setting that makes Intel's library alike everywhere, its products of matrices take several times as long. Numpy's
-library, held to its kernels for Haswell, is alike everywhere as well, and as fast as before. Intel's square root heeds no
-setting: it starts from an instruction that each processor rounds in its own way. `pow` takes the root that the standard of
-floating point defines to the last bit.
+library, held to its kernels for Haswell, is alike everywhere as well, and as fast as before. Intel's square root, which
+torch calls also for `pow`, heeds no setting: it starts from an instruction that each processor rounds in its own way.
+Numpy's is the one that the standard of floating point defines to the last bit.
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caft.errors import ParamsError
 from caft.params import arithmetic
+
+_PRECISIONS = (torch.float32, torch.float64)
 
 
 def start() -> None:
@@ -31,9 +35,8 @@ def start() -> None:
             f"start Python with {arithmetic.VARIABLE}=portable, so that it is set before torch is imported"
         )
     torch.set_num_threads(1)  # sums are divided among threads
-    torch.backends.cuda.enable_flash_sdp(
-        False
-    )  # of a CPU, too: it calls Intel's products; without it attention calls `bmm`
+    # Of a CPU, too: it calls Intel's products itself, where torch's plain attention calls `bmm`.
+    torch.backends.cuda.enable_flash_sdp(False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)  # that they are replaced
         for name, operation in _OPERATIONS.items():
@@ -41,20 +44,19 @@ def start() -> None:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Products of matrices, or of equally many pairs of them."""
-    shape = (*left.shape[:-1], right.shape[-1])
-    out = left.new_empty(shape)
-    known = left.dtype == right.dtype and left.dtype in (torch.float32, torch.float64)
-    if known and out.numel() and left.shape[-1] == right.shape[-2] and left.shape[:-2] == right.shape[:-2]:
-        with np.errstate(all="ignore"):  # as torch, which lets infinities pass
-            np.matmul(_array(left), _array(right), out=out.numpy())
-        return out
-    # Forms that write into a given tensor are still torch's, and raise its errors.
-    return (torch.mm if left.dim() == 2 else torch.bmm)(left, right, out=out)
+    """Product of two matrices, or of equally many pairs of them."""
+    out = left.new_empty((*left.shape[:-1], right.shape[-1]))
+    fits = left.shape[-1] == right.shape[-2] and left.shape[:-2] == right.shape[:-2]
+    if not (fits and left.dtype == right.dtype and left.dtype in _PRECISIONS):
+        # The form that writes into a given tensor is still torch's own; it raises torch's errors, too.
+        return (torch.mm if left.dim() == 2 else torch.bmm)(left, right, out=out)
+    with np.errstate(all="ignore"):  # as torch, which lets infinities pass
+        np.matmul(_array(left), _array(right), out=out.numpy())
+    return out
 
 
-def _array(matrices: Tensor) -> np.ndarray:
-    """A view that the library multiplies without a copy where rows or columns are contiguous."""
+def _array(matrices: Tensor) -> NDArray[Any]:
+    """A view that the library multiplies without a copy: rows or columns are contiguous."""
     if 1 not in matrices.stride()[-2:]:
         matrices = matrices.contiguous()
     return matrices.detach().numpy()
@@ -62,14 +64,25 @@ def _array(matrices: Tensor) -> np.ndarray:
 
 def _addmm(bias: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     product = _product(left, right)
-    return product.mul_(alpha).add_(bias, alpha=beta) if (beta, alpha) != (1, 1) else product.add_(bias)
+    if alpha != 1:
+        product.mul_(alpha)
+    return product.add_(bias, alpha=beta) if beta else product  # what is multiplied by zero may be no number
+
+
+def _sqrt(values: Tensor) -> Tensor:
+    if values.dtype not in _PRECISIONS:
+        return torch.sqrt(values, out=values.new_empty(0, dtype=torch.result_type(values, 0.5)))
+    out = torch.empty_like(values)
+    with np.errstate(all="ignore"):
+        np.sqrt(values.detach().numpy(), out=out.numpy())
+    return out
 
 
 _OPERATIONS = {
     "mm": _product,
     "bmm": _product,
     "addmm": _addmm,
-    "sqrt": lambda values: torch.pow(values, 0.5),
-    "sqrt_": lambda values: values.pow_(0.5),
+    "sqrt": _sqrt,
+    "sqrt_": lambda values: values.copy_(_sqrt(values)),
 }
 _LIBRARY = torch.library.Library("aten", "IMPL")
