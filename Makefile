@@ -79,6 +79,7 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 repro: setup ## run the whole pipeline of dvc.yaml; what is up to date is skipped
 	@$(ACTIVATE); dvc repro
 	@echo
+	@$(ACTIVATE); python -m pipelines.committed
 	@echo "report:      reports/index.html"
 	@echo "scores:      metrics/  (source .venv/bin/activate; dvc metrics show)"
 	@echo "experiments: make ui"

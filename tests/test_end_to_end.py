@@ -95,6 +95,7 @@ def test_metrics_have_the_published_keys(finished: Path) -> None:
         "scales",
         "biases",
         "settings_digest",
+        "weights",
     }
     assert (training["steps"], training["samples"]) == (300, 9600)
     assert "| samples | 9600 |" in (finished / "models/caft.md").read_text()

@@ -214,7 +214,7 @@ def test_an_entry_has_the_values_of_its_base_but_for_its_own(overlay: typing.Cal
     recipes:
       paper: {eps: 2.0e-8, per_corpora: {scenes: {weight_decay: 0.3}, cc3m: {eps: 3.0e-8}}}
       mine: {base: paper, splitter: spacy, batch: 64, loss: {part: 0.5}, per_corpora: {cc3m: {clip_norm: 2.0}}}
-    launchers: {one: {base: local, tasks_per_node: 1}}
+    launchers: {one: {base: local, arithmetic: native, tasks_per_node: 1}}
     """
     path = overlay(text)
     params = load_params(overlays=[path])

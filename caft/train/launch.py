@@ -200,6 +200,7 @@ def write_results(folder: Path) -> None:
     steps = [row for row in rows if "loss" in row]
     last = steps[-1]
     card = read_card(folder / "final.safetensors")
+    superpixels = [SUPERPIXELS] if card.sizes.superpixels is not None else []
     summary = {
         "steps": rows[-1]["step"],
         "samples": rows[-1]["samples"],
@@ -209,6 +210,7 @@ def write_results(folder: Path) -> None:
         "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
         "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},
         "settings_digest": card.fingerprint,
+        "weights": {path.stem: file_digest(path) for path in (Path("models/caft.safetensors"), *superpixels)},
     }
     storage.write_json("metrics/train.json", summary)
     storage.write_text("models/caft.md", render(card, {"train": summary}))

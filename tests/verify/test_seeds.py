@@ -45,7 +45,7 @@ def levels() -> dict[str, dict[int, tuple[float, float]]]:
         assert isinstance(benchmark, ReferringSet)
         scores[style] = {
             level.tokens: (level.hard, level.wrong)
-            for level in score_levels(model, benchmark, 64, len(benchmark.images))
+            for level in score_levels(model.network, benchmark, 64, len(benchmark.images))
         }
     return scores
 

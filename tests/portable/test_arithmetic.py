@@ -1,0 +1,158 @@
+"""Who rounds how: the settings, what processes inherit, and what is refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from caft.errors import ParamsError
+from caft.params import arithmetic, load_params
+
+PROJECT = Path(__file__).parents[2]
+# Prints what a process that imports the network has.
+REPORT = """
+import os, sys
+import caft.network
+import numpy as np, torch
+from numpy._core._multiarray_umath import __cpu_features__ as features
+print(os.environ.get("CAFT_ARITHMETIC"), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), features["X86_V4"])
+"""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Nothing of this process's arithmetic, and these."""
+    ours = {*arithmetic.SETTINGS, arithmetic.VARIABLE, "MKL_NUM_THREADS"}
+    kept = {key: value for key, value in os.environ.items() if key not in ours}
+    return {**kept, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "2", **variables}
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = environment(**variables)
+    return subprocess.run([sys.executable, *command], cwd=PROJECT, env=environ, capture_output=True, text=True)
+
+
+def test_the_tests_themselves_run_in_the_default_mode() -> None:
+    assert arithmetic.current() == "portable"
+    assert load_params(PROJECT / "params.yaml").selected_launcher.arithmetic == "portable"
+    assert torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def test_one_variable_is_enough_for_a_user() -> None:
+    found = run("-c", REPORT, CAFT_ARITHMETIC="portable")
+    assert found.stdout == "portable AVX2 1 False\n", found.stderr
+    assert found.stderr == ""
+
+
+def test_without_it_all_is_as_ever() -> None:
+    found = run("-c", REPORT).stdout.split()
+    assert (found[0], found[2]) == ("None", "2")
+
+
+def test_a_stage_and_the_processes_that_it_starts_round_as_its_launcher_says(tmp_path: Path) -> None:
+    children = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {REPORT!r}], check=True)"
+    stage = f"import sys\nfrom pipelines.stage import prepare\nprepare(['pipelines.train', *sys.argv[1:]])\n{children}"
+    assert run("-c", stage).stdout == "portable AVX2 1 False\n"
+    native = run("-c", stage, "--set", "launchers.local.arithmetic=native", CAFT_ARITHMETIC="portable").stdout
+    assert native.startswith("native ") and native.split()[2] == "2"
+    # Another stage's launcher is its own.
+    own = tmp_path / "own.yaml"
+    own.write_text("jobs: {report: one}\nlaunchers: {one: {base: local, arithmetic: native, tasks_per_node: 1}}")
+    assert run("-c", stage.replace(".train", ".report"), "--overlay", str(own)).stdout.startswith("native ")
+    assert run("-c", stage, "--overlay", str(own)).stdout.startswith("portable ")
+
+
+def test_a_stage_prepares_before_it_imports_torch() -> None:
+    found = run("-X", "importtime", "-m", "pipelines.train", "--help")
+    names = [line.rpartition("|")[2].strip() for line in found.stderr.splitlines() if "|" in line]
+    assert names.index("pipelines.stage") < names.index("numpy") and "torch" in names
+
+
+@pytest.mark.parametrize("command", [("pipelines.train", "--dry-run"), ("caft", "info")])
+def test_a_variable_that_says_otherwise_is_refused_with_the_remedy(command: tuple[str, ...]) -> None:
+    found = run("-m", *command, ATEN_CPU_CAPABILITY="avx512", MKL_CBWR="AVX2", CAFT_ARITHMETIC="portable")
+    assert found.returncode == 2 and found.stdout == ""
+    assert found.stderr == (
+        "error: ATEN_CPU_CAPABILITY=avx512, MKL_CBWR=AVX2 in the environment: arithmetic: portable needs "
+        "ATEN_CPU_CAPABILITY=avx2, MKL_CBWR=COMPATIBLE; run `unset ATEN_CPU_CAPABILITY MKL_CBWR`, "
+        "or set arithmetic: native in the launcher's entry of params.yaml\n"
+    )
+
+
+def test_too_late_is_refused() -> None:
+    found = run("-c", "import torch, caft.network", CAFT_ARITHMETIC="portable")
+    assert "arithmetic: portable is asked for after torch and numpy had been imported" in found.stderr
+    late = "import torch\nfrom caft.params import arithmetic\narithmetic.use('portable')"
+    assert "import caft first, or start Python with CAFT_ARITHMETIC=portable" in run("-c", late).stderr
+
+
+def test_a_process_that_was_started_in_another_way_is_refused() -> None:
+    with pytest.raises(
+        ParamsError, match=r"arithmetic: native is asked for, but this process rounds in the portable way"
+    ):
+        arithmetic.expect("native")
+    arithmetic.expect("portable")
+
+
+def test_a_processor_without_avx2_is_told_and_rounds_natively(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (*arithmetic.SETTINGS, arithmetic.VARIABLE):
+        monkeypatch.setenv(name, os.environ[name])  # to be put back
+    monkeypatch.setattr(arithmetic, "_has_avx2", lambda: False)
+    arithmetic.use("portable")
+    assert capsys.readouterr().err == (
+        "arithmetic: native, as this processor has no AVX2; results will differ from other machines'\n"
+    )
+    assert os.environ[arithmetic.VARIABLE] == "native" and not set(arithmetic.SETTINGS) & set(os.environ)
+    arithmetic.expect("portable")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "launchers: {local: {gpus_per_node: 2}}",
+            "launchers.local.arithmetic = portable: must be native where there are",
+        ),
+        (
+            "launchers: {local: {compile: true}}",
+            "launchers.local.compile = true: must be false where arithmetic is portable",
+        ),
+        (
+            "launchers: {mine: {base: local}}",
+            "launchers.mine: give arithmetic beside base: stages depend on this key of a",
+        ),
+        ("launchers: {local: {arithmetic: fast}}", "launchers.local.arithmetic = fast: "),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "over.yaml").write_text(text)
+    with pytest.raises(ParamsError) as error:
+        load_params(PROJECT / "params.yaml", [tmp_path / "over.yaml"])
+    assert problem in str(error.value)
+
+
+def test_what_changes_the_bits_names_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Threads do where arithmetic is native, and nowhere else."""
+    from caft.train import launch
+
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    np.save("data/excluded.npy", np.zeros(0, np.int64))
+
+    def settings(text: str, mode: str) -> dict[str, object]:
+        (tmp_path / "over.yaml").write_text(f"launchers: {{local: {{arithmetic: {mode}, {text}}}}}")
+        monkeypatch.setenv(arithmetic.VARIABLE, mode)
+        return launch._settings(load_params(PROJECT / "params.yaml", [tmp_path / "over.yaml"]))
+
+    one = settings("cpus_per_task: 1", "portable")
+    assert one["arithmetic"] == "portable" and "threads" not in one
+    assert settings("cpus_per_task: 4, workers: 2", "portable") == one
+    native = settings("cpus_per_task: 1", "native")
+    assert (native["arithmetic"], native["threads"]) == ("native", 1)
+    assert settings("cpus_per_task: 4", "native")["threads"] == 4
+    assert "threads" not in settings("cpus_per_task: 4, gpus_per_node: 2", "native")
