@@ -1,9 +1,15 @@
 """The README and the page of results say what the committed metrics say."""
 
+import functools
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from pipelines import committed
 
 PROJECT = Path(__file__).parents[1]
 README, RESULTS = PROJECT / "README.md", PROJECT / "docs/results.md"
@@ -51,31 +57,61 @@ def test_training_budget_is_that_of_the_committed_run() -> None:
     assert f"{training['steps']:,} steps" in RESULTS.read_text()
 
 
-def printed_lines() -> list[str]:
-    """What the evaluation stages print of the committed scores."""
-    lines = [
-        f"{name:>12} mIoU {scores['miou']:5.1f}, wrong expression {scores['miou_wrong_expression']:5.1f}, "
-        f"all objects {scores['miou_all_foreground']:5.1f}, pointing {scores['pointing']:5.1f}"
-        for name, scores in metrics("grounding").items()
-    ]
-    sets = metrics("retrieval")
-    for name in ("random", "look_alike"):
-        lines += [
-            f"{name:>12} {kind:<10} R@1 {sets[name][kind]['i2t_r1']:5.1f} I2T {sets[name][kind]['t2i_r1']:5.1f} T2I"
-            for kind in KINDS
-        ]
-    regions = metrics("regions")
-    shown = (f"{level} {regions[level]:.1f} (chance {regions[f'{level}_chance']:.1f})" for level in LEVELS)
-    return [*lines, f"{'regions':>12} {', '.join(shown)}"]
-
-
-def test_what_the_readme_shows_is_what_the_stages_print() -> None:
+def test_what_the_readme_shows_is_what_make_repro_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.S | re.M)
     (block,) = blocks
-    *scores, report, files, experiments = block.splitlines()
-    assert scores == printed_lines()
+    *compared, report, files, experiments = block.splitlines()
+    monkeypatch.chdir(PROJECT)
+    numbers = committed.numbers()
+    monkeypatch.setattr(committed, "numbers", lambda commit=None: numbers)  # in a commit they are its own
+    assert compared == list(committed.lines())
     makefile = (PROJECT / "Makefile").read_text()
     assert all(f'@echo "{line}"' in makefile for line in (report, files, experiments))
+
+
+# ---- seeds
+
+
+def over_seeds(key: str) -> str:
+    """Mean and standard deviation of a score over the seeds."""
+    values = json.loads((PROJECT / "metrics/seeds.json").read_text())["scores"][key]
+    return f"{statistics.mean(values):.1f} \u00b1 {statistics.stdev(values):.1f}"
+
+
+def rows_over_seeds() -> list[str]:
+    rows = [
+        row(f"`{name}` {way}", *(over_seeds(f"retrieval/{name}/{kind}/{key}") for kind in KINDS))
+        for name in ("random", "look_alike")
+        for way, key in (("I2T", "i2t_r1"), ("T2I", "t2i_r1"))
+    ]
+    wanted = ("miou", "miou_wrong_expression", "pointing")
+    rows += [
+        row(f"`{name}`", *(over_seeds(f"grounding/{name}/{key}") for key in wanted)) for name in metrics("grounding")
+    ]
+    return [*rows, row("accuracy", *(over_seeds(f"regions/{level}") for level in LEVELS))]
+
+
+@pytest.mark.parametrize("page", [README, RESULTS], ids=str)
+def test_printed_figures_are_means_over_seeds(page: Path) -> None:
+    lines = page.read_text().splitlines()
+    missing = [line for line in rows_over_seeds() if line not in lines]
+    assert not missing, f"{page} lacks these rows:\n" + "\n".join(missing)
+
+
+def test_the_committed_run_is_the_first_of_the_seeds() -> None:
+    scores = json.loads((PROJECT / "metrics/seeds.json").read_text())["scores"]
+    for key, values in scores.items():
+        name, *path = key.split("/")
+        found = functools.reduce(lambda table, part: table[part], path, metrics(name))
+        assert found == values[0], key
+
+
+def test_how_far_a_single_run_lies_from_the_mean() -> None:
+    values = json.loads((PROJECT / "metrics/seeds.json").read_text())["scores"]["retrieval/random/whole/t2i_r1"]
+    first, mean = values[0], statistics.mean(values)
+    spread = f"lies between {min(values):.1f} and {max(values):.1f}, the committed one at {first:.1f}"
+    line = f"of these five runs `random` whole T2I {spread}"
+    assert line in " ".join(README.read_text().split()) and min(values) < mean < max(values)
 
 
 def test_the_readme_is_short_and_names_every_page() -> None:

@@ -1,5 +1,6 @@
-"""The default run at full size on five seeds: its thresholds, and the table of means and deviations for the README."""
+"""The default run at full size on five seeds: its thresholds, the committed scores, and the tables of docs/results.md."""
 
+import functools
 import json
 import statistics
 import subprocess
@@ -13,7 +14,7 @@ import caft
 from caft.data.sets import ReferringSet, load_referring
 from caft.eval.analysis.levels import score_levels
 from caft.params import load_params
-from tests.faults.checkout import DVC, ENVIRONMENT, make_checkout
+from tests.faults.checkout import DVC, ENVIRONMENT, PROJECT, make_checkout
 
 SEEDS = range(5)
 STYLES = ("phrase", "phrase_place", "sentence")
@@ -76,6 +77,15 @@ def table(found: list[dict[str, Any]]) -> str:
         gaps = [spread([hard - wrong for hard, wrong in (run["levels"][s][count] for run in found)]) for s in STYLES]
         lines.append(f"| {count} | {' | '.join(gaps)} |")
     return "\n".join(lines)
+
+
+def test_scores_are_the_committed_ones(runs: list[dict[str, Any]]) -> None:
+    """To the last digit, whatever the processor; README and docs/results.md quote these."""
+    committed = json.loads((PROJECT / "metrics/seeds.json").read_text())
+    assert committed["seeds"] == list(SEEDS)
+    for key, values in committed["scores"].items():
+        found = [functools.reduce(lambda table, part: table[part], key.split("/"), run) for run in runs]
+        assert found == values, key
 
 
 @pytest.mark.parametrize("seed", SEEDS)
