@@ -16,6 +16,7 @@ from caft.errors import DataError
 from caft.model.encoding import EncodedImages, encode_cropped
 from caft.model.kept import read_kept, write_kept
 from caft.network.caft import CAFT
+from caft.params import arithmetic
 from caft.progress import track
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
     if not stamps:
         raise DataError(f"{folder}: no picture in it or below; looked for {', '.join(sorted(ENDINGS))}")
     cache = _cache_file(folder, identity)
-    key = f"{identity} {code_digest([__name__])}"  # another version of the code may see something else
+    # Another version of the code may see something else, and another arithmetic other digits.
+    key = f"{identity} {arithmetic.current()} {code_digest([__name__])}"
     rows = _read(cache, key)
     known = {stamp: rows[stamp] for stamp in stamps.values() if stamp in rows}
     new = [path for path, stamp in stamps.items() if stamp not in known]

@@ -70,6 +70,13 @@ def change_order(model, files, captions):
     return model
 
 
+def test_features_of_another_arithmetic_are_not_taken(model, files, encoded, tmp_path, monkeypatch):
+    encode_pairs(model, files, CAPTIONS, 2, tmp_path / "features")
+    monkeypatch.setenv("CAFT_ARITHMETIC", "native")
+    encode_pairs(model, files, CAPTIONS, 2, tmp_path / "features")
+    assert len(encoded) == 2
+
+
 @pytest.mark.parametrize("change", [change_weight, change_reading, change_time, change_caption, change_order])
 def test_what_features_depend_on_makes_them_anew(model, files, encoded, tmp_path, change):
     captions, weights = list(CAPTIONS), {k: v.clone() for k, v in model.network.state_dict().items()}

@@ -17,6 +17,7 @@ from caft.digests import code_digest, tensors_digest
 from caft.model.encoding import EncodedCaptions, EncodedImages, encode_captions, encode_cropped
 from caft.model.kept import read_kept, write_kept
 from caft.model.protocols import RetrievalModel
+from caft.params import arithmetic
 
 logger = logging.getLogger(__name__)
 
@@ -61,5 +62,5 @@ def _key(model: RetrievalModel, images: Sequence[Path], captions: Sequence[str])
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in images]
     weights = tensors_digest(model.network.state_dict().items())
     code = code_digest([__name__, type(model.network).__module__])
-    content = [torch.__version__, model.network.device.type, reading, weights, code]
+    content = [torch.__version__, model.network.device.type, arithmetic.current(), reading, weights, code]
     return hashlib.sha256(json.dumps([*content, files, list(captions)], sort_keys=True).encode()).hexdigest()
