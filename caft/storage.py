@@ -184,9 +184,9 @@ def read_json(path: Path | str, stage: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: not found; run `dvc repro {stage}`") from None
+        raise DataError(f"{path}: not found; run `{f'dvc repro {stage}'.strip()}`") from None
     except ValueError as error:
-        raise DataError(f"{path}: is no JSON ({error}); run `dvc repro --force {stage}`") from None
+        raise DataError(f"{path}: is no JSON ({error}); run `{f'dvc repro --force {stage}'.strip()}`") from None
 
 
 def disk_problem(error: BaseException) -> str | None:

@@ -5,4 +5,4 @@ import sys
 if sys.argv[:1] == ["-m"]:  # while `python -m pipelines.STAGE` looks for the module, before that imports torch
     from pipelines.stage import prepare
 
-    prepare(sys.orig_argv[sys.orig_argv.index("-m") + 1 :])
+    prepare(sys.orig_argv[-len(sys.argv)], sys.argv[1:])  # the module, also in `-mpipelines.STAGE`

@@ -11,11 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from caft.digests import file_digest
 from caft.errors import DataError, exits_with_message
 from caft.params import flat
+from caft.storage import read_json
 
 METRICS = ("data", "leakage", "superpixels", "train", "retrieval", "grounding", "regions")
-WEIGHTS = ("models/caft.safetensors", "models/sfcn.safetensors")
+WEIGHTS = (Path("models/caft.safetensors"), Path("models/sfcn.safetensors"))
 _SPEEDS = ("images_per_s", "data_wait_share")
 # What decides about a result.
 _SOURCES = ("params.yaml", "dvc.yaml", "caft", "pipelines")
@@ -37,10 +39,15 @@ def lines() -> Iterator[str]:
     """
     found, committed = numbers(), numbers("HEAD")
     for path in WEIGHTS:
-        key = f"train.weights.{Path(path).stem}"
-        if digest := found.get(key):
-            same = digest == committed.get(key)
-            yield f"weights:     {path} {digest}{' as committed' if same else ''}"
+        key = f"train.weights.{path.stem}"
+        if key in found:
+            if not path.is_file():
+                raise DataError(f"{path}: not found; run `dvc repro`")
+            found[key] = file_digest(path)
+            yield f"weights:     {path} {found[key]}{' as committed' if found[key] == committed.get(key) else ''}"
+    if not committed:
+        yield "metrics:     this commit has none to compare with"
+        return
     keys = [key for key in {**committed, **found} if key.split(".")[-1] not in _SPEEDS]
     other = [key for key in keys if found.get(key) != committed.get(key)]
     if not other:
@@ -62,23 +69,21 @@ def numbers(commit: str | None = None) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name in METRICS:
         path = Path(f"metrics/{name}.json")
-        if commit is not None:
-            text = _git("show", f"{commit}:./{path}", missing="{}")
-        elif path.is_file():
-            text = path.read_text(encoding="utf-8")
+        if commit is None:
+            content = read_json(path, "")
         else:
-            raise DataError(f"{path}: not found; run `dvc repro`")
-        table |= flat(json.loads(text), f"{name}.")
+            content = json.loads(_git("show", f"{commit}:./{path}", missing="{}"))
+        table |= flat(content, f"{name}.")
     return table
 
 
 def reasons() -> list[str]:
     """Why results may differ from those of the commit."""
     found = []
-    if changed := _git("diff", "--name-only", "HEAD", "--", *_SOURCES).split():
+    # Two letters that say how, and the path.
+    if changed := [line[3:] for line in _git("status", "--porcelain", "--", *_SOURCES).splitlines()]:
         found.append(f"changed since the commit: {_some(changed)}")
-    card = json.loads(Path("models/caft.json").read_text(encoding="utf-8"))
-    if (arithmetic := card.get("arithmetic")) != "portable":
+    if (arithmetic := read_json("models/caft.json", "train").get("arithmetic", "unknown")) != "portable":
         found.append(f"arithmetic is {arithmetic}: each kind of processor rounds in its own way")
     if others := list(_other_versions()):
         found.append(f"other versions than the lock's: {_some(others)}")
@@ -102,7 +107,10 @@ def _some(names: list[str]) -> str:
 
 
 def _git(*arguments: str, missing: str | None = None) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        raise DataError("git: no such program; results are compared with those of a commit") from None
     if done.returncode == 0:
         return done.stdout
     if missing is not None and _git("rev-parse", "HEAD"):

@@ -44,7 +44,8 @@ def run(
         plan: Gives the lines that `--dry-run` prints in place of running the stage.
         more: Adds the stage's own arguments to the parser.
     """
-    parser = argparse.ArgumentParser(description=(sys.modules["__main__"].__doc__ or "").strip())
+    about = (sys.modules["__main__"].__doc__ or "").strip()
+    parser = argparse.ArgumentParser(description=about, allow_abbrev=False)  # `prepare` would not know them
     _settings_arguments(parser)
     if more is not None:
         more(parser)
@@ -72,26 +73,27 @@ def run(
         elif module in params.jobs:
             _submit(module, params, arguments)
         else:
+            arithmetic.expect(_arithmetic_of(module, params))
             _call(stage, params, arguments)
 
 
-def prepare(command: Sequence[str]) -> None:
-    """Makes this process round as the launcher of a stage says, given as its module and arguments.
+def prepare(module: str, words: Sequence[str]) -> None:
+    """Makes this process round as the launcher of a stage says, given the stage's module and arguments.
 
     Settings that are wrong are left to the stage, which tells what is.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _settings_arguments(parser)
-    arguments, _ = parser.parse_known_args(command[1:])
     logging.disable()  # what is to be said of settings, the stage says
     try:
+        arguments, _ = parser.parse_known_args(words)
         params = load_params(arguments.params, arguments.overlay, arguments.set)
-    except ParamsError:
+    except (argparse.ArgumentError, ParamsError):
         return
     finally:
         logging.disable(logging.NOTSET)
     with exits_with_message():
-        arithmetic.use(_arithmetic_of(command[0].rpartition(".")[2], params))
+        arithmetic.use(_arithmetic_of(module.rpartition(".")[2], params))
 
 
 def _arithmetic_of(module: str, params: Params) -> arithmetic.Arithmetic:

@@ -1,5 +1,6 @@
 """What `make repro` ends with: whether weights and metrics are those of the commit, and why not."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from caft.errors import DataError
 from pipelines import committed
 
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
-CAFT, SFCN = "a" * 64, "b" * 64
+CAFT, SFCN = (hashlib.sha256(content).hexdigest() for content in (b"caft", b"sfcn"))
 
 
 def write(path: str, content: object) -> None:
@@ -30,6 +31,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("requirements.lock", f"pytest=={pytest.__version__} \\\n    --hash=sha256:0\nabsent==1.0\n")
     write("requirements-cpu.lock", "torch==1.0.0 \\\n")
     write("models/caft.json", {"arithmetic": "portable"})
+    for name in ("caft", "sfcn"):
+        write(f"models/{name}.safetensors", name)
+    write(".gitignore", "models")
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "Results"]):
         subprocess.run([*GIT, *command], check=True)
     return tmp_path
@@ -45,18 +49,20 @@ def test_all_is_as_committed_but_for_speeds(checkout: Path) -> None:
 
 
 def test_what_differs_is_shown_with_the_reasons(checkout: Path) -> None:
-    write("metrics/train.json", {"images_per_s": 99.0, "weights": {"caft": "c" * 64, "sfcn": SFCN}})
+    write("models/caft.safetensors", "other")
+    other = hashlib.sha256(b"other").hexdigest()
+    write("caft/new.py", "")
     write("metrics/retrieval.json", {"random": {"t2i_r1": 79.5, "pairs": 256}})
     write("params.yaml", "seed: 1\n")
     write("models/caft.json", {"arithmetic": "native"})
     import torch
 
     assert list(committed.lines()) == [
-        f"weights:     models/caft.safetensors {'c' * 64}",
+        f"weights:     models/caft.safetensors {other}",
         f"weights:     models/sfcn.safetensors {SFCN} as committed",
         "metrics:     2 of 14 values are not as committed:",
         "             retrieval.random.t2i_r1 79.5, committed 80.5",
-        "             changed since the commit: params.yaml",
+        "             changed since the commit: params.yaml, caft/",
         "             arithmetic is native: each kind of processor rounds in its own way",
         f"             other versions than the lock's: torch {torch.__version__.partition('+')[0]} for 1.0.0",
     ]
@@ -69,13 +75,17 @@ def test_a_difference_without_a_reason_says_so(checkout: Path, monkeypatch: pyte
 
 
 def test_metrics_that_were_never_committed(checkout: Path) -> None:
-    subprocess.run([*GIT, "rm", "--quiet", "--cached", "metrics/train.json"], check=True)
+    subprocess.run([*GIT, "rm", "-r", "--quiet", "--cached", "metrics"], check=True)
     subprocess.run([*GIT, "commit", "--quiet", "--message", "None"], check=True)
-    weights, *_ = committed.lines()
-    assert weights == f"weights:     models/caft.safetensors {CAFT}"
+    first, _, last = committed.lines()
+    assert first == f"weights:     models/caft.safetensors {CAFT}"
+    assert last == "metrics:     this commit has none to compare with"
 
 
 def test_what_is_missing_is_one_error(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    Path("models/sfcn.safetensors").unlink()
+    with pytest.raises(DataError, match=r"models/sfcn.safetensors: not found; run `dvc repro`"):
+        list(committed.lines())
     Path("metrics/regions.json").unlink()
     with pytest.raises(DataError, match=r"metrics/regions.json: not found; run `dvc repro`"):
         list(committed.lines())

@@ -374,6 +374,15 @@ def test_dvc_lists_exactly_the_settings_that_a_stage_reads(stage: str) -> None:
     assert sorted(stages()[stage].get("params", [])) == sorted(expected), keys_read(stage)
 
 
+@pytest.mark.parametrize("graph", deps.GRAPHS)
+def test_what_computes_with_the_network_depends_on_how_it_rounds(graph: str) -> None:
+    for name, entry in yaml.safe_load((PROJECT / graph).read_text())["stages"].items():
+        stage = entry.get("do", entry)
+        computes = any(code.startswith("caft/network") for code in stage.get("deps", []))
+        if not entry.get("always_changed") and not stage.get("always_changed"):
+            assert (ROUNDING in stage.get("params", [])) == computes, (graph, name)
+
+
 def test_no_stage_depends_on_where_it_runs() -> None:
     for name, stage in stages().items():
         for key in stage.get("params", []):

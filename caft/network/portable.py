@@ -1,9 +1,10 @@
 """Operations that are alike on all x86-64 processors with AVX2, in place of torch's; see `caft.params.arithmetic`.
 
 Under the setting that makes Intel's library alike everywhere, its products of matrices take several times as long. Numpy's
-library, held to its kernels for Haswell, is alike everywhere as well, and as fast as before. Intel's square root, which
-torch calls also for `pow`, heeds no setting: it starts from an instruction that each processor rounds in its own way.
-Numpy's is the one that the standard of floating point defines to the last bit.
+library, held to its kernels for Haswell, is alike everywhere as well, and as fast as before. Intel's square root heeds no
+setting: it starts from an instruction that each processor rounds in its own way. Numpy's is the one that the standard of
+floating point defines to the last bit. `pow` with 0.5 and roots that are written into a given tensor are still Intel's;
+nothing here calls them.
 """
 
 import warnings
@@ -32,7 +33,7 @@ def start() -> None:
     if (found := torch.backends.cpu.get_cpu_capability()) != "AVX2":
         raise ParamsError(
             f"arithmetic: portable is asked for, but torch took its kernels for {found}; "
-            f"start Python with {arithmetic.VARIABLE}=portable, so that it is set before torch is imported"
+            f"start Python with {arithmetic.VARIABLE}=portable, and import caft before torch and numpy"
         )
     torch.set_num_threads(1)  # sums are divided among threads
     # Of a CPU, too: it calls Intel's products itself, where torch's plain attention calls `bmm`.
@@ -43,13 +44,19 @@ def start() -> None:
             _LIBRARY.impl(name, operation, "CPU")
 
 
+def _fits(dimensions: int, left: Tensor, right: Tensor, *others: Tensor) -> bool:
+    """Whether numpy takes these: matrices, or as many on both sides, that fit, all of one precision."""
+    return (
+        left.dim() == right.dim() == dimensions
+        and left.shape[-1] == right.shape[-2]
+        and left.shape[:-2] == right.shape[:-2]
+        and left.dtype in _PRECISIONS
+        and all(tensor.dtype == left.dtype for tensor in (right, *others))
+    )
+
+
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Product of two matrices, or of equally many pairs of them."""
     out = left.new_empty((*left.shape[:-1], right.shape[-1]))
-    fits = left.shape[-1] == right.shape[-2] and left.shape[:-2] == right.shape[:-2]
-    if not (fits and left.dtype == right.dtype and left.dtype in _PRECISIONS):
-        # The form that writes into a given tensor is still torch's own; it raises torch's errors, too.
-        return (torch.mm if left.dim() == 2 else torch.bmm)(left, right, out=out)
     with np.errstate(all="ignore"):  # as torch, which lets infinities pass
         np.matmul(_array(left), _array(right), out=out.numpy())
     return out
@@ -62,11 +69,21 @@ def _array(matrices: Tensor) -> NDArray[Any]:
     return matrices.detach().numpy()
 
 
+# All else is left to torch, by the forms that write into a given tensor: those are still its own, and raise its errors.
+
+
+def _mm(left: Tensor, right: Tensor) -> Tensor:
+    return _product(left, right) if _fits(2, left, right) else torch.mm(left, right, out=left.new_empty(0))
+
+
+def _bmm(left: Tensor, right: Tensor) -> Tensor:
+    return _product(left, right) if _fits(3, left, right) else torch.bmm(left, right, out=left.new_empty(0))
+
+
 def _addmm(bias: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    product = _product(left, right)
-    if alpha != 1:
-        product.mul_(alpha)
-    return product.add_(bias, alpha=beta) if beta else product  # what is multiplied by zero may be no number
+    if beta == alpha == 1 and _fits(2, left, right, bias):
+        return _product(left, right).add_(bias)
+    return torch.addmm(bias, left, right, beta=beta, alpha=alpha, out=left.new_empty(0))
 
 
 def _sqrt(values: Tensor) -> Tensor:
@@ -78,11 +95,9 @@ def _sqrt(values: Tensor) -> Tensor:
     return out
 
 
-_OPERATIONS = {
-    "mm": _product,
-    "bmm": _product,
-    "addmm": _addmm,
-    "sqrt": _sqrt,
-    "sqrt_": lambda values: values.copy_(_sqrt(values)),
-}
+def _sqrt_(values: Tensor) -> Tensor:
+    return values.copy_(_sqrt(values)) if values.dtype in _PRECISIONS else torch.sqrt(values, out=values)
+
+
+_OPERATIONS = {"mm": _mm, "bmm": _bmm, "addmm": _addmm, "sqrt": _sqrt, "sqrt_": _sqrt_}
 _LIBRARY = torch.library.Library("aten", "IMPL")

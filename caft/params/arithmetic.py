@@ -26,11 +26,19 @@ SETTINGS = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # numpy's sines, exponentials, ...
 }
 _READERS = ("torch", "numpy", "scipy")
+_UNWANTED = "NPY_ENABLE_CPU_FEATURES"  # numpy refuses to be told both
 
 
 def current() -> Arithmetic:
-    """The one that this process uses."""
-    return "portable" if os.environ.get(VARIABLE) == "portable" else "native"
+    """The one that this process uses.
+
+    Raises:
+        ParamsError: The environment names another.
+    """
+    found = os.environ.get(VARIABLE, "native")
+    if found not in ("portable", "native"):
+        raise ParamsError(f"{VARIABLE}={found} in the environment: must be portable or native")
+    return "portable" if found == "portable" else "native"
 
 
 def use(asked: Arithmetic) -> None:
@@ -49,7 +57,7 @@ def use(asked: Arithmetic) -> None:
     if used == "portable":
         check()
         os.environ.update(SETTINGS)
-    elif current() == "portable":  # inherited
+    elif os.environ.get(VARIABLE) == "portable":  # inherited
         for name in SETTINGS:
             os.environ.pop(name, None)
     os.environ[VARIABLE] = used
@@ -57,7 +65,7 @@ def use(asked: Arithmetic) -> None:
 
 def use_inherited() -> None:
     """Does what the environment says, if it says anything; `caft.network.portable` tells what stood in the way."""
-    if current() == "portable" and not _problem():
+    if os.environ.get(VARIABLE) == "portable" and not _problem():
         use("portable")
 
 
@@ -91,17 +99,21 @@ def _available(asked: Arithmetic) -> Arithmetic:
 def _problem() -> str | None:
     found = {name: os.environ.get(name) for name in SETTINGS}
     other = [name for name, value in found.items() if value not in (None, SETTINGS[name])]
+    if _UNWANTED in os.environ:
+        found[_UNWANTED] = os.environ[_UNWANTED]
+        other.append(_UNWANTED)
     if other:
         return (
             f"{', '.join(f'{name}={found[name]}' for name in other)} in the environment: arithmetic: portable needs "
-            f"{', '.join(f'{name}={SETTINGS[name]}' for name in other)}; "
-            f"run `unset {' '.join(other)}`, or set arithmetic: native in the launcher's entry of params.yaml"
+            f"{', '.join(f'{name}={SETTINGS[name]}' if name in SETTINGS else f'no {name}' for name in other)}; "
+            f"run `unset {' '.join(other)}`, or do without: by arithmetic: native in the launcher's entry of params.yaml, "
+            f"or outside the pipeline by {VARIABLE}=native"
         )
     loaded = [name for name in _READERS if name in sys.modules]
     if loaded and None in found.values():
         return (
             f"arithmetic: portable is asked for after {' and '.join(loaded)} had been imported; "
-            f"import caft first, or start Python with {VARIABLE}=portable"
+            f"start Python with {VARIABLE}=portable, and import caft before them"
         )
     return None
 

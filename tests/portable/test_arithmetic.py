@@ -1,6 +1,7 @@
 """Who rounds how: the settings, what processes inherit, and what is refused."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_without_it_all_is_as_ever() -> None:
 
 def test_a_stage_and_the_processes_that_it_starts_round_as_its_launcher_says(tmp_path: Path) -> None:
     children = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {REPORT!r}], check=True)"
-    stage = f"import sys\nfrom pipelines.stage import prepare\nprepare(['pipelines.train', *sys.argv[1:]])\n{children}"
+    stage = f"import sys\nfrom pipelines.stage import prepare\nprepare('pipelines.train', sys.argv[1:])\n{children}"
     assert run("-c", stage).stdout == "portable AVX2 1 False\n"
     native = run("-c", stage, "--set", "launchers.local.arithmetic=native", CAFT_ARITHMETIC="portable").stdout
     assert native.startswith("native ") and native.split()[2] == "2"
@@ -77,16 +78,45 @@ def test_a_variable_that_says_otherwise_is_refused_with_the_remedy(command: tupl
     assert found.returncode == 2 and found.stdout == ""
     assert found.stderr == (
         "error: ATEN_CPU_CAPABILITY=avx512, MKL_CBWR=AVX2 in the environment: arithmetic: portable needs "
-        "ATEN_CPU_CAPABILITY=avx2, MKL_CBWR=COMPATIBLE; run `unset ATEN_CPU_CAPABILITY MKL_CBWR`, "
-        "or set arithmetic: native in the launcher's entry of params.yaml\n"
+        "ATEN_CPU_CAPABILITY=avx2, MKL_CBWR=COMPATIBLE; run `unset ATEN_CPU_CAPABILITY MKL_CBWR`, or do without: "
+        "by arithmetic: native in the launcher's entry of params.yaml, or outside the pipeline by CAFT_ARITHMETIC=native\n"
     )
+
+
+def test_a_variable_that_should_not_be_is_refused() -> None:
+    found = run("-m", "pipelines.train", "--dry-run", NPY_ENABLE_CPU_FEATURES="AVX2")
+    assert found.returncode == 2 and "needs no NPY_ENABLE_CPU_FEATURES; run `unset NPY_ENABLE_CPU" in found.stderr
+    found = run("-m", "caft", "info", CAFT_ARITHMETIC="Portable")
+    assert (found.returncode, found.stderr) == (
+        2, "error: CAFT_ARITHMETIC=Portable in the environment: must be portable or native\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words", [("-um", "pipelines.params"), ("-mpipelines.params",), ("-X", "dev", "-m", "pipelines.params")]
+)
+def test_a_stage_is_found_however_python_is_called(words: tuple[str, ...]) -> None:
+    found = run(*words, "--set", "launchers.local.arithmetic=native")
+    assert found.returncode == 0 and "Traceback" not in found.stderr
+    assert re.search(r"^launcher.arithmetic +native ", found.stdout, re.MULTILINE)
+
+
+def test_a_stage_that_was_not_prepared_is_refused(tmp_path: Path) -> None:
+    profiled = ("-m", "cProfile", "-o", str(tmp_path / "profile"), "-m", "pipelines.params")  # ends with 0 in any case
+    found = run(*profiled)
+    assert found.stdout == "" and "this process rounds in the native way" in found.stderr
+    assert "launcher.arithmetic" in run(*profiled, CAFT_ARITHMETIC="portable").stdout
+    found = run("-m", "pipelines.params", "--se", "launchers.local.arithmetic=native")
+    assert found.returncode == 2 and "unrecognized arguments: --se" in found.stderr
 
 
 def test_too_late_is_refused() -> None:
     found = run("-c", "import torch, caft.network", CAFT_ARITHMETIC="portable")
     assert "arithmetic: portable is asked for after torch and numpy had been imported" in found.stderr
     late = "import torch\nfrom caft.params import arithmetic\narithmetic.use('portable')"
-    assert "import caft first, or start Python with CAFT_ARITHMETIC=portable" in run("-c", late).stderr
+    remedy = "start Python with CAFT_ARITHMETIC=portable, and import caft before them"
+    assert remedy in run("-c", late).stderr
+    assert run("-c", f"import caft\n{late}", CAFT_ARITHMETIC="portable").returncode == 0
 
 
 def test_a_process_that_was_started_in_another_way_is_refused() -> None:

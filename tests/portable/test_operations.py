@@ -73,6 +73,23 @@ def test_other_types_and_wrong_shapes_are_torchs() -> None:
         draw(2, 3) @ draw(3, 5).float()
 
 
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda: torch.mm(draw(2, 3, 4), draw(2, 4, 3)), "must be a matrix"),
+        (lambda: torch.mm(draw(3), draw(3, 2)), "must be a matrix"),
+        (lambda: torch.mm(draw(3, 2), draw(2)), "must be a matrix"),
+        (lambda: torch.bmm(draw(3, 2), draw(2, 3)), "must be a 3D tensor"),
+        (lambda: torch.bmm(draw(1, 2, 3, 2), draw(1, 2, 2, 3)), "must be a 3D tensor"),
+        (lambda: torch.addmm(torch.zeros(3, dtype=torch.int64), draw(3, 2), draw(2, 3)), "dtype"),
+        (lambda: torch.arange(4).sqrt_(), "can't be cast"),
+    ],
+)
+def test_what_torch_refuses_is_refused(call: Callable[[], Tensor], problem: str) -> None:
+    with pytest.raises(RuntimeError, match=problem):
+        call()
+
+
 def test_what_is_not_finite_passes_without_a_warning() -> None:
     left = torch.tensor([[math.inf, 1.0], [math.nan, 1.0], [3e38, 3e38]])
     with warnings.catch_warnings():
