@@ -64,8 +64,8 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	fi
 	@torch=$(TORCH); version=$$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements-cpu.lock); \
 	if [ -z "$$torch" ]; then \
-	  if [ "$$(uname)" != Linux ] || $(PYTHON) -m pip index versions torch 2>/dev/null | grep -qF "$$version+cpu"; \
-	  then torch=cpu; else torch=cuda; fi; \
+	  offered=$$($(PYTHON) -m pip index versions torch 2>/dev/null || true); \
+	  if [ "$$(uname)" != Linux ] || [[ $$offered == *"$$version+cpu"* ]]; then torch=cpu; else torch=cuda; fi; \
 	fi; \
 	echo "setup: installing; torch $$version for $$torch"; \
 	[ "$$(cat $(STAMP) 2>/dev/null)" = "$$torch" ] || $(PYTHON) -m pip uninstall --quiet --yes torch 2>/dev/null; \

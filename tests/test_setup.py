@@ -26,7 +26,8 @@ case "$*" in
   "-m venv "*) mkdir -p "$3/bin"; [ -n "$KILLED" ] && { cp "$0" "$3/bin/python"; exit 1; }
     cp "$0" "$3/bin/python"; touch "$3/has_pip" ;;
   "-m pip --version") [ -e "$(dirname "$(dirname "$0")")/has_pip" ] ;;
-  "-m pip index versions torch") echo "Available versions: 9.0, $OFFERED" ;;
+  "-m pip index versions torch") echo "Available versions: 9.0, $OFFERED"
+    sleep "${PAUSE:-0}"; echo "  LATEST: 9.0" || exit 1 ;;
   *find_spec*) [ -z "$ELSEWHERE" ] ;;
 esac
 """
@@ -89,6 +90,11 @@ def test_the_build_of_torch_is_what_was_asked_for_or_is_there(make, words, offer
     done, log = make("setup", *words, OFFERED=offered)
     assert f"-r requirements-{build}.lock" in log
     assert f"torch 2.13.0 for {build}" in done.stdout
+
+
+def test_pip_may_take_its_time_to_say_all(make):
+    """A reader that leaves once it has seen the build ends pip with an error, at times, and the build was the other one."""
+    assert "torch 2.13.0 for cpu" in make("setup", OFFERED="2.13.0+cpu", PAUSE="1")[0].stdout
 
 
 def test_what_the_shell_has_set_for_other_pythons_stays_outside(make):

@@ -14,26 +14,10 @@ from tests.ports import free_port
 SCRIPT = Path(__file__).with_name("computed.py")
 Computed = list[dict[str, str]]
 STEPS = "3"
-_ATTEMPTS = 3
 
 
 def compute(folder: Path, command: list[str], arithmetic: str, *arguments: str) -> Computed:
-    """What each of two ranks computes.
-
-    An emulated process may die on its own account: QEMU 7.2 was killed by a bus error once, in minutes of several threads.
-    That says nothing about the numbers, so such a run is begun again.
-    """
-    for attempt in range(_ATTEMPTS if command else 1):
-        codes = _run(folder.with_name(f"{folder.name}-{attempt}"), command, arithmetic, *arguments)
-        if codes == [0, 0]:
-            break
-    folder = folder.with_name(f"{folder.name}-{attempt}")
-    assert codes == [0, 0], [(folder / f"{rank}.log").read_text()[-3000:] for rank in range(2)]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-def _run(folder: Path, command: list[str], arithmetic: str, *arguments: str) -> list[int]:
-    """Exit codes of two ranks that leave what they compute in a folder."""
+    """What each of two ranks computes."""
     folder.mkdir()
     environment = {
         **{key: value for key, value in os.environ.items() if key not in caft_settings()},
@@ -53,7 +37,9 @@ def _run(folder: Path, command: list[str], arithmetic: str, *arguments: str) -> 
         )
         for rank in range(2)
     ]
-    return [rank.wait() for rank in ranks]
+    codes = [rank.wait() for rank in ranks]
+    assert codes == [0, 0], [(folder / f"{rank}.log").read_text()[-3000:] for rank in range(2)]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 def caft_settings() -> set[str]:
