@@ -107,7 +107,7 @@ def closure(
             continue
         found.add(path)
         for package in (folder / "__init__.py" for folder in list(path.parents)[:-1]):
-            if (ROOT / package).is_file():
+            if (ROOT / package).is_file() and without.isdisjoint((package, *package.parents)):
                 todo += [(origin, "", str(package)) for origin, _, own in _code(package).imports if not own]
         for origin, inner, _ in code.imports:
             if origin.startswith("."):

@@ -67,7 +67,7 @@ class TrainJob:
             CaftError: The data, the loss or the disk is at fault.
         """
         logging.basicConfig(level=logging.INFO, format="%(asctime)s rank %(process)d %(name)s: %(message)s")
-        arithmetic.expect(self.card.arithmetic or "native")
+        arithmetic.expect(self.params.selected_launcher.arithmetic)
         if arithmetic.current() == "native":
             torch.set_num_threads(self.params.selected_launcher.cpus_per_task)
         world = start()

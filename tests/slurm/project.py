@@ -34,9 +34,7 @@ class Project:
         path = self.checkout / "params.yaml"
         content = yaml.safe_load(path.read_text())
         local = content["launchers"]["local"]
-        arithmetic = "native" if launcher.get("gpus_per_node") else "portable"
-        asked = {"executor": "slurm", "arithmetic": arithmetic, "time_minutes": 30, "slurm": SLURM}
-        content["launchers"]["test"] = {**local, **asked, **launcher}
+        content["launchers"]["test"] = {**local, "executor": "slurm", "time_minutes": 30, "slurm": SLURM, **launcher}
         if self.stage == "train":
             content["launch"] = "test"
         else:

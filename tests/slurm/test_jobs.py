@@ -49,7 +49,9 @@ def test_one_node_two_ranks_preempted_goes_on_to_the_weights_of_a_quiet_run(
     project: Project, finished: Finished
 ) -> None:
     finished.run_up_to("train")
-    project.set({**ONE_NODE, "gpus_per_node": 2, "slurm": {**SLURM, "sbatch": ["--exclusive", "--comment=ours"]}})
+    # Not by `gpus_per_node`, where the CPU would have to round natively.
+    options = ["--exclusive", "--comment=ours", "--gpus-per-node=2"]
+    project.set({**ONE_NODE, "slurm": {**SLURM, "sbatch": options}})
     stage = project.start()
     wait_until(lambda: project.has("superpixels-0-of-2.npy"), 120)
     job = project.job()
@@ -121,7 +123,7 @@ def test_a_killed_rank_ends_the_others_and_a_cancelled_job_ends_its_launcher(pro
 
 
 def test_more_cards_than_there_are_is_refused_at_once(project: Project) -> None:
-    project.set({"nodes": 1, "tasks_per_node": 8, "gpus_per_node": 8})
+    project.set({"nodes": 1, "tasks_per_node": 8, "slurm": {**SLURM, "sbatch": ["--gpus-per-node=8"]}})
     done = project.start().wait(60)
     refused(
         done, "Slurm does not take the job: Batch job submission failed: Requested node configuration is not available"

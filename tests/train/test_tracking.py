@@ -240,7 +240,7 @@ def test_a_run_is_named_and_described_by_what_it_was_trained_with(fresh):
     assert shown["train.betas"] == "0.9, 0.98" and shown["ranks"] == "2"
     assert "null" not in shown.values() and "None" not in shown.values()
     assert {key.split(".")[0] for key in shown} == {
-        *("corpora", "model", "recipe", "seed", "launch", "ranks", "train", "data", "superpixels")
+        *("corpora", "model", "recipe", "seed", "launch", "ranks", "arithmetic", "train", "data", "superpixels")
     }
     location = Path(found.info.artifact_uri.removeprefix("file://")) / "settings.json"
     settings = json.loads(location.read_text())
