@@ -1,6 +1,7 @@
 """Prints the digests of the default run's weights, and whether they and the metrics are the committed ones, or why not.
 
-`make repro` ends with it. What is compared are the files of metrics/ that the stages of dvc.yaml write, but for speeds.
+`make repro` ends with it. What is compared are the files of metrics/ that the stages of dvc.yaml write, but for speeds and
+the run's name.
 """
 
 import json
@@ -18,7 +19,7 @@ from caft.storage import read_json
 
 METRICS = ("data", "leakage", "superpixels", "train", "retrieval", "grounding", "regions")
 WEIGHTS = (Path("models/caft.safetensors"), Path("models/sfcn.safetensors"))
-_SPEEDS = ("images_per_s", "data_wait_share")
+_NO_RESULTS = ("images_per_s", "data_wait_share", "settings_digest")  # speeds, and the name of the run
 # What decides about a result.
 _SOURCES = ("params.yaml", "dvc.yaml", "caft", "pipelines")
 _LOCKS = ("requirements.lock", "requirements-cpu.lock")
@@ -48,7 +49,7 @@ def lines() -> Iterator[str]:
     if not committed:
         yield "metrics:     this commit has none to compare with"
         return
-    keys = [key for key in {**committed, **found} if key.split(".")[-1] not in _SPEEDS]
+    keys = [key for key in {**committed, **found} if key.split(".")[-1] not in _NO_RESULTS]
     other = [key for key in keys if found.get(key) != committed.get(key)]
     if not other:
         yield "metrics:     as committed"
