@@ -1,6 +1,5 @@
 """What torch.compile is for gives one graph, and the same numbers as without it."""
 
-import os
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from caft.network.layers import TransformerBlock
 from caft.network.part_pairs import PairImages, PairTexts
 from caft.network.vision.graph_pool import GraphPool
 from caft.params import arithmetic
+from tests.portable.environment import without_arithmetic
 
 # Traces forward and backward as inductor does, but runs torch's own kernels: no minute of C++ compilation.
 BACKEND = "aot_eager"
@@ -92,8 +92,7 @@ def test_the_body_of_the_part_loss_is_one_graph(gram: bool, own_texts: bool, bac
 @pytest.mark.slow
 def test_inductor_compiles_where_arithmetic_is_native() -> None:
     """Settings refuse `compile` elsewhere: under torch's AVX2 kernels inductor's code gave another loss (torch 2.13)."""
-    ours = {*arithmetic.SETTINGS, arithmetic.VARIABLE}
-    environment = {key: value for key, value in os.environ.items() if key not in ours} | {arithmetic.VARIABLE: "native"}
+    environment = without_arithmetic() | {arithmetic.VARIABLE: "native"}
     command = [
         sys.executable,
         "-m",

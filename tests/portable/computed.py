@@ -145,8 +145,32 @@ def scored(params: Params, model: Model, folder: Path) -> Iterator[tuple[str, ob
     yield "superpixel methods", repr([(name, labels.tolist()) for name, labels in case.labels.items()])
 
 
+def waves() -> dict[str, str]:
+    """Digests of numpy's functions."""
+    values, found = np.abs(np.linspace(-9, 9, 1001)), {}
+    for name in ("sin", "cos", "exp", "log1p", "sqrt", "tanh"):
+        for kind in (np.float32, np.float64):
+            found[f"numpy {name} {kind.__name__}"] = digest([getattr(np, name)(values.astype(kind))])
+    return found
+
+
+def used(params: Params, model: CAFT, images: Tensor, folder: Path) -> dict[str, str]:
+    """Digests of ten steps of SFCN, its labels, the evaluation sets, and what the model makes of them."""
+    sizes, scenes = params.selected_model.superpixels, params.corpus["scenes"]
+    assert sizes is not None
+    training = params.superpixels.model_copy(update={"steps": SFCN_STEPS})
+    model.superpixels = train_superpixels(sizes, training, lambda step: images.roll(step, 0)[:4], 0)
+    found = {"superpixel weights": digest(model.superpixels.parameters())}
+    found["labels"] = digest([model.superpixel_labels(images)])
+    write_benchmarks(folder / "data/benchmarks/scenes", scenes)  # type: ignore[arg-type]
+    files = sorted(path for path in (folder / "data").rglob("*") if path.is_file())
+    found["benchmarks"] = digest(path.read_bytes() for path in files)
+    card = ModelCard(splitter="spacy", chunks=4, balanced_rule="paper", model=model.config, fingerprint="0" * 16)
+    return found | {name: digest([values]) for name, values in scored(params, Model(model, card), folder)}
+
+
 def main() -> None:
-    folder, steps = Path(sys.argv[1]), int(sys.argv[2])
+    folder, steps, is_weights_alone = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] == ["weights"]
     (folder / "run").mkdir(parents=True)
     (folder / "small.yaml").write_text(
         yaml.safe_dump(
@@ -157,45 +181,22 @@ def main() -> None:
         )
     )
     params = load_params(PROJECT / "params.yaml", [folder / "small.yaml"])
-    found: dict[str, str] = {"arithmetic": caft.params.arithmetic.current()}
     served = list(pictures())
-    found["pictures"] = digest(content for content, _ in served)
     opened = [Image.open(io.BytesIO(content)).convert("RGB") for content, _ in served]
     images = torch.stack([squash(picture, SIDE) for picture in opened])
-    found["pixels"] = digest([images, *(squash(picture.resize((171, 113)), 48) for picture in opened)])
-    found["hashes"] = digest(part for picture in opened for part in (perceptual_hash(picture), thumbnail(picture)))
     count = params.selected_recipe.sub_captions
     tokens = tokenize([text for _, texts in served for text in (texts + texts)[:count]]).unflatten(0, (-1, count))
-    waves = np.linspace(-9, 9, 1001)
-    for name in ("sin", "cos", "exp", "log1p", "sqrt", "tanh"):
-        for kind in (np.float32, np.float64):
-            found[f"numpy {name} {kind.__name__}"] = digest([getattr(np, name)(np.abs(waves).astype(kind))])
-    if len(sys.argv) > 3:
-        found.clear()
     world = start()
     model = trained(params, world, images, tokens, steps, folder / "run")
-    found["weights over two ranks"] = digest(model.parameters())
+    found = {"weights over two ranks": digest(model.parameters())}
     stop()
-    if len(sys.argv) > 3:
-        pass
-    elif world.rank:
-        found |= traced(params, images[:4], tokens[:4])
-    else:
-        sizes, training = params.selected_model.superpixels, params.superpixels
-        assert sizes is not None
-        sfcn = train_superpixels(
-            sizes, training.model_copy(update={"steps": SFCN_STEPS}), lambda step: images.roll(step, 0)[:4], 0
-        )
-        found["superpixel weights"] = digest(sfcn.parameters())
-        model.superpixels = sfcn
-        found["labels"] = digest([model.superpixel_labels(images)])
-        scenes = params.corpus["scenes"]
-        write_benchmarks(folder / "data/benchmarks/scenes", scenes)  # type: ignore[arg-type]
-        files = sorted(path for path in (folder / "data").rglob("*") if path.is_file())
-        found["benchmarks"] = digest(path.read_bytes() for path in files)
-        card = ModelCard(splitter="spacy", chunks=4, balanced_rule="paper", model=model.config, fingerprint="0" * 16)
-        for name, values in scored(params, Model(model, card), folder):
-            found[name] = digest([values])
+    if not is_weights_alone:
+        found["arithmetic"] = caft.params.arithmetic.current()
+        found["pictures"] = digest(content for content, _ in served)
+        found["pixels"] = digest([images, *(squash(picture.resize((171, 113)), 48) for picture in opened)])
+        found["hashes"] = digest(part for picture in opened for part in (perceptual_hash(picture), thumbnail(picture)))
+        found |= waves()
+        found |= traced(params, images[:4], tokens[:4]) if world.rank else used(params, model, images, folder)
     print(json.dumps(found))
 
 

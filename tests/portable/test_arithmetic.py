@@ -12,6 +12,7 @@ import torch
 
 from caft.errors import ParamsError
 from caft.params import arithmetic, load_params
+from tests.portable.environment import without_arithmetic
 
 PROJECT = Path(__file__).parents[2]
 # Prints what a process that imports the network has.
@@ -26,8 +27,8 @@ print(os.environ.get("CAFT_ARITHMETIC"), torch.backends.cpu.get_cpu_capability()
 
 def environment(**variables: str) -> dict[str, str]:
     """Nothing of this process's arithmetic, and these."""
-    ours = {*arithmetic.SETTINGS, arithmetic.VARIABLE, "MKL_NUM_THREADS"}
-    kept = {key: value for key, value in os.environ.items() if key not in ours}
+    kept = without_arithmetic()
+    kept.pop("MKL_NUM_THREADS", None)
     return {**kept, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "2", **variables}
 
 

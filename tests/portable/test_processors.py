@@ -1,7 +1,6 @@
 """What the pipeline computes is equal to the bit on this processor and on others, which are emulated."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.portable.environment import without_arithmetic
 from tests.ports import free_port
 
 SCRIPT = Path(__file__).with_name("computed.py")
@@ -20,7 +20,7 @@ def compute(folder: Path, command: list[str], arithmetic: str, *arguments: str) 
     """What each of two ranks computes."""
     folder.mkdir()
     environment = {
-        **{key: value for key, value in os.environ.items() if key not in caft_settings()},
+        **without_arithmetic(),
         "CAFT_ARITHMETIC": arithmetic,
         "PYTHONPATH": str(SCRIPT.parents[2]),
         "WORLD_SIZE": "2",
@@ -40,12 +40,6 @@ def compute(folder: Path, command: list[str], arithmetic: str, *arguments: str) 
     codes = [rank.wait() for rank in ranks]
     assert codes == [0, 0], [(folder / f"{rank}.log").read_text()[-3000:] for rank in range(2)]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-
-
-def caft_settings() -> set[str]:
-    from caft.params import arithmetic
-
-    return {*arithmetic.SETTINGS, arithmetic.VARIABLE}
 
 
 def emulated(require_system: Callable[[str], str], processor: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What is asked of a real Slurm without accounting, and what is said where there is none."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def test_jobs_are_found_by_name_while_they_wait_or_run(here: Cluster) -> None:
 @pytest.mark.slow
 def test_a_node_is_reached_as_slurm_reaches_it(here: Cluster) -> None:
     assert queue.node_address("n2") == "127.0.0.1"
+
+
+def test_a_launchers_gpus_are_asked_for(require_system: Callable[[str], str], tmp_path: Path) -> None:
+    require_system("sbatch")
+    asked = executor(load_params(PROJECT / "params.yaml").launchers["a100x8"], tmp_path, "caft-x").parameters
+    assert (asked["nodes"], asked["ntasks_per_node"], asked["gpus_per_node"]) == (1, 8, 8)
 
 
 def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from caft.params import Params
+from caft.params import Params, arithmetic
 from caft.params.problems import show
 
 # MLflow's pages show metrics in sections by what stands before a slash.
@@ -51,7 +51,7 @@ def parameters(params: Params) -> dict[str, str]:
         "seed": params.seed,
         "launch": params.launch,
         "ranks": params.selected_launcher.world_size,
-        "arithmetic": params.selected_launcher.arithmetic,
+        "arithmetic": arithmetic.current(),
     }
     for key, (value, _) in params.effective().items():
         if key.split(".")[0] in _TRAINED_WITH and "." in key and value is not None:
