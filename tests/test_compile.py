@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from caft.network.layers import TransformerBlock
 from caft.network.part_pairs import PairImages, PairTexts
 from caft.network.vision.graph_pool import GraphPool
 from caft.params import arithmetic
+from caft.train.compiled import apart_by_processor
 from tests.portable.environment import without_arithmetic
 
 # Traces forward and backward as inductor does, but runs torch's own kernels: no minute of C++ compilation.
@@ -82,6 +84,7 @@ def test_the_body_of_the_part_loss_is_one_graph(gram: bool, own_texts: bool, bac
         torch.tensor(-10.0),
     )
     loss, clamped, gradients = tile_loss(*arguments)
+    apart_by_processor()
     found = torch.compile(tile_loss, fullgraph=True, backend=backend)(*arguments)
     torch.testing.assert_close(found[0], loss)
     assert found[1] == clamped
@@ -89,9 +92,34 @@ def test_the_body_of_the_part_loss_is_one_graph(gram: bool, own_texts: bool, bac
         torch.testing.assert_close(ours, eager, atol=1e-5, rtol=1e-5)
 
 
+_SUM = """
+import torch
+from caft.train.compiled import apart_by_processor
+apart_by_processor()
+print(torch.compile(lambda numbers: (2 * numbers).sum())(torch.ones(15)).item())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cpu._is_avx512_supported(), reason="this processor has no AVX-512")
+def test_code_compiled_for_another_processor_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    environment = without_arithmetic() | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    sums = [
+        subprocess.run(
+            [sys.executable, "-c", _SUM],
+            env=environment | {"ATEN_CPU_CAPABILITY": capability},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for capability in ("avx512", "avx2")
+    ]
+    assert sums == ["30.0\n", "30.0\n"]
+
+
 @pytest.mark.slow
 def test_inductor_compiles_where_arithmetic_is_native() -> None:
-    """Settings refuse `compile` elsewhere: under torch's AVX2 kernels inductor's code gave another loss (torch 2.13)."""
+    """Settings refuse `compile` elsewhere: its code rounds as this processor's compiler likes."""
     environment = without_arithmetic() | {arithmetic.VARIABLE: "native"}
     command = [
         sys.executable,

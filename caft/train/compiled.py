@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch.compiler.config
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,6 +22,7 @@ def compile_task(task: TrainingTask) -> None:
     The weights keep their names. Shapes are those of the batch, but for the number of texts and of their tokens, for which
     one graph is made with any number; so nothing is compiled again after the first steps.
     """
+    apart_by_processor()
     vision = task.model.vision
     _compile(task.model, "stem", dynamic=False)
     if isinstance(vision, HierarchicalVisionEncoder):
@@ -34,6 +36,15 @@ def compile_task(task: TrainingTask) -> None:
     if task.model.whole_caption is not None:
         task.model.whole_caption.compile(dynamic=False)
     part_tiles.compile_tiles()
+
+
+def apart_by_processor() -> None:
+    """Has torch keep compiled code of each kind of processor apart.
+
+    torch 2.13 takes what it has compiled for AVX-512 from its cache for AVX2 too, and the other way round: such code adds
+    up some of the elements, or some twice. A home folder that several sorts of nodes share would be enough.
+    """
+    torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
 
 
 def _compile(module: nn.Module, method: str, dynamic: bool) -> None:
