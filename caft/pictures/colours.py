@@ -61,7 +61,7 @@ def _range(values: NDArray[np.generic]) -> int:
         return 1
     if wrong := int(values.size - np.isfinite(values).sum()):
         raise DataError(f"{wrong} of {values.size} values are not finite; replace them, or save it with 8 bits")
-    least, most = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    least, most = float(values.min()), float(values.max())
     for top, clear in _RANGES:
         if least >= 0 and most <= top and most >= clear:
             return top

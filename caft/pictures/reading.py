@@ -65,13 +65,17 @@ def path_problem(path: Path | str, error: OSError | ValueError) -> str:
     return f"{where}: cannot be read ({error.strerror or error})"
 
 
+def kind_of_place(mode: int) -> str | None:
+    """What a path leads to that is no file, and what to do, by the mode of `os.stat`; None for a file."""
+    return next((kind for test, kind in _KINDS if test(mode)), None)
+
+
 @contextmanager
 def _opened(path: Path | str) -> Iterator[BinaryIO]:
     try:
         mode = os.stat(path).st_mode  # before it is opened, which would wait for a pipe's other end
-        for test, kind in _KINDS:
-            if test(mode):
-                raise DataError(f"{path}: is {kind}")
+        if (kind := kind_of_place(mode)) is not None:
+            raise DataError(f"{path}: is {kind}")
         file = open(path, "rb")  # noqa: SIM115, it is closed below
     except (OSError, ValueError) as error:
         raise DataError(path_problem(path, error)) from error
@@ -97,8 +101,8 @@ def _decoded(file: BinaryIO, where: str, upright: bool) -> Image.Image:
 
 def _rgb(image: Image.Image, where: str, head: bytes, upright: bool) -> Image.Image:
     try:
-        stored = image.getexif().get(_ORIENTATION, 1)
         _mark(image)
+        stored = image.getexif().get(_ORIENTATION, 1)  # loads some kinds
         image.load()
         left = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # as above
