@@ -72,9 +72,7 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
     damaged = dict(listed.unreadable)
     stamps = {path: _stamp(path, status, folder) for path, status in listed.pictures.items()}
     if listed.other:
-        logger.log(
-            logging.WARNING if listed.could_be_opened else logging.INFO, "left out: %s", listed.counts()
-        )
+        logger.log(logging.WARNING if listed.could_be_opened else logging.INFO, "left out: %s", listed.counts())
     if not stamps:
         _report(damaged)
         found = f"; found {listed.counts()}" if listed.other else ""
