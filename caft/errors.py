@@ -29,6 +29,10 @@ class ManifestError(DataError):
     """Files on disk are not the ones that a manifest describes."""
 
 
+class ArgumentError(CaftError, ValueError, TypeError):
+    """An argument of a method is of another kind, shape or range than it takes."""
+
+
 class CheckpointError(CaftError):
     """A checkpoint or model file cannot be read, or belongs to other settings."""
 

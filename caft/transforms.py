@@ -1,51 +1,36 @@
 """Pictures to tensors, and maps to other sizes, with Pillow and torch only."""
 
-import io
 import math
-import struct
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from caft.errors import DataError
+from caft.pictures.reading import Source, read_rgb
 
 _Kind = TypeVar("_Kind", bound=np.generic)
 # Long side over short side beyond which the ends of a picture are cut off before a central crop is resized.
 _STRIP = 16
 
 
-def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
+def open_image(source: Source, upright: bool = True) -> Image.Image:
     """Decodes a picture as it is meant to be seen: upright, RGB, transparent parts white, the first frame.
+
+    How pixels of each kind become RGB is said at `caft.pictures.colours.to_rgb`. Formats are Pillow's, and those of its
+    plug-ins pillow-heif and pillow-jxl-plugin where they are installed.
 
     Args:
         source: An encoded picture, its path, or a Pillow image.
+        upright: Turn it as its EXIF orientation says; else it stays as its pixels are stored, which is how a tool that
+            does not know of orientations saw it. (A HEIF file has no other pixels than upright ones.)
 
     Raises:
-        DataError: It cannot be decoded.
+        DataError: There is no such file, it may not be read, it cannot be decoded, or its pixels have no clear range.
     """
-    try:
-        image = source if isinstance(source, Image.Image) else Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source
-        )  # fmt: skip
-        image.load()
-        if image.mode == "RGB" and "transparency" not in image.info and not image.getexif():
-            return image
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bit grey, which conversion would clip to white
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        if "A" in image.getbands() or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-            image = Image.alpha_composite(white, image)
-        return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        where = "the given bytes" if isinstance(source, bytes) else str(source)
-        raise DataError(f"{where}: cannot be decoded as a picture ({error})") from error
+    return read_rgb(source, upright)
 
 
 def squash(image: Image.Image, size: int) -> Tensor:

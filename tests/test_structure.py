@@ -26,6 +26,7 @@ LEVELS = [
         "caft.storage",
         "caft.progress",
         "caft.locking",
+        "caft.pictures",
         "caft.transforms",
         "caft.digests",
     ),

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from caft.model.arguments import open_picture
 from caft.model.card import ModelCard
-from caft.model.encoding import open_picture, token_rows
+from caft.model.encoding import token_rows
 from caft.model.model import Model
 from caft.transforms import center_crop
 from caft.weights.files import read_card

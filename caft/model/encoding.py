@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -20,16 +19,14 @@ from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode, pad, tokenize
 from caft.errors import DataError
+from caft.model.arguments import Picture, open_picture, whole_number
 from caft.model.card import ModelCard
 from caft.model.protocols import RetrievalModel, RetrievalNetwork
 from caft.network.caft import CAFT, ImageFeatures
 from caft.progress import track
-from caft.transforms import center_crop, open_image, squash
+from caft.transforms import center_crop, squash
 
 logger = logging.getLogger(__name__)
-
-# A path, an encoded file, a Pillow image, or a tensor (3, H, W): uint8, or floats in [0, 1].
-Picture = Path | str | bytes | Image.Image | Tensor
 
 
 @dataclass(frozen=True)
@@ -87,56 +84,14 @@ class TokenRows(NamedTuple):
 # ---------------------------------------------------------------------- pictures
 
 
-def open_picture(picture: Picture) -> Image.Image:
-    """An RGB image, as it is meant to be seen; see `open_image` for what that is.
-
-    Raises:
-        DataError: It cannot be decoded, or has no pixels.
-        ValueError: A tensor of another shape or other values.
-        TypeError: An object that is not a picture.
-    """
-    if isinstance(picture, Tensor):
-        picture = _from_tensor(picture)
-    elif not isinstance(picture, Path | str | bytes | Image.Image):
-        raise TypeError(f"a picture is a path, bytes, a Pillow image or a tensor, found {type(picture).__name__}")
-    image = open_image(picture)
-    if not min(image.size):
-        raise DataError(f"the picture is {image.width} x {image.height} pixels; give one that has some")
-    return image
-
-
-def _from_tensor(tensor: Tensor) -> Image.Image:
-    if tensor.dim() != 3 or len(tensor) != 3:
-        raise ValueError(
-            f"expected a picture as a tensor (3, H, W), or several as (B, 3, H, W); found shape {tuple(tensor.shape)}"
-        )
-    if tensor.is_floating_point():
-        if tensor.numel() and not (tensor.min() >= 0 and tensor.max() <= 1):
-            raise ValueError(
-                "a picture of floats must lie in [0, 1], without normalisation, which the model does itself; "
-                f"found {float(tensor.min()):g} to {float(tensor.max()):g}"
-            )
-        tensor = (tensor.float() * 255).round().to(torch.uint8)
-    elif tensor.dtype != torch.uint8:
-        raise ValueError(f"expected a picture as uint8, or as floats in [0, 1]; found {tensor.dtype}")
-    if not tensor.numel():
-        raise DataError(f"the picture is {tensor.shape[2]} x {tensor.shape[1]} pixels; give one that has some")
-    return Image.fromarray(tensor.permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def several(images: Picture | Sequence[Picture]) -> list[Picture]:
-    """The pictures of one or many; a tensor (B, 3, H, W) is many."""
-    if isinstance(images, Tensor):
-        return list(images) if images.dim() == 4 else [images]
-    return [images] if isinstance(images, Path | str | bytes | Image.Image) else list(images)
-
-
 def encode_cropped(network: RetrievalNetwork, pictures: Sequence[Picture], batch: int = 64) -> EncodedImages:
     """Encodes pictures for retrieval: short side resized, centre cropped, as the compared methods do.
 
     Raises:
         DataError: There is no picture, or one cannot be decoded.
+        ArgumentError: One is none (see `caft.model.arguments.Picture`), or `batch` is no whole number from 1.
     """
+    batch = whole_number(batch, "batch")
     if not pictures:
         raise DataError("no pictures were given; give at least one")
     _require_float32(network)

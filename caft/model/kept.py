@@ -1,6 +1,9 @@
 """Tensors kept in a file for a next time: taken only if they are what was asked for, whole and unchanged."""
 
+import hashlib
+import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,18 +23,19 @@ def read_kept(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] 
     Returns:
         None if there is no file, or if it has another key or is damaged, which a line of the log says.
     """
-    if not path.exists():
+    if not os.path.isfile(path):  # False, and no error, also where the folder may not be read
         return None
     try:
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-        if facts["digest"] != tensors_digest(sorted(tensors.items())):
+        if facts.pop("digest") != _digest(tensors, facts):
             raise ValueError("its content is not what was written")
+        kept_under = facts.pop("key")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         logger.warning("%s: is damaged (%s) and is computed anew", path, error)
         return None
-    if facts["key"] != key:
+    if kept_under != key:
         logger.info("%s: is of another version of the code or the model, and is computed anew", path)
         return None
     return tensors, facts
@@ -43,9 +47,16 @@ def write_kept(path: Path, key: str, tensors: Mapping[str, Tensor | None], facts
     Tensors that are None are left out. A disk without room stops nothing.
     """
     present = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
-    head = {**facts, "key": key, "digest": tensors_digest(sorted(present.items()))}
+    head = {**facts, "key": key}
+    head["digest"] = _digest(present, head)
     try:
         with replacing(path) as temporary:
             save_file(present, temporary, head)
     except (SafetensorError, OSError) as error:
         logger.warning("%s: features are not kept (%s)", path, error)
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    return hashlib.sha256(
+        (tensors_digest(sorted(tensors.items())) + json.dumps(facts, sort_keys=True)).encode()
+    ).hexdigest()

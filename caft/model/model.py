@@ -1,6 +1,6 @@
 """What a user holds: a network and its card, and from pictures and texts to features, scores, maps and segments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,17 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caft.errors import DataError
-from caft.model import encoding, maps
+from caft.errors import ArgumentError, DataError
+from caft.model import arguments, encoding, maps
+from caft.model.arguments import Picture, open_picture
 from caft.model.card import ModelCard
-from caft.model.encoding import EncodedCaptions, EncodedImages, Picture, open_picture
+from caft.model.encoding import EncodedCaptions, EncodedImages
 from caft.model.scores import blend, part_scores, whole_scores, without_bias
 from caft.network.caft import CAFT
 from caft.transforms import nearest_pixels
 
 # Methods that take pictures or captions also take them encoded by `encode_images` or `encode_captions`.
-Images = Picture | Sequence[Picture] | EncodedImages
-Captions = str | Sequence[str] | EncodedCaptions
+Images = Picture | Iterable[Picture] | EncodedImages
+Captions = str | Iterable[str] | EncodedCaptions
 
 
 class Match(NamedTuple):
@@ -33,10 +34,13 @@ class Match(NamedTuple):
 class Model:
     """A network with its card; `caft.load` gives one in evaluation mode.
 
-    A picture is a path, the bytes of a file, a Pillow image or a tensor (3, H, W), uint8 or floats in [0, 1], of any
-    size; several are a list, or a tensor (B, 3, H, W). Pictures are turned upright, transparent parts are white, of an
-    animation the first frame is taken. A text may be of any length: it is split into sentences and chunks as the card
-    says. One item is a batch of one. Results are on the CPU, whatever the network's device.
+    A picture is a path, the bytes of a file, a Pillow image, a tensor (3, H, W) or an array (H, W), (H, W, 3) or
+    (H, W, 4), of any size; tensors and arrays are uint8 or floats in [0, 1]. Pictures are turned upright, transparent
+    parts are white, of an animation the first frame is taken. A text may be of any length: it is split into sentences
+    and chunks as the card says. Several pictures or texts are a list, an array of texts, a pandas Series, or whatever
+    else can be read in an order; several pictures also a tensor (B, 3, H, W) or an array (B, H, W, 3). One item is a
+    batch of one; where one is meant, a list of one is taken too. `batch` is how many are encoded at once, from 1.
+    Results are on the CPU, whatever the network's device.
 
     The examples' model has random weights and the sizes `tiny` of params.yaml: image 64, embedding 64.
 
@@ -46,6 +50,8 @@ class Model:
 
     Raises:
         DataError: Of every method: a picture cannot be decoded, a text has no sentence, or nothing was given.
+        ArgumentError: Of every method: an argument is of another kind, shape or range; it is a ValueError and a
+            TypeError too.
     """
 
     network: CAFT
@@ -91,7 +97,7 @@ class Model:
         """
         if isinstance(images, EncodedImages):
             return images
-        return encoding.encode_cropped(self.network, encoding.several(images), batch)
+        return encoding.encode_cropped(self.network, arguments.several(images), batch)
 
     def encode_captions(self, captions: Captions, batch: int = 64) -> EncodedCaptions:
         """Features of both levels, to score the same captions several times.
@@ -101,7 +107,7 @@ class Model:
         """
         if isinstance(captions, EncodedCaptions):
             return captions
-        return encoding.encode_captions(self, [captions] if isinstance(captions, str) else captions, batch)
+        return encoding.encode_captions(self, arguments.texts(captions), arguments.whole_number(batch, "batch"))
 
     def similarity(self, images: Images, texts: Captions, part_weight: float = 0.3) -> Tensor:
         """Scores of every picture with every caption, (B, Q): CAFT++ (Eq. 10), logits without biases.
@@ -115,7 +121,10 @@ class Model:
         >>> model.similarity("photo.jpg", ["A cat.", "A dog."]).shape
         torch.Size([1, 2])
         """
+        part_weight = arguments.share(part_weight, "part_weight")
         pictures, captions = self.encode_images(images), self.encode_captions(texts)
+        if (size := pictures.whole.shape[1]) != (other := captions.whole.shape[1]):
+            raise ArgumentError(f"the pictures' features have {size} numbers and the captions' {other}: other models'")
         whole = whole_scores(self.network, pictures.whole, captions.whole)
         if part_weight == 0:
             return without_bias(self.network, whole, "whole")
@@ -126,11 +135,20 @@ class Model:
     def retrieve(
         self, query: str | EncodedCaptions, images: Images, k: int = 5, part_weight: float = 0.3
     ) -> list[Match]:
-        """The k pictures that fit a long description best, best first, with their scores.
+        """The k pictures that fit a long description best, best first, with their scores; all if there are fewer.
+
+        Args:
+            query: One caption, or what `encode_captions` gave for one.
+            images: Pictures, or what `encode_images` gave.
+            k: How many, from 1.
+            part_weight: As in `similarity`.
 
         >>> [match.image for match in model.retrieve("A cat.", ["photo.jpg"], k=5)]
         [0]
         """
+        k, query = arguments.whole_number(k, "k"), self.encode_captions(query)
+        if len(query.whole) != 1:
+            raise ArgumentError(f"expected one query, found {len(query.whole)}; call retrieve for each of them")
         scores = self.similarity(images, query, part_weight)[:, 0]
         order = scores.argsort(descending=True, stable=True)[:k].tolist()
         return [Match(image, float(scores[image])) for image in order]
@@ -141,21 +159,27 @@ class Model:
         >>> model.sentences("A cat on a mat.\\nIt sleeps.")
         ['A cat on a mat', 'It sleeps']
         """
-        return encoding.sentences(text, self.card)
+        if len(given := arguments.texts(text)) != 1:
+            raise ArgumentError(f"expected one text, found {len(given)}; call sentences for each of them")
+        return encoding.sentences(given[0], self.card)
 
-    def ground(self, image: Picture, text: str | Sequence[str]) -> NDArray[np.float32]:
+    def ground(self, image: Picture, text: str | Iterable[str]) -> NDArray[np.float32]:
         """Where each sentence looks in a picture: a map of the picture's height and width for each, (S, H, W).
 
         Args:
             image: One picture; it is squashed, so that every pixel is seen.
-            text: A text, whose sentences are asked one by one; or several texts, asked as they are.
+            text: A text, whose sentences are asked one by one; or several texts, asked as they are. Each needs words.
 
         >>> maps = model.ground("photo.jpg", "A cat. It sleeps.")
         >>> maps.shape, maps.dtype
         ((2, 40, 60), dtype('float32'))
         """
-        texts = self.sentences(text) if isinstance(text, str) else list(text)
-        return maps.ground(self.network, open_picture(image), texts)
+        texts = self.sentences(text) if isinstance(text, str) else arguments.texts(text)
+        if not texts:
+            raise DataError("no texts were given; give at least one")
+        for asked in texts:
+            self.sentences(asked)  # raises where there is none
+        return maps.ground(self.network, open_picture(arguments.one_picture(image)), texts)
 
     def segment(self, image: Picture) -> list[NDArray[np.integer]]:
         """Superpixels of a picture and their groups, fine to coarse: nested label maps at the picture's size, (H, W).
@@ -163,5 +187,5 @@ class Model:
         >>> [int(labels.max()) < count for labels, count in zip(model.segment("photo.jpg"), (64, 32, 16, 8))]
         [True, True, True, True]
         """
-        opened = open_picture(image)
+        opened = open_picture(arguments.one_picture(image))
         return [nearest_pixels(labels, opened.height, opened.width) for labels in maps.label_maps(self.network, opened)]

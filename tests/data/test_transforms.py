@@ -1,6 +1,11 @@
 """Pictures of every odd kind."""
 
 import io
+import os
+import socket
+import struct
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +13,7 @@ import pytest
 from PIL import Image
 
 from caft.errors import DataError
+from caft.pictures import formats
 from caft.transforms import center_crop, open_image, random_resized_crop, squash
 
 
@@ -48,6 +54,24 @@ def test_a_picture_on_its_side_is_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert open_image(_encoded(image, "JPEG", exif=exif)).size == (10, 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "LZW", "WEBP"])
+def test_stored_pixels_are_left_as_they_are_stored_if_asked(orientation: int, kind: str) -> None:
+    stored = np.random.default_rng(0).integers(256, size=(5, 9, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"LZW": {"compression": "tiff_lzw"}, "WEBP": {"lossless": True}}.get(kind, {})
+    data = _encoded(Image.fromarray(stored), "TIFF" if kind == "LZW" else kind, exif=exif, **options)
+    assert np.array_equal(np.asarray(open_image(data, upright=False)), stored)
+    # By the standard: 2 to 4 are mirrored and upside down; 5 to 8 have rows and columns changed.
+    turned = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+        5: stored.transpose(1, 0, 2), 6: np.rot90(stored, -1), 7: np.rot90(stored, 2).transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }  # fmt: skip
+    assert np.array_equal(np.asarray(open_image(data)), turned[orientation])
 
 
 def test_the_first_frame_is_taken() -> None:
@@ -99,3 +123,274 @@ def test_crops_have_the_area_and_shape_that_were_asked() -> None:
         high = int(pixels[1, -1, 100] - pixels[1, 0, 100]) + 1
         assert 0.48 < wide * high / 200**2 < 0.62
         assert 0.73 < wide / high < 1.36
+
+
+# ---------------------------------------------------------------------- pixels of every mode
+
+
+# One pixel as it lies in memory, and the RGB that it means, by the definition of the mode.
+_PIXELS: dict[str, tuple[bytes, tuple[int, int, int]]] = {
+    "1": (b"\x80", (255, 255, 255)),
+    "L": (bytes([77]), (77, 77, 77)),
+    "P": (bytes([1]), (10, 200, 30)),  # the palette's second colour
+    "LA": (bytes([100, 51]), (224, 224, 224)),  # a fifth of 100, four fifths of 255
+    "La": (bytes([20, 51]), (224, 224, 224)),  # the same, multiplied by its alpha already
+    "PA": (bytes([1, 51]), (206, 244, 210)),
+    "RGB": (bytes([1, 2, 3]), (1, 2, 3)),
+    "RGBX": (bytes([1, 2, 3, 0]), (1, 2, 3)),
+    "RGBA": (bytes([200, 100, 0, 51]), (244, 224, 204)),
+    "RGBa": (bytes([40, 20, 0, 51]), (244, 224, 204)),
+    "CMYK": (bytes([255, 0, 0, 0]), (0, 255, 255)),
+    "YCbCr": (bytes([76, 85, 255]), (255, 0, 0)),
+    "HSV": (bytes([85, 255, 255]), (0, 255, 0)),
+    "LAB": (bytes([138, 81, 70]), (255, 0, 0)),  # L* 54.3, a* 80.8, b* 69.9 under D50
+    "I;16": (struct.pack("<H", 0x8080), (128, 128, 128)),
+    "I;16L": (struct.pack("<H", 0x8080), (128, 128, 128)),
+    "I;16B": (struct.pack(">H", 0x8001), (127, 127, 127)),
+    "I;16N": (struct.pack("=H", 0x8080), (128, 128, 128)),
+    "I": (struct.pack("=i", 200), (200, 200, 200)),
+    "F": (struct.pack("=f", 0.4), (102, 102, 102)),
+}
+
+
+def _pixel(mode: str) -> Image.Image:
+    image = Image.frombytes(mode, (1, 1), _PIXELS[mode][0])
+    if mode in ("P", "PA"):
+        image.putpalette([0, 0, 0, 10, 200, 30])
+    return image
+
+
+def test_the_table_has_every_mode_that_pillow_knows() -> None:
+    assert set(Image.MODES) <= set(_PIXELS)
+
+
+@pytest.mark.parametrize("mode", _PIXELS)
+def test_a_pixel_of_every_mode_becomes_the_rgb_that_it_means(mode: str) -> None:
+    opened = open_image(_pixel(mode))
+    assert opened.mode == "RGB"
+    assert np.allclose(opened.getpixel((0, 0)), _PIXELS[mode][1], atol=6 if mode == "LAB" else 1)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1], [0, 255]),
+        ([0, 0], [0, 0]),
+        ([0, 51, 255], [0, 51, 255]),
+        ([3, 32], [3, 32]),
+        ([0, 257 * 9, 65535], [0, 9, 255]),
+    ],
+)
+def test_values_without_a_stated_range_are_taken_in_the_first_that_holds_them(
+    mode: str, values: list[int], expected: list[int]
+) -> None:
+    array = np.array([values], np.float32 if mode == "F" else np.int32)
+    opened = open_image(Image.fromarray(array))
+    assert np.asarray(opened)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([-1.0, 5.0], "-1 to 5, which tells no range: expected 0 to 1"),
+        ([0.0, 1.02], "0 to 1.02, which"),  # by 0 to 255 it would be black
+        ([0.0, 4095.0], "0 to 4095, which"),
+        ([0.0, 1e6], r"0 to 1e\+06, which"),
+        ([0.0, float("nan")], "1 of 2 values are not finite"),
+        ([float("inf"), float("nan")], "2 of 2 values are not finite"),
+    ],
+)
+def test_values_that_tell_no_range_are_refused(values: list[float], words: str, tmp_path: Path) -> None:
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "depth.tif")
+    words = words if "finite" in words else f"its values go from {words}"
+    with pytest.raises(DataError, match=f"depth.tif: {words}"):
+        open_image(tmp_path / "depth.tif")
+    if np.isfinite(values).all() and values[1] != 1.02:
+        with pytest.raises(DataError, match=f"the given picture: {words}"):
+            open_image(Image.fromarray(np.array([values], np.int32)))
+
+
+def _tiff(data: bytes, width: int, bits: int, photometric: int, kind: int) -> bytes:
+    """A little-endian TIFF of one row, one channel: written by hand, as Pillow writes no such."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(data), 339: kind}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    padded = data + bytes(len(data) % 2)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(padded)) + padded + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("data", "width", "bits", "photometric", "kind", "expected"),
+    [
+        (struct.pack("<3H", 0, 0x8080, 65535), 3, 16, 1, 1, [0, 128, 255]),
+        (struct.pack("<3H", 0, 0x8080, 65535), 3, 16, 0, 1, [255, 127, 0]),  # white is zero
+        (struct.pack("<2f", 0, 1), 2, 32, 0, 3, [255, 0]),
+        (struct.pack("<3f", 0, 0.2, 1), 3, 32, 1, 3, [0, 51, 255]),
+        (bytes([0xFF, 0xF0, 0x00]), 2, 12, 1, 1, [255, 0]),
+        (bytes([0, 255]), 2, 8, 0, 1, [255, 0]),
+    ],
+)
+def test_a_tiff_of_other_than_eight_bits(
+    data: bytes, width: int, bits: int, photometric: int, kind: int, expected: list[int]
+) -> None:
+    opened = open_image(_tiff(data, width, bits, photometric, kind))
+    assert np.asarray(opened)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("data", [_tiff(bytes(16), 2, 64, 1, 3), _tiff(bytes(4), 2, 16, 1, 3)])
+def test_a_tiff_that_pillow_does_not_read_says_so(data: bytes) -> None:
+    with pytest.raises(DataError, match="it is a TIFF of a kind that Pillow does not read; save it with 8 bits"):
+        open_image(data)
+
+
+def test_a_dark_pgm_of_sixteen_bits_stays_dark() -> None:
+    opened = open_image(b"P5 2 1 65535\n" + struct.pack(">2H", 0, 255))
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 0), (0, 0, 0)]
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "marked", "expected"),
+    [
+        (1, 0, bytes([0b01000000]), struct.pack(">H", 0), [(255, 255, 255), (255, 255, 255)]),
+        (2, 0, bytes([0b01100000]), struct.pack(">H", 2), [(85, 85, 85), (255, 255, 255)]),
+        (4, 0, bytes([0x35]), struct.pack(">H", 5), [(51, 51, 51), (255, 255, 255)]),
+        (8, 0, bytes([7, 9]), struct.pack(">H", 9), [(7, 7, 7), (255, 255, 255)]),
+        (16, 0, struct.pack(">2H", 257, 9), struct.pack(">H", 9), [(1, 1, 1), (255, 255, 255)]),
+        (8, 3, bytes([0, 1]), bytes([255, 0]), [(1, 2, 3), (255, 255, 255)]),
+        (16, 2, struct.pack(">6H", 257, 514, 771, 0x900, 0, 0), struct.pack(">3H", 0x900, 0, 0),
+         [(1, 2, 3), (255, 255, 255)]),
+    ],
+)  # fmt: skip
+def test_what_a_png_marks_as_transparent_is_white_at_every_depth(
+    bits: int, colour: int, row: bytes, marked: bytes, expected: list[tuple[int, int, int]]
+) -> None:
+    palette = _chunk(b"PLTE", bytes([1, 2, 3, 4, 5, 6])) if colour == 3 else b""
+    data = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, colour, 0, 0, 0)) + palette
+    data += _chunk(b"tRNS", marked) + _chunk(b"IDAT", zlib.compress(b"\0" + row)) + _chunk(b"IEND", b"")
+    opened = open_image(data)
+    assert [opened.getpixel((x, 0)) for x in (0, 1)] == expected
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
+def test_the_first_of_several_frames_is_taken_and_the_file_closed(kind: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ((200, 0, 0), (0, 200, 0))]
+    frames[0].save(tmp_path / "frames", kind, save_all=True, append_images=frames[1:])
+    before = len(os.listdir("/proc/self/fd"))
+    opened = open_image(tmp_path / "frames")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert np.allclose(opened.getpixel((8, 8)), (200, 0, 0), atol=4)
+    assert opened.crop((0, 0, 4, 4)).resize((8, 8)).size == (8, 8)
+
+
+def test_a_picture_that_was_turned_or_left_is_not_turned_again() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = _encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif)
+    assert open_image(open_image(data)).size == (10, 20)
+    assert open_image(open_image(data, upright=False)).size == (20, 10)
+
+
+# ---------------------------------------------------------------------- what is no picture
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", r"it is empty \(0 bytes\); fetch it again"),
+        (b"<!DOCTYPE html><html>404</html>", "it is a web page or XML; download the picture itself"),
+        (b"\xef\xbb\xbf <html>", "it is a web page or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "it is a Git LFS pointer; run `git lfs pull`"),
+        (b"a list of things\n", "it is text; give a picture file"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "it is SVG, a drawing"),
+        (b"%PDF-1.7\n", "it is a PDF document"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIF|it is damaged"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp42", "it seems to be a video"),
+        (bytes(range(256)), "its content is of no format that is known here"),
+        (b"\xff\xd8 no picture", "its content is of no format|it is damaged|it is cut off"),
+    ],
+)
+def test_content_that_is_no_picture_says_what_it_is(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+    for source, where in ((path, str(path)), (str(path), str(path)), (content, "the given bytes")):
+        with pytest.raises(DataError, match=f"^{where}: cannot be decoded as a picture: ({words})"):
+            open_image(source)
+
+
+def test_a_path_that_leads_to_no_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "dangling.jpg").symlink_to("gone.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (plug := socket.socket(socket.AF_UNIX)).bind("socket.jpg")
+    for name, words in {
+        "absent.jpg": rf"not found; check the name \(looked in {tmp_path}\)",
+        "file/below.jpg": "not found; check the name",
+        "": "'': not found",
+        "folder.jpg": "is a folder; give a picture file",
+        "dangling.jpg": "is a link to gone.jpg, which leads nowhere; mend or delete the link",
+        "loop.jpg": "is a link to loop.jpg, which leads nowhere",
+        "pipe.jpg": "is a pipe; save the picture to a file first",
+        "socket.jpg": "is a socket; give a picture file",
+        "/dev/zero": "is a device; give a picture file",
+        "https://example.org/cat.jpg": "is an address; download the picture",
+        "a\0b": "no file can have such a name",
+        "x" * 5000: "no file can have such a name",
+    }.items():
+        with pytest.raises(DataError, match=words) as caught:
+            open_image(name)
+        assert "cannot be decoded" not in str(caught.value) and len(str(caught.value)) < 300
+    plug.close()
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "private.jpg"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may read everything
+            os.seteuid(65534)
+        with pytest.raises(DataError, match=r"private.jpg: may not be read \(Permission denied\); change its perm"):
+            open_image(path)
+    finally:
+        os.seteuid(user)
+
+
+def test_a_picture_too_large_to_be_meant_names_the_limit_and_the_remedy() -> None:
+    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
+    with pytest.raises(DataError, match=r"it has more than 178,956,970 pixels.*raise PIL.Image.MAX_IMAGE_PIXELS"):
+        open_image(head + _chunk(b"IDAT", zlib.compress(b"")))
+
+
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "ICO", "AVIF", "QOI", "DDS"]
+)
+def test_damaged_files_of_every_kind_are_a_picture_or_one_error(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    whole = _encoded(Image.fromarray(rng.integers(256, size=(24, 24, 3)).astype(np.uint8)), kind)
+    for _ in range(40):
+        data = bytearray(whole[: rng.integers(1, len(whole))] if rng.random() < 0.5 else whole)
+        for place in rng.integers(len(data), size=rng.integers(1, 8)):
+            data[place] = rng.integers(256)
+        try:
+            assert open_image(bytes(data)).mode == "RGB"
+        except DataError as error:
+            assert "cannot be decoded as a picture: " in str(error)
+
+
+def test_what_is_looked_for_is_what_pillow_decodes_here() -> None:
+    known = formats.endings()
+    assert {".jpg", ".jpeg", ".jfif", ".png", ".tif", ".webp", ".avif", ".bmp", ".ppm", ".jp2", ".tga"} <= known
+    assert not known & {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".h5", ".grib", ".wmf", ".mp4", ".txt", ""}
+    for ending in known:  # whatever Pillow can write of them is opened
+        kind = Image.registered_extensions()[ending]
+        if kind in Image.SAVE:
+            mode = {"BLP": "P", "MSP": "1", "XBM": "1"}.get(kind, "RGB")
+            assert open_image(_encoded(Image.new(mode, (32, 32)), kind)).getpixel((9, 9)) == (0, 0, 0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 import caft
 from caft.captions.sentences import split
 from caft.data.sets import load_retrieval
-from caft.errors import DataError
+from caft.errors import ArgumentError, DataError
 from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.retrieval import recall_at_k
 from caft.eval.scores.retrieval_sets import score_retrieval as score
@@ -171,6 +172,132 @@ def test_half_precision_is_autocast_and_weights_stay(model, pictures, scores):
     other = caft.Model(caft.CAFT(model.network.config, 4).eval().to(torch.bfloat16), model.card)
     with pytest.raises(ValueError, match="the weights are torch.bfloat16; superpixels and scores need float32"):
         other.encode_image(pictures)
+
+
+# ---------------------------------------------------------------------- what is given, in its forms
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, float("nan"), "3", None])
+def test_counts_are_whole_numbers_from_1(model, pictures, value):
+    encoded = model.encode_images(pictures)
+    for name, call in {
+        "k": lambda: model.retrieve("A cat.", encoded, k=value),
+        "batch": lambda: model.encode_image(pictures, batch=value),
+        "batch ": lambda: model.encode_text("A cat.", batch=value),
+    }.items():
+        with pytest.raises(ArgumentError, match=f"{name.strip()}: expected a whole number from 1, found"):
+            call()
+    assert len(model.retrieve("A cat.", encoded, k=np.int64(2))) == 2
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), True, "0.3", None])
+def test_a_part_weight_lies_in_its_range(model, pictures, value):
+    for call in (model.similarity, lambda images, text, part_weight: model.retrieve(text, images, 1, part_weight)):
+        with pytest.raises(ArgumentError, match="part_weight: expected a number from 0 to 1, found"):
+            call(pictures[0], "A cat.", part_weight=value)
+
+
+def test_texts_of_every_form_are_the_same_texts(model):
+    expected = model.encode_text(CAPTIONS)
+    frame = pd.DataFrame({"caption": CAPTIONS}, index=[7, 7, 3, 1])
+    for form in (tuple(CAPTIONS), np.array(CAPTIONS), np.array(CAPTIONS, object), frame["caption"], (c for c in CAPTIONS),
+                 pd.Index(CAPTIONS)):  # fmt: skip
+        torch.testing.assert_close(model.encode_text(form), expected)
+    for one in (np.str_(CAPTIONS[1]), np.array(CAPTIONS[1])):
+        torch.testing.assert_close(model.encode_text(one), expected[1:2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "expected a text, or several; found NoneType"),
+        (3, "found int"),
+        (b"A cat.", "found bytes"),
+        ({"A cat.": 1}, "found dict"),
+        ({"A cat."}, "found set"),
+        (["A cat.", None], r"text 1: expected a text \(str\), found NoneType"),
+        (["A cat.", float("nan")], r"text 1: expected a text \(str\), found float \(nan, a missing value\)"),
+        ([["A cat."]], "text 0: expected a text .*found list"),
+    ],
+)
+def test_what_is_no_text_is_named(model, pictures, given, words):
+    for call in (model.encode_text, lambda texts: model.ground(pictures[0], texts)):
+        with pytest.raises(ArgumentError, match=words):
+            call(given)
+
+
+def test_arrays_are_pictures(model, pictures):
+    pixels = np.array(Image.open(pictures[0]).convert("RGB"))
+    expected = model.encode_image(Image.fromarray(pixels))
+    opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    for form in (pixels, pixels[None], [pixels], pixels / 255, (pixels / 255).astype(np.float32), opaque,
+                 np.asfortranarray(pixels)):  # fmt: skip
+        torch.testing.assert_close(model.encode_image(form), expected)
+    assert model.encode_image(np.stack([pixels, pixels])).shape == (2, 64)
+    grey = pixels[:, :, 0]
+    expected = model.encode_image(Image.fromarray(grey))
+    for form in (grey, grey[:, :, None], grey / 255):
+        torch.testing.assert_close(model.encode_image(form), expected)
+    mask = grey > 100
+    torch.testing.assert_close(model.encode_image(mask), model.encode_image(Image.fromarray(np.uint8(mask) * 255)))
+    paths = [str(path) for path in pictures]
+    expected = model.encode_image(paths)
+    for form in (np.array(paths), pd.Series(paths), (path for path in paths), tuple(paths)):
+        torch.testing.assert_close(model.encode_image(form), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), r"array \(H, W\), \(H, W, 3\) or \(H, W, 4\).*found shape \(3, 8, 8\)"),
+        (np.zeros(8, np.uint8), r"found shape \(8,\)"),
+        (np.zeros((8, 8), np.int64), "as uint8, or as floats in .0, 1.; found int64"),
+        (np.full((8, 8), 255.0), r"must lie in \[0, 1\].*found 255 to 255"),
+        (np.full((8, 8), np.nan), r"must lie in \[0, 1\]"),
+        (None, "found NoneType"),
+        ([None], "found NoneType"),
+        ([float("nan")], r"found float \(nan, a missing value\)"),
+        ({"a.png": 1}, "found dict"),
+        ({"a.png"}, "found set"),
+    ],
+)
+def test_what_is_no_picture_is_named(model, given, words):
+    with pytest.raises(ArgumentError, match=words):
+        model.encode_image(given)
+
+
+def test_one_where_one_is_meant(model, pictures):
+    torch.testing.assert_close(
+        torch.from_numpy(model.ground([pictures[0]], "A cat.")), torch.from_numpy(model.ground(pictures[0], "A cat."))
+    )
+    assert model.retrieve(["A cat."], pictures) == model.retrieve("A cat.", pictures)
+    for call in (lambda: model.ground(pictures[:2], "A cat."), lambda: model.segment(pictures[:2])):
+        with pytest.raises(ArgumentError, match="expected one picture, found 2; call the method for each"):
+            call()
+    for query in (["A cat.", "A dog."], model.encode_captions(["A cat.", "A dog."])):
+        with pytest.raises(ArgumentError, match="expected one query, found 2; call retrieve for each"):
+            model.retrieve(query, pictures)
+    with pytest.raises(ArgumentError, match="expected one text, found 2"):
+        model.sentences(["A cat.", "A dog."])
+
+
+def test_encoded_in_the_wrong_place_is_named(model, pictures):
+    images, texts = model.encode_images(pictures[0]), model.encode_captions("A cat.")
+    with pytest.raises(ArgumentError, match="pictures: expected .* found EncodedCaptions"):
+        model.similarity(texts, images)
+    with pytest.raises(ArgumentError, match="texts: expected .* found EncodedImages"):
+        model.encode_text(images)
+    with pytest.raises(ArgumentError, match="pictures: expected .* found EncodedImages"):
+        model.ground(images, "A cat.")
+    other = replace(texts, whole=texts.whole[:, :10])
+    with pytest.raises(ArgumentError, match="features have 64 numbers and the captions' 10"):
+        model.similarity(images, other)
+
+
+@pytest.mark.parametrize("given", [[], "", ["A cat.", ""], ["  "], ["."]])
+def test_a_text_to_look_for_has_words(model, pictures, given):
+    with pytest.raises(DataError, match="has no sentence; give words to look for|no texts were given"):
+        model.ground(pictures[0], given)
 
 
 def test_the_package_is_marked_as_typed():
