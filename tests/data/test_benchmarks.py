@@ -65,7 +65,9 @@ def test_an_empty_caption_is_refused_by_its_id(urban):
 
 def test_an_image_without_caption_is_refused(urban):
     (urban / "caption" / "10.txt").unlink()
-    with pytest.raises(DataError, match=r"images or captions without their partner: 1 \(10: 10.jpg needs caption/10.txt\)"):
+    with pytest.raises(
+        DataError, match=r"images or captions without their partner: 1 \(10: 10.jpg needs caption/10.txt\)"
+    ):
         load_retrieval(spec(urban, "urban1k"))
 
 

@@ -162,6 +162,9 @@ def _images(
     """The images that rows of references mean, with all their objects and expressions."""
     expressions: dict[int, list[Expression]] = {}
     for row in rows:
+        if row["image_id"] is None or row["ann_id"] is None:
+            findings.bad(ROWS, f"reference {row['reference']}", "expected numbers as image_id and ann_id")
+            continue
         expressions.setdefault(row["image_id"], []).append(Expression(row["sent"] or "", row["ann_id"]))
     records, annotations, named = read_lists(file, "images", "annotations", optional="categories")
     objects: dict[int, dict[int, Any]] = {image: {} for image in expressions}

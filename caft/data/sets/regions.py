@@ -62,7 +62,7 @@ class RegionSet:
         sizes: Height and width of each.
         regions: Boxes by level, a key of `REGION_FILES` or `ATTRIBUTE_FILES`.
         expected: How many the publisher counts, by level, where that is known; more than here in a partial set.
-        skipped: Files that are not there: the reason, by level.
+        skipped: Files that are not there or, in a partial set, have nothing to score: the reason, by level.
         left_out: What of it is not here.
     """
 
@@ -102,8 +102,6 @@ def load_regions(benchmark: BenchmarkParams) -> RegionSet | Missing:
     skipped = {
         level: NotThereError(folder / known[level]).missing(benchmark).reason for level in levels if level not in files
     }
-    for level, reason in skipped.items():
-        logger.warning("%s is not run: %s", level, reason)
     findings = Findings(folder, benchmark)
     numbers: dict[Path, int] = {}
     sizes: list[tuple[int, int]] = []
@@ -115,7 +113,13 @@ def load_regions(benchmark: BenchmarkParams) -> RegionSet | Missing:
                 numbers[path] = len(numbers)
                 sizes.append(size)
             regions[level].append(Region(numbers[path], *described))
-        findings.count(len(regions[level]), benchmark.boxes.get(level), f"boxes.{level}", file)
+        if benchmark.partial and not regions[level]:
+            skipped[level] = f"no box of {file} can be scored"
+            del regions[level]
+        else:
+            findings.count(len(regions[level]), benchmark.boxes.get(level), f"boxes.{level}", file)
+    for level, reason in skipped.items():
+        logger.warning("%s is not run: %s", level, reason)
     # A total tells nothing where a file is missing.
     findings.count(sum(map(len, regions.values())), None if skipped else benchmark.pairs, "pairs")
     return RegionSet(list(numbers), sizes, regions, benchmark.boxes, skipped, findings.settle())
