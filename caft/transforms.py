@@ -9,21 +9,29 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from caft.errors import DataError
 
 _Kind = TypeVar("_Kind", bound=np.generic)
+# How a picture that was turned as its orientation says is turned back.
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
 # Long side over short side beyond which the ends of a picture are cut off before a central crop is resized.
 _STRIP = 16
 
 
-def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
+def open_image(source: bytes | Path | str | Image.Image, upright: bool = True) -> Image.Image:
     """Decodes a picture as it is meant to be seen: upright, RGB, transparent parts white, the first frame.
 
     Args:
         source: An encoded picture, its path, or a Pillow image.
+        upright: Turn it as its EXIF orientation says; else it stays as its pixels are stored, which is how a tool that
+            does not know of orientations saw it.
 
     Raises:
         DataError: It cannot be decoded.
@@ -32,10 +40,14 @@ def open_image(source: bytes | Path | str | Image.Image) -> Image.Image:
         image = source if isinstance(source, Image.Image) else Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source
         )  # fmt: skip
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         image.load()
+        if not upright and orientation in _BACK and ExifTags.Base.Orientation not in image.getexif():
+            image = image.transpose(_BACK[orientation])  # Pillow turns a TIFF while it loads it
         if image.mode == "RGB" and "transparency" not in image.info and not image.getexif():
             return image
-        image = ImageOps.exif_transpose(image)
+        if upright:
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):  # 16 bit grey, which conversion would clip to white
             image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
         if "A" in image.getbands() or "transparency" in image.info:

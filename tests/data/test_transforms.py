@@ -50,6 +50,24 @@ def test_a_picture_on_its_side_is_turned() -> None:
     assert open_image(_encoded(image, "JPEG", exif=exif)).size == (10, 20)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "LZW", "WEBP"])
+def test_stored_pixels_are_left_as_they_are_stored_if_asked(orientation: int, kind: str) -> None:
+    stored = np.random.default_rng(0).integers(256, size=(5, 9, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"LZW": {"compression": "tiff_lzw"}, "WEBP": {"lossless": True}}.get(kind, {})
+    data = _encoded(Image.fromarray(stored), "TIFF" if kind == "LZW" else kind, exif=exif, **options)
+    assert np.array_equal(np.asarray(open_image(data, upright=False)), stored)
+    # By the standard: 2 to 4 are mirrored and upside down; 5 to 8 have rows and columns changed.
+    turned = {
+        1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1],
+        5: stored.transpose(1, 0, 2), 6: np.rot90(stored, -1), 7: np.rot90(stored, 2).transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }  # fmt: skip
+    assert np.array_equal(np.asarray(open_image(data)), turned[orientation])
+
+
 def test_the_first_frame_is_taken() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ((200, 0, 0), (0, 200, 0))]
     data = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
