@@ -136,21 +136,29 @@ SHAPES = [
 ]
 
 
+FILES = {
+    "dci": "splits.json",
+    "sharegpt4v": "share-captioner_coco_lcs_sam_1246k_1107.json",
+    "refer": "instances.json",
+    "karpathy": "dataset_coco.json",
+    "fg_ovd": "2_attributes.json",
+    "docci": "docci_descriptions.jsonlines",
+    "iiw": "data.jsonl",
+}
+
+
+@pytest.mark.parametrize("layout", FILES)
 @pytest.mark.parametrize("content", SHAPES, ids=str)
-def test_a_file_of_another_shape_is_one_error_that_names_it(written, content):
-    folder, layout, _ = written
-    names = {"dci": "splits.json", "sharegpt4v": "share-captioner_coco_lcs_sam_1246k_1107.json", "refer": "instances.json",
-             "karpathy": "dataset_coco.json", "fg_ovd": "2_attributes.json", "docci": "docci_descriptions.jsonlines",
-             "iiw": "data.jsonl"}  # fmt: skip
-    if layout not in names:
-        pytest.skip("the layout has no JSON")
-    for file in folder.rglob(names[layout]):
+def test_a_file_of_another_shape_is_one_error_that_names_it(tmp_path, layout, content):
+    folder = tmp_path / "here" / layout
+    WRITERS[layout](folder)
+    for file in folder.rglob(FILES[layout]):
         file.write_text(json.dumps(content))
     with pytest.raises(DataError) as error:
         load(folder, layout)
-    name = "sharegpt4v" if content in ([], [1], [[]], [None]) and layout == "sharegpt4v" else names[layout]
-    name = "expected pairs, found none" if layout == "dci" and content == {} else name
-    assert name in str(error.value) and len(str(error.value).splitlines()) <= 10
+    message = str(error.value)
+    assert FILES[layout] in message or f"{folder}: expected pairs, found none" in message
+    assert len(message.splitlines()) <= 10
 
 
 def values_of(content, path=()):

@@ -19,6 +19,7 @@ from caft.data.sets.files import (
     read_text,
 )
 from caft.data.sets.findings import Findings
+from caft.data.sets.pictures import find_picture
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
@@ -127,8 +128,7 @@ def iiw(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> Iterato
         def item(row: Any, pictures: Path = pictures) -> Item:
             key = field(row, "image/key" if isinstance(row, dict) and "image/key" in row else "image", str)
             image = pictures / (key if key.lower().endswith(".jpg") else f"{key}.jpg")
-            if not image.is_file() and (other := image.with_name(image.name.replace("test", "train"))).is_file():
-                image = other
+            image = find_picture(image, image.with_name(image.name.replace("test", "train")))
             return Item([key], image, [_text(row, benchmark, ["IIW"])])
 
         rows = ((f"{part}/{where}", row) for where, row in read_lines(file, findings))
@@ -186,8 +186,8 @@ def sharegpt4v(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> 
         if speaker != "gpt":
             raise OddRowError(f"expected the second turn to be of 'gpt', found {speaker!r}")
         short = Path(*(part for part in given.parts[:-1] if part != "images"), given.name)
-        places = (folder / given, folder / short, folder / "images" / given.name)
-        return Item([identity], next((place for place in places if place.is_file()), places[0]), [caption])
+        image = find_picture(folder / given, folder / short, folder / "images" / given.name)
+        return Item([identity], image, [caption])
 
     file = first_present(folder / _SHAREGPT4V, folder / _RESAVED)
     rows = head(file, benchmark.first or 0)

@@ -24,11 +24,14 @@ _PLAIN = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"}
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
-def find_picture(path: Path) -> Path:
-    """The path, or that of a file whose name has the ending otherwise, in capitals or as `.jpeg`."""
-    # Not Path.is_file, to which a name that is too long is an error.
-    others = (path.with_suffix(ending) for ending in _SUFFIXES) if path.name else ()
-    return next((place for place in (path, *others) if os.path.isfile(place)), path)
+def find_picture(*places: Path) -> Path:
+    """The first of some paths where a file is, by its name or with the ending in capitals or as `.jpeg`; else the first."""
+    for path in places:
+        others = (path.with_suffix(ending) for ending in _SUFFIXES) if path.name else ()
+        # Not Path.is_file, to which a name that is too long is an error.
+        if (found := next((place for place in (path, *others) if os.path.isfile(place)), None)) is not None:
+            return found
+    return places[0]
 
 
 def can_be_scored(path: Path, findings: Findings, size: tuple[int, int] | None = None) -> bool:
