@@ -73,7 +73,7 @@ def told(benchmark: BenchmarkParams) -> tuple[str, list[str]]:
         found = LOADERS[benchmark.kind](benchmark)
     except BadItemsError as error:
         return "REFUSED", [*error.counts, *listed(error.items)]
-    except DataError as error:
+    except (DataError, OSError) as error:
         return "REFUSED", str(error).splitlines()
     if isinstance(found, Missing):
         return f"not there: {found.reason}", []

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
-# Of a message, so that it stays short; `python -m pipelines.sets --check` shows more.
-_KINDS, _OF_A_KIND, _LETTERS = 6, 3, 160
+# Of a message, so that it has ten lines at most; `python -m pipelines.sets --check` shows more.
+_COUNTS, _COUNTS_AND_KINDS, _OF_A_KIND, _LETTERS = 2, 7, 5, 100
 
 
 class BadItem(NamedTuple):
@@ -65,7 +65,7 @@ class Findings:
 
     def bad(self, kind: str, where: object, why: str = "") -> None:
         """Notes an item that cannot be scored."""
-        self.items.append(BadItem(kind, str(where), why[:_LETTERS]))
+        self.items.append(BadItem(kind, _line(where), _line(why)))
 
     def count(self, found: int, expected: int | None, key: str, file: Path | None = None) -> None:
         """Compares a count of what can be scored with the publisher's; a partial set may have fewer."""
@@ -93,19 +93,28 @@ class Findings:
         return LeftOut(tuple(self.items), self.skipped_objects, len(self.turned))
 
     def _message(self) -> str:
-        lines = list(self.counts[:2])
+        lines = list(self.counts[:_COUNTS])
+        if (more := len(self.counts) - _COUNTS) > 0:
+            lines[-1] += f"; and {more} other counts"
         if self.items:
             what = "1 item" if len(self.items) == 1 else f"{len(self.items)} items"
-            found = summary(self.items)
             lines.append(f"{self.folder}: {what} cannot be scored")
-            lines += [f"  {line}" for line in found[:_KINDS]]
-            lines += [f"  and {len(found) - _KINDS} other kinds"] if len(found) > _KINDS else []
+            kinds, room = list(by_kind(self.items).items()), _COUNTS_AND_KINDS - len(self.counts[:_COUNTS])
+            shown = len(kinds) if len(kinds) <= room else room - 1
+            lines += [f"  {line}" for line in summary(self.items)[:shown]]
+            if others := kinds[shown:]:
+                lines.append(f"  {'; '.join(f'{kind}: {len(found)}' for kind, found in others)}")
         if not self.benchmark.partial:
             lines.append(
                 "take the publisher's files, or score what is there as partial data with `partial: true` in the "
                 "benchmark's entry; `python -m pipelines.sets --check` lists all, or move the folder away to leave it out"
             )
         return "\n".join(lines)
+
+
+def _line(text: object) -> str:
+    """A text as a part of a line."""
+    return " ".join(str(text).split())[:_LETTERS]
 
 
 def by_kind(items: Iterable[BadItem]) -> Mapping[str, list[BadItem]]:
