@@ -12,6 +12,7 @@ from caft.data.sets.files import (
     entries,
     field,
     first_present,
+    open_file,
     present,
     read_json,
     read_lines,
@@ -198,11 +199,11 @@ def head(path: Path, count: int) -> Iterator[Any]:
     """The first objects of a JSON file that is a list of objects; the file is read no further than they reach.
 
     Raises:
-        DataError: It is no list, or ends inside an object.
+        DataError: It is no list, ends inside an object, or cannot be read.
     """
     import ijson  # of the pipeline's packages, not of the core
 
-    with path.open("rb") as file:
+    with open_file(path) as file:
         mark = _MARK if file.read(len(_MARK)) == _MARK else b""
         file.seek(len(mark))
         start = file.read(_START).lstrip()

@@ -1,11 +1,12 @@
 """What all layouts share: files that may be absent, that came from other systems, or that hold something else."""
 
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from caft.data.sets.findings import Findings
 from caft.errors import DataError
@@ -80,18 +81,29 @@ def entries(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: expected a folder that can be read, found: {error.strerror or error}") from None
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file to be read as bytes.
+
+    Raises:
+        DataError: It is none, or may not be read.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
 def read_text(path: Path) -> str:
-    """Content of a file in UTF-8; a byte order mark at its start is no part of it.
+    """Content of a file in UTF-8; a byte order mark at its start is no part of it, and lines end as in Unix.
 
     Raises:
         DataError: It is not, or cannot be read.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error}); download it again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
+        try:
+            return file.read()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not UTF-8 ({error}); download it again") from None
 
 
 def read_json(path: Path) -> Any:

@@ -113,8 +113,8 @@ class Findings:
 
 
 def _line(text: object) -> str:
-    """A text as a part of a line."""
-    return " ".join(str(text).split())[:_LETTERS]
+    """A text as a part of a line that can be printed."""
+    return " ".join(str(text).split())[:_LETTERS].encode(errors="replace").decode()
 
 
 def by_kind(items: Iterable[BadItem]) -> Mapping[str, list[BadItem]]:

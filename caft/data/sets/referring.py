@@ -23,6 +23,7 @@ from caft.data.sets.files import (
     OddRowError,
     first_present,
     folder_of,
+    open_file,
     present,
     read_lists,
     size_in,
@@ -256,12 +257,13 @@ def read_references(path: Path) -> "pa.Table":
     the pickle changes.
 
     Raises:
-        DataError: It is damaged, or asks for more than plain containers.
+        DataError: It is damaged, cannot be read, or asks for more than plain containers.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     digest = hashlib.sha256(content).hexdigest().encode()
     kept = path.with_suffix(".parquet")
     if kept.is_file():
