@@ -24,7 +24,7 @@ def results(report: Report) -> dict[str, Any]:
         "levels": list(REGION_FILES),
         "modes": _modes,
         "chances": lambda entry: [min(100.0, 100 * k / _images(entry)) for k in (1, 5, 10)],
-        "of_levels": lambda entry, kind="": [entry.get(level + kind) for level in REGION_FILES],
+        "of_levels": lambda entry, kind="": [entry[level + kind] for level in REGION_FILES],
     }
 
 
