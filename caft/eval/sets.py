@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from caft.data.sets import Missing
+from caft.data.sets import Missing, is_litter
+from caft.errors import DataError
 from caft.params import Params
 from caft.params.sets import BenchmarkParams
 
@@ -19,10 +20,21 @@ Loader = Callable[[BenchmarkParams], T | Missing]
 
 
 def each_set(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[tuple[str, T | Missing]]:
-    """Yields name and content of each set of the kinds that have a loader, in the order of the settings."""
+    """Yields name and content of each set of the kinds that have a loader, in the order of the settings.
+
+    Raises:
+        DataError: A set is damaged, or has items that cannot be scored; it says which.
+    """
     for name, benchmark in params.benchmarks.items():
         if load := loaders.get(benchmark.kind):
-            yield name, load(benchmark)
+            yield name, _loaded(name, benchmark, load)
+
+
+def _loaded(name: str, benchmark: BenchmarkParams, load: Loader[T]) -> T | Missing:
+    try:
+        return load(benchmark)
+    except DataError as error:
+        raise DataError(f"benchmark {name}: {error}") from error
 
 
 def present_sets(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[tuple[str, T]]:
@@ -35,14 +47,36 @@ def present_sets(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[t
 def score_sets(
     params: Params, loaders: Mapping[str, Loader[Any]], score: Callable[[str, Any], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Returns by name what `score` gives for the name and content of each set, or `{"not_run": reason}`."""
+    """Returns by name what `score` gives for the name and content of each set, or `{"not_run": reason}`.
+
+    What is left out of a set stands beside its scores, as `LeftOut.record` has it. All sets are read before the first is
+    scored, so that what is wrong with any is found at once.
+
+    Raises:
+        DataError: Sets are damaged, or have items that cannot be scored; it names them all.
+    """
+    sets: dict[str, Any] = {}
+    refused: dict[str, DataError] = {}
+    for name, benchmark in params.benchmarks.items():
+        if load := loaders.get(benchmark.kind):
+            try:
+                sets[name] = _loaded(name, benchmark, load)
+            except DataError as error:
+                refused[name] = error
+    if refused:
+        first, *others = refused
+        more = f"\nrefused too: {', '.join(others)}; see `python -m pipelines.sets --check`" if others else ""
+        raise DataError(f"{refused[first]}{more}")
     scores: dict[str, Any] = {}
-    for name, loaded in each_set(params, loaders):
+    for name, loaded in sets.items():
         if isinstance(loaded, Missing):
             logger.warning("%s is not run: %s", name, loaded.reason)
             scores[name] = {"not_run": loaded.reason}
         else:
-            scores[name] = score(name, loaded)
+            left_out = loaded.left_out.record()
+            if left_out:
+                logger.warning("%s: %s", name, left_out)
+            scores[name] = score(name, loaded) | left_out
     return scores
 
 
@@ -52,9 +86,9 @@ def files_digest(folder: Path) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not any(map(is_litter, path.relative_to(folder).parts)):
             size = path.stat().st_size
             digest.update(f"{path.relative_to(folder)} {size}\n".encode())
-            if path.suffix in _TEXT and size <= _SMALL:
+            if path.suffix.lower() in _TEXT and size <= _SMALL:
                 digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,19 +1,22 @@
-"""What all layouts share: files that may be absent, and counts that must be right."""
+"""What all layouts share: files that may be absent, that came from other systems, or that hold something else."""
 
+import io
 import json
-import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
+from caft.data.sets.findings import Findings
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 from caft.storage import in_checkout
 
-logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
+Value = TypeVar("Value")
+# What file managers leave behind, in lower case; all names that begin with a dot too.
+_LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
+ROWS = "rows of another form"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class NotThereError(Exception):
         """The files of a set are missing."""
         terms = "; its terms must be accepted first" if benchmark.gated else ""
         return Missing(f"{self.args[0]} not found; data/benchmarks/README.md says how to get it{terms}")
+
+
+class OddRowError(Exception):
+    """A row or record is not of its layout's form; says what was expected."""
 
 
 def folder_of(benchmark: BenchmarkParams) -> Path:
@@ -57,16 +64,46 @@ def first_present(*places: Path) -> Path:
     return next((place for place in places if place.exists()), None) or present(places[0])
 
 
-def read_text(path: Path) -> str:
-    """Content of a file in UTF-8.
+def is_litter(name: str) -> bool:
+    """True of files that belong to no set: hidden ones, and those of file managers."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without litter.
 
     Raises:
-        DataError: It is not.
+        DataError: It is no folder, or cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error}); download it again") from None
+        return sorted(path for path in folder.iterdir() if not is_litter(path.name))
+    except OSError as error:
+        raise DataError(f"{folder}: expected a folder that can be read, found: {error.strerror or error}") from None
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file to be read as bytes.
+
+    Raises:
+        DataError: It is none, or may not be read.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_text(path: Path) -> str:
+    """Content of a file in UTF-8; a byte order mark at its start is no part of it, and lines end as in Unix.
+
+    Raises:
+        DataError: It is not, or cannot be read.
+    """
+    with io.TextIOWrapper(open_file(path), encoding="utf-8-sig") as file:
+        try:
+            return file.read()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: is not UTF-8 ({error}); download it again") from None
 
 
 def read_json(path: Path) -> Any:
@@ -77,59 +114,89 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no whole JSON file ({error}); download it again") from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Numbers, from 1, and records of a file with a JSON object in each line.
+def read_lists(path: Path, *keys: str, optional: str | None = None) -> list[list[Any]]:
+    """The lists that a JSON file holds under some keys; last that of a key which it may lack, empty then.
 
     Raises:
-        DataError: A line is none.
+        DataError: It is damaged, or is no object with these lists.
+    """
+    content = read_json(path)
+    for key in keys:
+        found = content.get(key) if isinstance(content, Mapping) else None
+        if not isinstance(found, list):
+            raise DataError(
+                f"{path}: expected a JSON object with a list as '{key}', found {_shown(content)}; download it again"
+            )
+    more = content.get(optional) if optional else None
+    return [*(content[key] for key in keys), *([more if isinstance(more, list) else []] if optional else [])]
+
+
+def read_lines(path: Path, findings: Findings) -> Iterator[tuple[str, Any]]:
+    """Place, such as `data.jsonl:7`, and record of each line of a file of JSON lines; empty lines are none.
+
+    A line that is no JSON is a bad item.
+
+    Raises:
+        DataError: The file is not UTF-8.
     """
     # Not splitlines(), which also splits at characters that may stand inside a JSON string.
-    for number, line in enumerate(read_text(path).rstrip("\n").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        where = f"{path.name}:{number}"
+        if not line.strip():
+            continue
         try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: expected a JSON object, {error}; download the file again") from None
+            row = json.loads(line.lstrip("\ufeff"))  # of files that were joined
+        except (ValueError, RecursionError) as error:
+            findings.bad(ROWS, where, f"expected a JSON object, {error}")
+            continue
+        yield where, row
 
 
-def whose_image_is_there(
-    folder: Path, benchmark: BenchmarkParams, items: Sequence[Item], images: Sequence[Path]
-) -> list[Item]:
-    """The items whose image, at the same position in `images`, exists: all of them unless the set may be partial.
-
-    Raises:
-        DataError: Images are missing, and the set may not be partial.
-    """
-    absent = [image for image in images if not image.is_file()]
-    if absent and not benchmark.partial:
-        raise DataError(
-            f"{folder}: {len(absent)} of {len(images)} images are not there, the first is {absent[0]}; "
-            "complete the images, or move the folder away to leave the set out, or score what is there as partial data "
-            "with `partial: true` in the benchmark's entry"
-        )
-    if absent:
-        logger.warning("%s: %d of %d images are not there and left out", folder, len(absent), len(images))
-    gone = set(absent)
-    return [item for item, image in zip(items, images, strict=True) if image not in gone]
-
-
-def check_count(folder: Path, benchmark: BenchmarkParams, found: int, expected: int | None, key: str) -> None:
-    """Compares a count with the publisher's; a partial set may have fewer.
+def field(record: Any, key: str, kind: type[Value]) -> Value:
+    """A value of a record: a text, a list, or a whole number.
 
     Raises:
-        DataError: It is another one, or zero.
+        OddRowError: The record is no object, or its value is of another type.
     """
-    what = key.split(".")[0]
-    if not found:
-        raise DataError(f"{folder}: expected {what}, found none")
-    if expected is None or found == expected or (benchmark.partial and found < expected):
-        return
-    cure = (
-        "take the publisher's files, or score what is there as partial data with `partial: true` in the benchmark's entry"
-        if found < expected
-        else "take the publisher's files and split"
-    )
-    raise DataError(f"{folder}: expected {expected} {what} (the benchmark's key {key}), found {found}; {cure}")
+    value = record.get(key) if isinstance(record, Mapping) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        words = {str: "a text", list: "a list", int: "a whole number"}[kind]
+        raise OddRowError(f"expected a JSON object with {words} as '{key}', found {_shown(record)}")
+    return value
+
+
+def size_in(record: Any) -> tuple[int, int]:
+    """Height and width of the record of a picture.
+
+    Raises:
+        OddRowError: They are no whole numbers above zero.
+    """
+    height, width = field(record, "height", int), field(record, "width", int)
+    if min(height, width) < 1:
+        raise OddRowError(f"expected a height and a width above zero, found {height} and {width}")
+    return height, width
+
+
+def box_in(record: Any, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Box x, y, width and height of a record, which must share area with a picture of some height and width.
+
+    Raises:
+        OddRowError: It is no box, or has no area there.
+    """
+    box = field(record, "bbox", list)
+    if len(box) != 4 or any(isinstance(value, bool) or not isinstance(value, int | float) for value in box):
+        raise OddRowError(f"box {_shown(box)}; expected four numbers x, y, width and height")
+    x, y, width, height = map(float, box)
+    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
+        raise OddRowError(f"box {_shown(box)}; expected a positive width and height")
+    if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+        raise OddRowError(f"box {_shown(box)} lies outside the picture of {size[1]} x {size[0]} pixels")
+    return x, y, width, height
+
+
+def _shown(value: Any) -> str:
+    return str(value)[:60]

@@ -7,25 +7,31 @@ import hashlib
 import io
 import logging
 import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from caft.data.sets.files import (
+    ROWS,
     Missing,
     NotThereError,
-    check_count,
+    OddRowError,
     first_present,
     folder_of,
+    open_file,
     present,
-    read_json,
-    whose_image_is_there,
+    read_lists,
+    size_in,
 )
-from caft.data.sets.masks import decode_mask
+from caft.data.sets.findings import Findings, LeftOut
+from caft.data.sets.masks import decode_mask, mask_area
+from caft.data.sets.pictures import can_be_scored, find_picture, open_annotated
+from caft.data.sets.texts import unreadable
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 from caft.storage import replacing
@@ -38,7 +44,9 @@ logger = logging.getLogger(__name__)
 _NEEDED = {"image_id", "ann_id", "split", "sentences"}
 # A smaller pickle is read as fast as its table.
 _WORTH_KEEPING = 1_000_000
-_KEY = b"sha256 of the pickle"
+_FOREIGN = "references that instances.json does not have"
+_ONE_ARCHIVE = "it and the references must come from one archive"
+_KEY = b"sha256 of the pickle, with references without sentences"
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,8 @@ class ReferringImage:
 
     Attributes:
         height: In pixels, as `width`.
-        segmentations: COCO form of every object, also of those that no expression means, by annotation id.
+        segmentations: COCO form of every object that has a mask, also of those that no expression means, by annotation
+            id.
         expressions: In the set's order.
         categories: Name of each object's category by annotation id, where the set has one.
     """
@@ -66,6 +75,15 @@ class ReferringImage:
     segmentations: Mapping[int, Any]
     expressions: Sequence[Expression]
     categories: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def picture(self) -> Image.Image:
+        """The picture as its annotations saw it, RGB, of this height and width.
+
+        Raises:
+            DataError: It is of another size, or cannot be decoded.
+        """
+        return open_annotated(self.path, (self.height, self.width))
 
     @property
     def masks(self) -> dict[int, NDArray[np.bool_]]:
@@ -90,10 +108,12 @@ class ReferringSet:
     Attributes:
         images: With their objects and expressions, in the order of their numbers.
         expected: How many expressions the publisher counts, where that is known; more than here in a partial set.
+        left_out: What of it is not here.
     """
 
     images: list[ReferringImage]
     expected: int | None = None
+    left_out: LeftOut = LeftOut()
 
 
 def load_referring(benchmark: BenchmarkParams) -> ReferringSet | Missing:
@@ -102,12 +122,14 @@ def load_referring(benchmark: BenchmarkParams) -> ReferringSet | Missing:
     An expression is the lower-cased sentence `sent`. Pictures are COCO's, in `train2014/`.
 
     Raises:
-        DataError: The files are damaged, do not belong together, or are not of the expected counts.
+        BadItemsError: Expressions, their objects or images cannot be scored, unless the set may be partial; or counts are
+            not the expected.
+        DataError: The files are damaged.
     """
     root = folder_of(benchmark)
     folder = root / (benchmark.name or "")  # the settings have it, and `split`, for this layout
     try:
-        instances = read_json(present(folder / "instances.json"))
+        instances = present(folder / "instances.json")
         rows = read_references(_pickle(folder, benchmark.split_by)).to_pylist()
         places = ("images", "../images", "images/mscoco/images", "../coco", "../coco/images")
         pictures = first_present(*(root / place / "train2014" for place in places))
@@ -115,47 +137,98 @@ def load_referring(benchmark: BenchmarkParams) -> ReferringSet | Missing:
         return error.missing(benchmark)
     chosen = [row for row in rows if row["split"] == benchmark.split]
     if not chosen:
-        known = ", ".join(sorted({row["split"] for row in rows}))
+        known = ", ".join(sorted({str(row["split"]) for row in rows}))
         raise DataError(f"{folder}: no reference of split '{benchmark.split}'; found {known}")
-    found = _images(folder, instances, chosen, pictures)
-    images = whose_image_is_there(root, benchmark, found, [image.path for image in found])
-    check_count(folder, benchmark, sum(len(image.expressions) for image in images), benchmark.pairs, "pairs")
-    check_count(folder, benchmark, len(images), benchmark.images, "images")
-    check_count(folder, benchmark, len({row["reference"] for row in chosen}), benchmark.references, "references")
-    return ReferringSet(images, benchmark.pairs)
+    findings = Findings(folder, benchmark)
+    images = [
+        image
+        for image in map(lambda image: _scored(image, findings), _images(instances, chosen, pictures, findings))
+        if image is not None
+    ]
+    findings.count(sum(len(image.expressions) for image in images), benchmark.pairs, "pairs")
+    findings.count(len(images), benchmark.images, "images")
+    findings.count(len({row["reference"] for row in chosen}), benchmark.references, "references")
+    left_out = findings.settle()
+    if left_out.skipped_objects:
+        logger.warning(
+            "%s: %d objects that no expression means have no mask; the controls are without them",
+            folder, left_out.skipped_objects,
+        )  # fmt: skip
+    return ReferringSet(images, benchmark.pairs, left_out)
 
 
 def _images(
-    folder: Path, instances: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Path
-) -> list[ReferringImage]:
-    """The images that rows of references mean, with all their objects."""
+    file: Path, rows: Sequence[Mapping[str, Any]], pictures: Path, findings: Findings
+) -> Iterator[ReferringImage]:
+    """The images that rows of references mean, with all their objects and expressions."""
     expressions: dict[int, list[Expression]] = {}
     for row in rows:
-        expressions.setdefault(row["image_id"], []).append(Expression(row["sent"], row["ann_id"]))
+        if row["image_id"] is None or row["ann_id"] is None:
+            findings.bad(ROWS, f"reference {row['reference']}", "expected numbers as image_id and ann_id")
+            continue
+        expressions.setdefault(row["image_id"], []).append(Expression(row["sent"] or "", row["ann_id"]))
+    records, annotations, named = read_lists(file, "images", "annotations", optional="categories")
     objects: dict[int, dict[int, Any]] = {image: {} for image in expressions}
-    names = {category["id"]: category["name"] for category in instances.get("categories", [])}
+    names = {_whole(entry, "id"): entry["name"] for entry in named if isinstance(entry, dict) and "name" in entry}
     categories: dict[int, dict[int, str]] = {image: {} for image in expressions}
-    for annotation in instances["annotations"]:
+    for annotation in annotations:
+        image, number = _whole(annotation, "image_id"), _whole(annotation, "id")
         # A crowd is a region, not an object.
-        if annotation["image_id"] in objects and not annotation.get("iscrowd"):
-            objects[annotation["image_id"]][annotation["id"]] = annotation["segmentation"]
-            if annotation.get("category_id") in names:
-                categories[annotation["image_id"]][annotation["id"]] = names[annotation["category_id"]]
-    sizes = {image["id"]: (image["height"], image["width"]) for image in instances["images"]}
-    images = []
+        if image in objects and number is not None and not annotation.get("iscrowd"):
+            objects[image][number] = annotation.get("segmentation")
+            if (category := _whole(annotation, "category_id")) in names:
+                categories[image][number] = names[category]
+    known = {_whole(record, "id"): record for record in records}
     for identity in sorted(expressions):
-        meant = {expression.annotation for expression in expressions[identity]}
-        if identity not in sizes or not meant <= set(objects[identity]):
-            raise DataError(
-                f"{folder}: image {identity} or its annotations {sorted(meant)} are not in instances.json; "
-                "it and the references must come from one archive"
-            )
+        if identity not in known:
+            findings.bad(_FOREIGN, f"image {identity}", _ONE_ARCHIVE)
+            continue
+        try:
+            size = size_in(known[identity])
+        except OddRowError as error:
+            findings.bad(ROWS, f"{file.name}, image {identity}", str(error))
+            continue
         # Not the reference's file_name, which carries a suffix.
-        path = pictures / f"COCO_train2014_{identity:012d}.jpg"
-        images.append(
-            ReferringImage(path, *sizes[identity], objects[identity], expressions[identity], categories[identity])
-        )
-    return images
+        path = find_picture(pictures / f"COCO_train2014_{identity:012d}.jpg")
+        yield ReferringImage(path, *size, objects[identity], expressions[identity], categories[identity])
+
+
+def _scored(image: ReferringImage, findings: Findings) -> ReferringImage | None:
+    """The image without what cannot be scored; None where nothing is left of it."""
+    if not can_be_scored(image.path, findings, size=(image.height, image.width)):
+        return None
+    faults = {number: why for number, form in image.segmentations.items() if (why := _fault(form, image))}
+    expressions = []
+    for expression in image.expressions:
+        number = expression.annotation
+        where = f"{image.path.name}, annotation {number}"
+        if number not in image.segmentations:
+            findings.bad(_FOREIGN, where, _ONE_ARCHIVE)
+        elif number in faults:
+            findings.bad("expressions of an object without a mask", where, faults[number])
+        elif (wordless := unreadable(expression.text)) is not None:
+            findings.bad("expressions without words", where, wordless)
+        else:
+            expressions.append(expression)
+    findings.skipped_objects += len(faults.keys() - {expression.annotation for expression in image.expressions})
+    objects = {number: form for number, form in image.segmentations.items() if number not in faults}
+    categories = {number: name for number, name in image.categories.items() if number not in faults}
+    return (
+        replace(image, segmentations=objects, expressions=expressions, categories=categories) if expressions else None
+    )
+
+
+def _fault(segmentation: Any, image: ReferringImage) -> str:
+    """Why an object has no mask; empty where it has one."""
+    try:
+        return "" if mask_area(segmentation, image.height, image.width) else "its mask has no pixel"
+    except ValueError as error:
+        return str(error)
+
+
+def _whole(record: Any, key: str) -> int | None:
+    value = record.get(key) if isinstance(record, Mapping) else None
+    return value if isinstance(value, int) else None
 
 
 def _pickle(folder: Path, split_by: str | None) -> Path:
@@ -184,12 +257,13 @@ def read_references(path: Path) -> "pa.Table":
     the pickle changes.
 
     Raises:
-        DataError: It is damaged, or asks for more than plain containers.
+        DataError: It is damaged, cannot be read, or asks for more than plain containers.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    content = path.read_bytes()
+    with open_file(path) as file:
+        content = file.read()
     digest = hashlib.sha256(content).hexdigest().encode()
     kept = path.with_suffix(".parquet")
     if kept.is_file():
@@ -231,7 +305,7 @@ def _table(path: Path, content: bytes) -> "pa.Table":
                 "raw": sentence.get("raw"),
             }
             for number, reference in enumerate(references)
-            for sentence in reference["sentences"]
+            for sentence in reference["sentences"] or [{"sent": None}]
         ]
         return pa.Table.from_pylist(rows, schema())
     except Exception as error:  # a damaged pickle raises errors of many kinds

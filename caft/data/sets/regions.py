@@ -1,21 +1,27 @@
 """Region sets: boxes, each with the description that fits and with those that do not."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
 from caft.data.sets.files import (
     Missing,
     NotThereError,
-    check_count,
+    OddRowError,
+    box_in,
+    field,
     first_present,
     folder_of,
     present,
-    read_json,
-    whose_image_is_there,
+    read_lists,
+    size_in,
 )
+from caft.data.sets.findings import Findings, LeftOut
+from caft.data.sets.pictures import can_be_scored, find_picture
+from caft.data.sets.texts import unreadable
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
@@ -56,23 +62,27 @@ class RegionSet:
         sizes: Height and width of each.
         regions: Boxes by level, a key of `REGION_FILES` or `ATTRIBUTE_FILES`.
         expected: How many the publisher counts, by level, where that is known; more than here in a partial set.
-        skipped: Attribute files that are not there: the reason, by level.
+        skipped: Files that are not there or, in a partial set, have nothing to score: the reason, by level.
+        left_out: What of it is not here.
     """
 
     images: list[Path]
     sizes: list[tuple[int, int]]
     regions: dict[str, list[Region]]
-    expected: Mapping[str, int | None] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    expected: Mapping[str, int | None] = attribute(default_factory=dict)
+    skipped: Mapping[str, str] = attribute(default_factory=dict)
+    left_out: LeftOut = LeftOut()
 
 
 def load_regions(benchmark: BenchmarkParams) -> RegionSet | Missing:
-    """Reads the files of FG-OVD that `boxes` names, else the four of `REGION_FILES`.
+    """Reads the files of FG-OVD that `boxes` names, else the four of `REGION_FILES`; those that are there.
 
     An image's file name begins with the folder of its COCO split, `train2017/` or `val2017/`.
 
     Raises:
-        DataError: The files are damaged, or are not of the expected counts.
+        BadItemsError: Boxes, their descriptions or images cannot be scored, unless the set may be partial; or counts are
+            not the expected.
+        DataError: The files are damaged.
     """
     folder = folder_of(benchmark)
     levels = list(benchmark.boxes or REGION_FILES)
@@ -81,55 +91,83 @@ def load_regions(benchmark: BenchmarkParams) -> RegionSet | Missing:
         raise DataError(
             f"{folder}: no file for '{unknown[0]}' of the benchmark's key boxes; known are {', '.join(known)}"
         )
-    skipped = {}
+    files = {level: folder / known[level] for level in levels if (folder / known[level]).exists()}
     try:
-        for level in levels:
-            if level in ATTRIBUTE_FILES and not (folder / known[level]).exists():
-                skipped[level] = NotThereError(folder / known[level]).missing(benchmark).reason
-                logger.warning("%s is not run: %s", level, skipped[level])
-        files = {level: present(folder / known[level]) for level in levels if level not in skipped}
+        if not files:
+            present(folder / known[levels[0]])
         pictures = first_present(folder / "coco", folder.parent / "coco")
-        pictures = pictures / "images" if (pictures / "images").is_dir() else pictures
     except NotThereError as error:
         return error.missing(benchmark)
+    pictures = pictures / "images" if (pictures / "images").is_dir() else pictures
+    skipped = {
+        level: NotThereError(folder / known[level]).missing(benchmark).reason for level in levels if level not in files
+    }
+    findings = Findings(folder, benchmark)
     numbers: dict[Path, int] = {}
     sizes: list[tuple[int, int]] = []
     regions: dict[str, list[Region]] = {}
     for level, file in files.items():
-        read = _regions(file, read_json(file), pictures)
-        there = whose_image_is_there(folder, benchmark, read, [path for path, _, _ in read])
         regions[level] = []
-        for path, size, (box, positive, negatives) in there:
+        for path, size, described in _regions(file, pictures, findings):
             if path not in numbers:
                 numbers[path] = len(numbers)
                 sizes.append(size)
-            regions[level].append(Region(numbers[path], box, positive, negatives))
-        check_count(file, benchmark, len(regions[level]), benchmark.boxes.get(level), f"boxes.{level}")
-    check_count(folder, benchmark, sum(map(len, regions.values())), benchmark.pairs, "pairs")
-    return RegionSet(list(numbers), sizes, regions, benchmark.boxes, skipped)
+            regions[level].append(Region(numbers[path], *described))
+        if benchmark.partial and not regions[level]:
+            skipped[level] = f"no box of {file} can be scored"
+            del regions[level]
+        else:
+            findings.count(len(regions[level]), benchmark.boxes.get(level), f"boxes.{level}", file)
+    for level, reason in skipped.items():
+        logger.warning("%s is not run: %s", level, reason)
+    # A total tells nothing where a file is missing.
+    findings.count(sum(map(len, regions.values())), None if skipped else benchmark.pairs, "pairs")
+    return RegionSet(list(numbers), sizes, regions, benchmark.boxes, skipped, findings.settle())
 
 
 _Described = tuple[tuple[float, float, float, float], str, list[str]]
 
 
-def _regions(file: Path, content: Any, pictures: Path) -> list[tuple[Path, tuple[int, int], _Described]]:
+def _regions(file: Path, pictures: Path, findings: Findings) -> Iterator[tuple[Path, tuple[int, int], _Described]]:
     """Image, its height and width, and box with descriptions, for every annotation; category ids are the file's own."""
-    descriptions = {category["id"]: category["name"] for category in content["categories"]}
-    images = {image["id"]: image for image in content["images"]}
-    found = []
-    for annotation in content["annotations"]:
+    lists = read_lists(file, "images", "annotations", "categories")
+    images, categories = ({_id(entry): entry for entry in entries} for entries in (lists[0], lists[2]))
+    looked: dict[int, tuple[Path, tuple[int, int]] | None] = {}
+    for place, annotation in enumerate(lists[1]):
+        number = _id(annotation)
+        where = f"{file.name}: annotation {number if number is not None else f'at place {place}'}"
         try:
-            image = images[annotation["image_id"]]
-            positive = descriptions[annotation["category_id"]]
-            negatives = [descriptions[number] for number in annotation["neg_category_ids"]]
-        except KeyError as error:
-            raise DataError(f"{file}: annotation {annotation.get('id')} names {error}, which is not there") from None
-        x, y, width, height = map(float, annotation["bbox"])
-        if width <= 0 or height <= 0 or not negatives:
-            raise DataError(
-                f"{file}: annotation {annotation['id']}: box {annotation['bbox']} with {len(negatives)} negatives; "
-                "expected a positive width and height, and at least one negative"
-            )
-        size = (image["height"], image["width"])
-        found.append((pictures / image["file_name"], size, ((x, y, width, height), positive, negatives)))
-    return found
+            image = field(annotation, "image_id", int)
+            if image not in images:
+                raise OddRowError(f"names image {image}, which is not there")
+            if image not in looked:
+                size = size_in(images[image])
+                path = find_picture(pictures / field(images[image], "file_name", str))
+                looked[image] = (path, size) if can_be_scored(path, findings, size=size) else None
+            if (found := looked[image]) is None:
+                continue
+            described = (box_in(annotation, found[1]), *_descriptions(annotation, categories))
+        except OddRowError as error:
+            findings.bad("boxes of another form", where, str(error))
+            continue
+        yield *found, described
+
+
+def _descriptions(annotation: Mapping[str, Any], categories: Mapping[int | None, Any]) -> tuple[str, list[str]]:
+    """The description that fits a box, and those that do not."""
+    texts = []
+    wrong = field(annotation, "neg_category_ids", list)
+    for number in (field(annotation, "category_id", int), *wrong):
+        if not isinstance(number, int) or number not in categories:
+            raise OddRowError(f"names {str(number)[:60]}, which is not there")
+        texts.append(field(categories[number], "name", str))
+        if why := unreadable(texts[-1]):
+            raise OddRowError(f"description {number} {why}")
+    if not wrong:
+        raise OddRowError("box with 0 negatives; expected at least one")
+    return texts[0], texts[1:]
+
+
+def _id(record: Any) -> int | None:
+    value = record.get("id") if isinstance(record, Mapping) else None
+    return value if isinstance(value, int) else None

@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, sharegpt4v, urban1k
-from caft.data.sets.files import Missing, NotThereError, check_count, folder_of, whose_image_is_there
-from caft.errors import DataError
+from caft.data.sets.files import Missing, NotThereError, folder_of
+from caft.data.sets.findings import Findings, LeftOut
+from caft.data.sets.pictures import can_be_scored, find_picture
+from caft.data.sets.texts import unreadable
 from caft.params.sets import BenchmarkParams
 
-_LAYOUTS: dict[str, Callable[[Path, BenchmarkParams], Iterator[Item]]] = {
+_LAYOUTS: dict[str, Callable[[Path, BenchmarkParams, Findings], Iterator[Item]]] = {
     reader.__name__: reader for reader in (urban1k, docci, dci, sharegpt4v, iiw, karpathy)
 }
+# Copies that go round without a caption which the publisher's files have.
+_LOST = {("urban1k", "592"): " (a known copy lost it; the publisher's files have it)"}
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,10 @@ class RetrievalSet:
 
     Attributes:
         ids: What the set's files call each caption, or its pair.
-        captions: Texts, none empty.
+        captions: Texts, each with a word.
         truth: Image of each caption, its place in `images`; None: caption j belongs to image j.
         expected: How many captions the publisher counts, where that is known; more than are here in a partial set.
+        left_out: What of it is not here.
     """
 
     ids: list[str]
@@ -30,6 +35,7 @@ class RetrievalSet:
     captions: list[str]
     truth: list[int] | None = None
     expected: int | None = None
+    left_out: LeftOut = LeftOut()
 
     def one_to_one(self) -> "RetrievalSet":
         """The set with the first caption of each image alone."""
@@ -46,24 +52,20 @@ def load_retrieval(benchmark: BenchmarkParams) -> RetrievalSet | Missing:
     """Reads a retrieval set.
 
     Raises:
-        DataError: The files are incomplete, or are not what the layout or the expected counts say.
+        BadItemsError: Captions or images cannot be scored, unless the set may be partial; or counts are not the expected.
+        DataError: The files are not what the layout says.
     """
     folder = folder_of(benchmark)
+    findings = Findings(folder, benchmark)
     try:
-        items = list(_LAYOUTS[benchmark.layout](folder, benchmark))
+        read = list(_LAYOUTS[benchmark.layout](folder, benchmark, findings))
     except NotThereError as error:
         return error.missing(benchmark)
-    for item in items:
-        for identity, caption in zip(item.ids, item.captions, strict=True):
-            if not caption:
-                raise DataError(
-                    f"{folder}: the caption of {identity} is empty; take the publisher's original files "
-                    "(a known copy of Urban-1k lost the caption of image 592)"
-                )
-    items = whose_image_is_there(folder, benchmark, items, [item.image for item in items])
+    items = [item for item in (_scored(item, benchmark.layout, findings) for item in read) if item is not None]
     captions = [caption for item in items for caption in item.captions]
-    check_count(folder, benchmark, len(captions), benchmark.pairs, "pairs")
-    check_count(folder, benchmark, len(items), benchmark.images, "images")
+    findings.count(len(captions), benchmark.pairs, "pairs")
+    findings.count(len(items), benchmark.images, "images")
+    left_out = findings.settle()
     several = any(len(item.captions) > 1 for item in items)
     return RetrievalSet(
         [identity for item in items for identity in item.ids],
@@ -71,4 +73,19 @@ def load_retrieval(benchmark: BenchmarkParams) -> RetrievalSet | Missing:
         captions,
         [number for number, item in enumerate(items) for _ in item.captions] if several else None,
         benchmark.pairs,
+        left_out,
     )
+
+
+def _scored(item: Item, layout: str, findings: Findings) -> Item | None:
+    """The item without the captions that say nothing; None where its image or all of them are bad."""
+    pairs = []
+    for identity, caption in zip(item.ids, item.captions, strict=True):
+        if why := unreadable(caption):
+            findings.bad("captions without words", identity, why + _LOST.get((layout, identity), ""))
+        else:
+            pairs.append((identity, caption))
+    image = find_picture(item.image)
+    if not can_be_scored(image, findings) or not pairs:
+        return None
+    return Item([identity for identity, _ in pairs], image, [caption for _, caption in pairs])

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from caft.data.sets.files import Missing, NotThereError, check_count, first_present, folder_of, present, read_text
-from caft.errors import DataError
+from caft.data.sets.files import Missing, NotThereError, entries, first_present, folder_of, present, read_text
+from caft.data.sets.findings import Findings, LeftOut
+from caft.data.sets.pictures import can_be_scored
+from caft.data.sets.texts import unreadable
 from caft.params.sets import BenchmarkParams
 
 _SUFFIXES = {".jpeg", ".jpg", ".png"}
@@ -18,39 +20,61 @@ class ZeroShotSet:
         labels: Class of each image, its place in `classes`.
         classes: Names, as they go into a prompt.
         expected: How many images the publisher counts, where that is known.
+        left_out: What of it is not here.
     """
 
     images: list[Path]
     labels: list[int]
     classes: list[str]
     expected: int | None = None
+    left_out: LeftOut = LeftOut()
 
 
 def load_zero_shot(benchmark: BenchmarkParams) -> ZeroShotSet | Missing:
     """Reads a set in the layout of ImageNet: `val/<wnid>/*.JPEG` and `classnames.txt`, a wnid and a name in each line.
 
     Raises:
-        DataError: The files are damaged, or are not of the expected counts.
+        BadItemsError: Classes or images cannot be scored, unless the set may be partial; or counts are not the expected.
+        DataError: The files cannot be read.
     """
     folder = folder_of(benchmark)
+    findings = Findings(folder, benchmark)
     try:
         pictures = first_present(folder / "val", folder / "images" / "val")
         file = present(folder / "classnames.txt")
     except NotThereError as error:
         return error.missing(benchmark)
+    names = _names(file, findings)
+    findings.count(len(names), benchmark.classes, "classes", file)
+    places = {wnid: place for place, wnid in enumerate(names)}
+    images, labels = [], []
+    for place in entries(pictures):
+        if place.is_dir() and place.name in places:
+            found = [path for path in entries(place) if path.suffix.lower() in _SUFFIXES]
+            scored = [path for path in found if can_be_scored(path, findings)]
+            images += scored
+            labels += [places[place.name]] * len(scored)
+        elif place.is_dir() or place.suffix.lower() in _SUFFIXES:
+            findings.bad(
+                "folders or images of no class",
+                place.name,
+                f"expected folders that {file.name} names; sort the pictures",
+            )
+    findings.count(len(images), benchmark.images, "images")
+    return ZeroShotSet(images, labels, list(names.values()), benchmark.images, findings.settle())
+
+
+def _names(file: Path, findings: Findings) -> dict[str, str]:
+    """Names by class, in the order of the file."""
     names: dict[str, str] = {}
     for number, line in enumerate(read_text(file).splitlines(), start=1):
-        wnid, _, name = line.strip().partition(" ")
-        if not name.strip() or wnid in names:
-            raise DataError(f"{file}:{number}: expected a class and its name, each class once; found {line[:60]!r}")
-        names[wnid] = name.strip()
-    check_count(file, benchmark, len(names), benchmark.classes, "classes")
-    images, labels = [], []
-    for place in sorted(pictures.iterdir()):
-        if not place.is_dir() or place.name not in names:
-            raise DataError(f"{place}: expected folders that {file} names; sort the pictures into one for each class")
-        found = sorted(path for path in place.iterdir() if path.suffix.lower() in _SUFFIXES)
-        images += found
-        labels += [list(names).index(place.name)] * len(found)
-    check_count(folder, benchmark, len(images), benchmark.images, "images")
-    return ZeroShotSet(images, labels, list(names.values()), benchmark.images)
+        if not line.strip():
+            continue
+        wnid, *rest = line.split(maxsplit=1)
+        name = rest[0].strip() if rest else ""
+        if wnid in names or unreadable(name):
+            why = f"expected a class and its name, each class once; found {line[:60]!r}"
+            findings.bad("classes without a name of their own", f"{file.name}:{number}", why)
+        else:
+            names[wnid] = name
+    return names

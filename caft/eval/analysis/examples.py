@@ -144,9 +144,8 @@ def _answers(scores: Tensor, query: int) -> Answers:
     return Answers(row.argsort(descending=True, stable=True)[:5].tolist(), int((row >= row[query]).sum()))
 
 
-def look(model: CAFT, path: Path, texts: list[str], membership: Membership = "hard") -> Look:
-    """Returns where texts look in an image; `membership` as in `CAFT.segment_weights`."""
-    image = open_image(path)
+def look(model: CAFT, image: Image.Image, texts: list[str], membership: Membership = "hard") -> Look:
+    """Returns where texts look in an RGB image; `membership` as in `CAFT.segment_weights`."""
     return Look(image, texts, list(ground(model, image, texts, membership)))
 
 
@@ -155,7 +154,7 @@ def looks(model: Model, benchmark: RetrievalSet, count: int, sentences: int, mem
     return [
         look(
             model.network,
-            benchmark.images[index],
+            open_image(benchmark.images[index]),
             split(benchmark.captions[index], model.card.splitter)[:sentences],
             membership,
         )
@@ -192,7 +191,7 @@ def segmented(
 
 def segment(model: CAFT, kind: str, case: ScoredExpression, membership: Membership) -> Segmented:
     """Returns the map and the mask of a scored expression."""
-    seen = look(model, case.image.path, [case.expression.text], membership)
+    seen = look(model, case.image.picture, [case.expression.text], membership)
     mask, truth = otsu_mask(seen.maps[0]), case.image.masks[case.expression.annotation]
     return Segmented(kind, seen.image, case.expression.text, seen.maps[0], mask, truth, case.iou)
 

@@ -65,9 +65,9 @@ def score_granularity(
     known = {image.path: image for image in next(iter(sets.values())).images}
     ious: dict[tuple[Path, int], list[float]] = {}
     for path, keys in of_image.items():
-        masks = known[path].masks
+        masks, picture = known[path].masks, known[path].picture
         texts = list(dict.fromkeys(kinds[name][key][0] for key in keys for name in names))
-        mask_of = dict(zip(texts, map(otsu_mask, look(model, path, texts, membership).maps), strict=True))
+        mask_of = dict(zip(texts, map(otsu_mask, look(model, picture, texts, membership).maps), strict=True))
         for key in keys:
             ious[key] = [
                 iou(mask_of[text], _union(masks, meant)) for text, meant in (kinds[name][key] for name in names)
@@ -115,7 +115,7 @@ def _union(masks: Mapping[int, NDArray[np.bool_]], annotations: tuple[int, ...])
 
 
 def _case(model: CAFT, kind: str, image: ReferringImage, queries: list[Meant], membership: Membership) -> Asked:
-    seen = look(model, image.path, [text for text, _ in queries], membership)
+    seen = look(model, image.picture, [text for text, _ in queries], membership)
     masks = image.masks
     return Asked(
         kind,

@@ -12,7 +12,7 @@ from torch import Tensor
 from caft.data.sets import ReferringSet
 from caft.eval.scores.superpixels import SuperpixelTally, plain_grid
 from caft.network.caft import CAFT
-from caft.transforms import nearest_pixels, open_image, squash
+from caft.transforms import nearest_pixels, squash
 
 Method = Callable[[Tensor], NDArray[np.integer]]
 
@@ -45,7 +45,7 @@ def compare_methods(
     assert model.config.superpixels is not None, "a flat image tower has no superpixels"
     size, cell = model.config.image_size, model.config.superpixels.cell
     chosen = benchmark.images[:images]
-    pixels = [squash(open_image(image.path), size) for image in chosen]
+    pixels = [squash(image.picture, size) for image in chosen]
     masks = [[nearest_pixels(mask, size, size) for mask in image.masks.values()] for image in chosen]
     scores: list[MethodScores] = []
     maps: dict[str, list[NDArray[np.integer]]] = {}

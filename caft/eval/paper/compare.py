@@ -126,7 +126,10 @@ def _find(targets: Targets, table: Table, row: Row, column: str, model: PaperMod
         return _Found(recalls[key], "", items, full["items"], key=f"retrieval/{name}/{row.score}/{key}")
     if table.source == "grounding":
         return _Found(entry[key], "", entry["expressions"], full["items"], False, f"grounding/{name}/{key}")
+    if key not in entry:
+        return _Found(reason=entry.get("skipped", {}).get(key, f"no boxes of {key}"))
     boxes = round(full[key] * entry["rows"] / full["items"])  # the file has the boxes of all four levels together
+    boxes = entry.get(f"{key}_rows", boxes)  # and in a set that is not whole also of each
     return _Found(entry[key], "", boxes, full[key], key=f"regions/{name}/{key}")
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from caft.errors import DataError
+from caft.data.sets import open_annotated
 from caft.model.encoding import encode_squashed
 from caft.model.maps import attention_maps
 from caft.network.caft import CAFT, ImageFeatures
 from caft.params.evaluation import Membership
-from caft.transforms import open_image, squash
+from caft.transforms import squash
 
 MEMBERSHIPS: tuple[Membership, Membership] = ("hard", "soft")
 
@@ -31,21 +30,6 @@ def encode_pictures(
     """
     opened = (open_annotated(path, size) for path, size in zip(paths, sizes, strict=True))
     return encode_squashed(model, opened, batch)
-
-
-def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
-    """Opens an image that must be of the size (height, width) that its annotations have.
-
-    Raises:
-        DataError: It is not, or cannot be decoded.
-    """
-    (height, width), image = size, open_image(path)
-    if image.size != (width, height):
-        raise DataError(
-            f"{path}: is {image.size[0]} x {image.size[1]} pixels, its annotations are for {width} x {height}; "
-            "take the original image"
-        )
-    return image
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from caft.data.sets import Missing, Region, RegionSet, load_regions
-from caft.eval.scores.features import encode_pictures, open_annotated
+from caft.data.sets import Missing, Region, RegionSet, load_regions, open_annotated
+from caft.eval.scores.features import encode_pictures
 from caft.eval.scores.metrics import counted
 from caft.eval.sets import score_sets
 from caft.model.encoding import encode_squashed, encode_sub_captions
@@ -36,7 +36,7 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> dict[str, dict[st
         found |= {"skipped": loaded.skipped} if loaded.skipped else {}
         for level, rows in loaded.regions.items():
             counts = counted(f"{level}_rows", len(rows), loaded.expected.get(level))
-            found |= counts if len(counts) > 1 else {}
+            found |= counts if len(counts) > 1 or loaded.skipped else {}
         return found
 
     load = load_regions if network else lambda _: Missing(NO_PART_LEVEL)

@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation, binary_opening
 from caft.data.sets import ReferringSet
 from caft.network.vision.superpixels import SFCN, hard_labels
 from caft.progress import track
-from caft.transforms import nearest_pixels, open_image, squash
+from caft.transforms import nearest_pixels, squash
 
 SCORES = ("oracle_miou", "grid_oracle_miou", "boundary_recall", "live")
 
@@ -70,7 +70,7 @@ def score_superpixels(network: SFCN, size: int, cell: int, benchmark: ReferringS
     """
     learnt, plain, grid = SuperpixelTally(cell), SuperpixelTally(cell), plain_grid(size, cell)
     for image in track(benchmark.images, "images"):
-        pixels = squash(open_image(image.path), size)[None]
+        pixels = squash(image.picture, size)[None]
         labels = hard_labels(network(pixels.float() / 255), cell)[0].numpy()
         objects = [nearest_pixels(mask, size, size) for mask in image.masks.values()]
         learnt.add(labels, objects)
