@@ -69,7 +69,9 @@ def test_all_wrong_is_still_ten_lines_and_counted(tmp_path: Path, state: dict[st
     assert lines[0] == f"model: {floats} of {len(state)} weights hold NaN or infinity"
 
 
-@pytest.mark.parametrize("name", ["visual.cls_token", "logit_scale", "visual.pos_embed", "visual_proj.attn.in_proj_weight"])
+@pytest.mark.parametrize(
+    "name", ["visual.cls_token", "logit_scale", "visual.pos_embed", "visual_proj.attn.in_proj_weight"]
+)
 def test_a_release_of_caft_is_refused_by_its_own_names(name: str) -> None:
     with pytest.raises(CheckpointError, match=f"{name}: 1 of"):
         from_release(with_value(released_state(TINY), name, NAN), config=TINY)

@@ -61,21 +61,22 @@ class PairScores:
             return np.zeros(0)
         wrong: dict[int, str] = {}
         of_caption, texts = numbered(captions)
-        for row, text in zip(_first_rows(of_caption), texts, strict=True):
+        for number, text in enumerate(texts):
             try:
                 token_rows(self.model.card, [caption(text)], self.model.network.context)
             except DataError as error:
-                wrong[row] = f"row {row}, caption: {str(error).removeprefix('caption 0: ')}"
+                what = str(error).removeprefix("caption 0: ")
+                wrong |= {row: f"caption: {what}" for row in np.flatnonzero(of_caption == number).tolist()}
         of_picture, different = numbered(pictures)
         crops = []
-        for row, value in zip(_first_rows(of_picture), different, strict=True):
+        for number, value in enumerate(different):
             try:
                 # Cropped at once: whole pictures of a long table do not fit into memory.
                 crops.append(center_crop(picture(value, self.files), self.model.network.image_size))
             except DataError as error:
-                wrong.setdefault(row, f"row {row}, image {error}")
+                wrong |= {row: f"image {error}" for row in np.flatnonzero(of_picture == number).tolist()}
         if wrong:
-            raise DataError(_listed([wrong[row] for row in sorted(wrong)]))
+            raise DataError(_listed([f"row {row}, {wrong[row]}" for row in sorted(wrong)]))
         encoded, known = self.model.encode_images(crops), self.model.encode_captions(texts)
         scores = np.zeros(len(pictures))
         for number in range(len(different)):
@@ -145,11 +146,6 @@ def requirements(splitter: str) -> list[str]:
             continue
         found.append(f"{name}=={version.partition('+')[0]}")  # 2.13.0+cpu is not in the index
     return found
-
-
-def _first_rows(numbers: NDArray[np.intp]) -> list[int]:
-    """The row where each number comes first."""
-    return np.unique(numbers, return_index=True)[1].tolist()
 
 
 def _listed(problems: list[str]) -> str:

@@ -1,7 +1,6 @@
 """Says what a file is that was given as weights and is none: a folder, a web page, a picture, a pointer, half a file."""
 
 import json
-import struct
 import zipfile
 from pathlib import Path
 
@@ -69,7 +68,10 @@ def _other(path: Path, beginning: bytes, safetensors: bool) -> str | None:
         return _zip(path, safetensors)
     size, total = _safetensors_sizes(path, beginning)
     if safetensors:
-        return _cut(size, total) if total is not None and size < total else None
+        if total is None or size >= total:
+            return None
+        more = "" if size >= 8 + _head(beginning) else "more than "  # of half a head, the sizes behind it are unknown
+        return f"is not a whole file, {size:,} of {more}{total:,} bytes are there; fetch it again"
     if total is not None:
         return "holds safetensors; rename it so that it ends in .safetensors, with its card beside it as .json"
     return None
@@ -128,7 +130,7 @@ def _safetensors_sizes(path: Path, beginning: bytes) -> tuple[int, int | None]:
     size = path.stat().st_size
     if len(beginning) < 9 or beginning[8:9] != b"{":
         return size, None
-    length = struct.unpack("<Q", beginning[:8])[0]
+    length = _head(beginning)
     if length > 100_000_000:  # safetensors' own limit
         return size, None
     if 8 + length > size:
@@ -143,5 +145,6 @@ def _safetensors_sizes(path: Path, beginning: bytes) -> tuple[int, int | None]:
     return size, 8 + length + max(ends, default=0)
 
 
-def _cut(size: int, total: int) -> str:
-    return f"is not a whole file, {size:,} of {total:,} bytes are there; fetch it again"
+def _head(beginning: bytes) -> int:
+    """Length of the head of a safetensors file, in bytes."""
+    return int.from_bytes(beginning[:8], "little")
