@@ -22,6 +22,9 @@ from caft.weights.files import fill, read_card, read_weights
 from caft.weights.fit import say_converted
 from caft.weights.misfits import Problem, identify, instead, refusal, without
 
+ModelKind = Literal["caft", "caft_release", "flair_release"]
+_MODELS: tuple[ModelKind, ...] = ("caft", "caft_release", "flair_release")
+
 
 def load(path: str | Path) -> Model:
     """Loads a model on the CPU and in evaluation mode: one that `save_model` wrote, or a published file.
@@ -49,19 +52,20 @@ def load(path: str | Path) -> Model:
     return replace(model, card=model.card.model_copy(update={"fingerprint": file_digest(path)[:16]}))
 
 
-def require_kind(state: Mapping[str, Tensor], path: Path) -> Literal["caft", "caft_release", "flair_release"]:
+def require_kind(state: Mapping[str, Tensor], path: Path) -> ModelKind:
     """What a checkpoint's weights are.
 
     Raises:
         CheckpointError: None that can be a model; says whose they seem to be.
     """
     kind = identify(state)
-    if kind == "caft" or kind == "caft_release" or kind == "flair_release":
-        return kind
+    for known in _MODELS:
+        if kind == known:
+            return known
     if kind is not None:
         raise CheckpointError(f"{path}: {instead(kind)}")
     for prefix in sorted({name[: at.end()] for name in state for at in re.finditer(r"\.", name)}, key=len):
-        if identify([name.removeprefix(prefix) for name in state]) in ("caft", "caft_release", "flair_release"):
+        if identify([name.removeprefix(prefix) for name in state]) in _MODELS:
             raise CheckpointError(f"{path}: {without(prefix)}")
     first = ", ".join(list(state)[:3])
     raise CheckpointError(
