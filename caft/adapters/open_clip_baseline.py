@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from caft.errors import CheckpointError
 from caft.model.card import ModelCard
 from caft.network.caft import ImageFeatures, Level
+from caft.weights.fit import fitted
+from caft.weights.misfits import Problem, refusal
 
 PREFIX = "open_clip:"
 _CLIP_VOCABULARY = 49408
@@ -90,7 +92,8 @@ def load_open_clip(setting: str) -> OpenClipBaseline:
         setting: With a path, the library reads that file; with one of its tags, it may fetch the weights.
 
     Raises:
-        CheckpointError: The setting is incomplete, the library is not installed or does not import, or refuses.
+        CheckpointError: The setting is incomplete, the library is not installed or does not import, or
+            refuses; or a weight is not finite.
     """
     architecture, _, pretrained = setting.removeprefix(PREFIX).partition("/")
     if not architecture or not pretrained:
@@ -112,4 +115,8 @@ def load_open_clip(setting: str) -> OpenClipBaseline:
     except Exception as error:  # the library, torch and its downloads raise errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"weights = {setting}: open_clip does not load it ({reason})") from error
+    state = inner.state_dict()
+    found = [fitted(name, tensor, tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()]
+    if problems := [problem for problem in found if isinstance(problem, Problem)]:
+        raise refusal(f"weights = {setting}", problems, state, None)
     return OpenClipBaseline(OpenClipNetwork(inner).eval())

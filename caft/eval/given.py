@@ -19,9 +19,10 @@ from caft.model.model import Model
 from caft.model.protocols import RetrievalModel
 from caft.params import Params
 from caft.weights.authors import AUTHORS_READING
-from caft.weights.files import read_card, read_checkpoint
-from caft.weights.flair import FLAIR, FLAIR_READING, is_flair
-from caft.weights.load import from_flair, from_release, load
+from caft.weights.checkpoints import read_checkpoint
+from caft.weights.files import read_card
+from caft.weights.flair import FLAIR, FLAIR_READING
+from caft.weights.load import from_flair, from_release, load, require_kind
 
 # Of Figure 5, by the corpora of a card.
 SIZES = {("cc3m",): "3M", ("cc12m",): "12M", ("yfcc15m",): "15M", ("cc12m", "cc3m", "yfcc15m"): "30M"}
@@ -68,10 +69,11 @@ def describe_weights(setting: str) -> Given:
         model = load_open_clip(place)
         return Given(place.removeprefix(PREFIX).rsplit("/", 1)[-1], _digest(place, model), "open_clip", size)
     path = _present(place)
-    if path.suffix == ".safetensors":
+    kind = "caft" if path.suffix == ".safetensors" else require_kind(read_checkpoint(path), path)
+    if kind == "caft":
         corpora = tuple(sorted(corpus.name for corpus in read_card(path).data))
         return Given(path.name, file_digest(path), "caft", size or SIZES.get(corpora) or _size_in(path.name))
-    return Given(path.name, file_digest(path), _kind(read_checkpoint(path), path), size or _size_in(path.name))
+    return Given(path.name, file_digest(path), kind, size or _size_in(path.name))
 
 
 def load_given(setting: str, params: Params, expected: dict[str, Any]) -> RetrievalModel:
@@ -93,7 +95,7 @@ def load_given(setting: str, params: Params, expected: dict[str, Any]) -> Retrie
     else:
         path = _present(place)
         digest = file_digest(path)
-        model = load(path) if path.suffix == ".safetensors" else _published(read_checkpoint(path), path, params)
+        model = load(path) if expected["kind"] == "caft" else _published(read_checkpoint(path), path, params)
     if digest != expected["sha256"]:
         raise CheckpointError(
             f"{place}: has changed since the stage weights read it; run `dvc repro pipelines/score/dvc.yaml` again"
@@ -124,7 +126,7 @@ def _facts(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _published(state: dict[str, Tensor], path: Path, params: Params) -> Model:
-    if _kind(state, path) == "flair_release":
+    if require_kind(state, path) == "flair_release":
         return from_flair(state, str(path), FLAIR)
     sizes, found = params.selected_model, state.get("visual.cls_token")
     if found is not None and (found.shape[-1] != sizes.width or sizes.stem is None):
@@ -133,18 +135,6 @@ def _published(state: dict[str, Tensor], path: Path, params: Params) -> Model:
             f"(width {sizes.width}); add `-S model=base` for the authors' files"
         )
     return from_release(state, str(path), sizes)
-
-
-def _kind(state: dict[str, Tensor], path: Path) -> str:
-    if is_flair(state):
-        return "flair_release"
-    if "paragraph_encoder.cls_embed" in state:
-        return "caft_release"
-    first = ", ".join(list(state)[:3]) or "nothing"
-    raise CheckpointError(
-        f"{path}: holds neither a release of CAFT nor FLAIR (it begins with {first}); a model of this project is its "
-        ".safetensors file, one of open_clip is given as open_clip:<architecture>/<path or tag>"
-    )
 
 
 def _split(setting: str) -> tuple[str | None, str]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from caft.errors import CheckpointError
 from caft.network.layers import sin_cos_positions
 from caft.params.models import ModelParams
+from caft.weights.fit import fitted
+from caft.weights.misfits import Problem
 from caft.weights.sfcn import UNUSED_HEADS
 
 # Sizes of the authors' model. Heads, groups and how blocks are spread over stages cannot be read off the weights; the same
@@ -47,6 +49,8 @@ AUTHORS_READING: dict[str, Any] = {"chunks": 4, "splitter": "dreamlip", "balance
 
 _GENERATOR = "visual.superpixel_generator."
 _LEAVES = ("weight", "bias")
+# How far a fixed value, at most 1, may be from ours after rounding.
+_ROUNDED = {torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def entries(model: ModelParams) -> Iterator[Entry]:
 
 def convert(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], model: ModelParams
-) -> tuple[dict[str, Tensor], list[str]]:
+) -> tuple[dict[str, Tensor], list[Problem]]:
     """The authors' weights under our names, in our layouts.
 
     Args:
@@ -153,31 +157,32 @@ def convert(
         model: Sizes of that model.
 
     Returns:
-        The weights that fit, none sharing memory with `state`, and a line for each that is missing, unexpected, of
-        another shape, or fixed but with another value.
+        The weights that fit, none sharing memory with `state`, and a problem for each that is missing, unexpected,
+        of another shape or type, not finite, or fixed but with another value.
     """
     left = dict(state)
     result, problems = take(left, own, [*entries(model), *_superpixel_entries(left, own)])
     problems += _fixed_problems(left, model)
-    problems += [f"unexpected {name}" for name in left]
+    problems += [Problem("unexpected", name) for name in left]
     return result, problems
 
 
 def take(
     left: dict[str, Tensor], own: Mapping[str, Tensor], table: Iterable[Entry]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Removes the tensors of a table from `left`; returns those that fit, by our names, and a line for each other one."""
+) -> tuple[dict[str, Tensor], list[Problem]]:
+    """Removes a table's tensors from `left`; returns those that fit, by our names, and a problem for each other one."""
     result, problems = {}, []
     for entry in table:
         if entry.theirs not in left:
-            problems.append(f"missing {entry.theirs}")
+            problems.append(Problem("missing", entry.theirs))
             continue
-        tensor, expected = left.pop(entry.theirs), entry.shape(own)
-        if tuple(tensor.shape) != expected:
-            problems.append(f"{entry.theirs}: found {tuple(tensor.shape)}, expected {expected}")
+        tensor, dtype = left.pop(entry.theirs).detach(), own[entry.ours[0]].dtype
+        value = fitted(entry.theirs, tensor, entry.shape(own), dtype)
+        if isinstance(value, Problem):
+            problems.append(value)
             continue
-        for name, part in entry.split(tensor.detach()).items():
-            result[name] = part.to(own[name].dtype, copy=True, memory_format=torch.contiguous_format)
+        for name, part in entry.split(value).items():
+            result[name] = part.clone(memory_format=torch.contiguous_format)
     return result, problems
 
 
@@ -197,21 +202,24 @@ def _superpixel_entries(left: dict[str, Tensor], own: Mapping[str, Tensor]) -> I
         yield Entry(found.get(name, _GENERATOR + name), (f"superpixels.{name}",))
 
 
-def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[str]:
+def _fixed_problems(left: dict[str, Tensor], model: ModelParams) -> Iterator[Problem]:
     """Removes the fixed tensors from `left`; here they are computed, so the file's must have the same values."""
     assert model.stem is not None
     stride = torch.tensor(model.stem.strides).prod().item()
     positions = sin_cos_positions(model.image_size // int(stride), model.width).view(1, -1, model.width)
     for name, expected in {"visual.pos_embed": positions, "visual.pe_token": torch.zeros(1, 1, model.width)}.items():
         if name not in left:
-            yield f"missing {name}"
+            yield Problem("missing", name)
             continue
         tensor = left.pop(name)
-        if tensor.shape != expected.shape:
-            yield f"{name}: found {tuple(tensor.shape)}, expected {tuple(expected.shape)}"
-        elif not torch.allclose(tensor.float(), expected, atol=1e-3 if tensor.dtype == torch.float16 else 1e-5):
-            distance = float((tensor.float() - expected).abs().max())
-            yield f"{name}: is fixed, but differs by up to {distance:.3g} from the value that it must have"
+        value = fitted(name, tensor, tuple(expected.shape), torch.float32)
+        if isinstance(value, Problem):
+            yield value
+            continue
+        distance = float((value - expected).abs().max())
+        if distance > _ROUNDED.get(tensor.dtype, 2e-5):
+            detail = f"is fixed, but differs by up to {distance:.3g} from the value that it must have"
+            yield Problem("fixed", name, detail)
 
 
 def flair_parts(model: ModelParams) -> Iterator[Entry]:

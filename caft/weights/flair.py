@@ -10,6 +10,7 @@ from torch import Tensor
 
 from caft.params.models import ModelParams
 from caft.weights.authors import AUTHORS_MODEL, Entry, flair_parts, leaves, take, text_blocks
+from caft.weights.misfits import Problem
 
 # ViT-B/16 and CLIP's text tower; pipelines/ablation/flair.yaml over models.base gives the same.
 FLAIR = ModelParams.model_validate(
@@ -30,11 +31,6 @@ FLAIR = ModelParams.model_validate(
 FLAIR_READING: dict[str, Any] = {"chunks": 1, "splitter": "dreamlip", "balanced_rule": "paper"}
 
 
-def is_flair(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are FLAIR's names: a plain ViT with the text-conditioned pooling."""
-    return "visual.conv1.weight" in state and "visual_proj.attn.in_proj_weight" in state
-
-
 def entries(model: ModelParams) -> Iterator[Entry]:
     """Every tensor of a file of FLAIR of these sizes."""
     yield Entry("visual.conv1.weight", ("vision.patches.weight",))
@@ -52,8 +48,8 @@ def entries(model: ModelParams) -> Iterator[Entry]:
 
 def convert(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], model: ModelParams
-) -> tuple[dict[str, Tensor], list[str]]:
+) -> tuple[dict[str, Tensor], list[Problem]]:
     """FLAIR's weights under our names, in our layouts; arguments and results as `caft.weights.authors.convert`."""
     left = dict(state)
     result, problems = take(left, own, entries(model))
-    return result, problems + [f"unexpected {name}" for name in left]
+    return result, problems + [Problem("unexpected", name) for name in left]

@@ -10,6 +10,7 @@ from caft.errors import CheckpointError
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.weights.files import read_card, save_model
+from caft.weights.load import load
 
 DATA = [{"name": "cc3m", "count": 2_823_019, "fingerprint": "ab" * 32, "manifest": "cd" * 32, "first": 0}]
 
@@ -102,3 +103,56 @@ def test_a_file_that_is_not_a_card_is_named_with_what_is_wrong(tmp_path, content
     assert str(raised.value).startswith(f"{tmp_path}/model.json: ") and "restore the file that came" in str(
         raised.value
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chunks": "four"}, "chunks: Input should be a valid integer"),
+        ({"chunks": None}, "found chunks = None"),
+        ({"splitter": None, "chunks": 0, "balanced_rule": 3}, "found splitter = None, chunks = 0, balanced_rule = 3"),
+        ({"model": []}, "found model = []"),
+        ({"model": {}}, "model.image_size: Field required"),
+        ({"data": "cc3m"}, "data: Input should be a valid tuple"),
+    ],
+)
+def test_what_is_wrong_in_a_card_is_said_with_what_was_found(model, tmp_path, change, message):
+    (tmp_path / "model.json").write_text(json.dumps({**model.card.record(), **change}))
+    with pytest.raises(CheckpointError, match=re.escape(message)) as raised:
+        read_card(tmp_path / "model.safetensors")
+    assert str(raised.value).startswith(f"{tmp_path}/model.json: is not a model's card (")
+    assert "pydantic" not in str(raised.value) and len(str(raised.value).splitlines()) == 1
+
+
+def test_a_card_whose_sizes_make_no_model_says_the_rule(model, tmp_path):
+    record = model.card.record()
+    record["model"]["heads"] = 7
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"model.heads.*must divide the width 64"):
+        read_card(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty (0 bytes)"), (b"\xff\xfe\x00", "is not a text in UTF-8"), (b"[" * 100_000, "is not JSON")],
+)
+def test_a_card_that_is_no_text_is_named(tmp_path, content, message):
+    (tmp_path / "model.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        read_card(tmp_path / "model.safetensors")
+
+
+def test_a_card_with_a_byte_order_mark_is_read_and_a_folder_is_none(model, tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps(model.card.record()), encoding="utf-8-sig")
+    assert read_card(tmp_path / "model.safetensors") == model.card
+    (tmp_path / "other.json").mkdir()
+    with pytest.raises(CheckpointError, match="other.json: cannot be read"):
+        read_card(tmp_path / "other.safetensors")
+
+
+def test_a_card_without_sizes_names_its_file(model, model_file, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(model_file.read_bytes())
+    record = {key: value for key, value in model.card.record().items() if key != "model"}
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/model.json: has no sizes"):
+        load(tmp_path / "model.safetensors")

@@ -102,6 +102,6 @@ def test_the_requirements_are_the_core_dependencies():
 
 def test_what_is_no_picture_is_named(model):
     rows = pd.DataFrame({"image": ["absent.jpg"], "caption": ["A cat."]})
-    with pytest.raises(DataError, match="picture 0, 'absent.jpg': no such file here, and not base64"):
+    with pytest.raises(DataError, match="row 0, image 'absent.jpg': no such file here, and not base64"):
         pyfunc.PairScores(model).predict(rows)
     assert pyfunc.PairScores(model).predict(rows[:0]).shape == (0,)

@@ -1,0 +1,185 @@
+"""Reads rows of pictures and captions in the forms in which MLflow and its clients give them."""
+
+import base64
+import binascii
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from caft.errors import DataError
+from caft.model.encoding import open_picture
+
+COLUMNS = ("image", "caption")
+FOLDER = "CAFT_IMAGE_FOLDER"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*")
+_URLSAFE = bytes.maketrans(b"-_", b"+/")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Which files a path may name: any, those in a folder, from which paths then start, or none."""
+
+    folder: Path | None = None
+    allowed: bool = True
+
+    def find(self, text: str) -> Path | None:
+        """The file of a path; None where there is none, or it may not be opened.
+
+        Links are followed before it is looked whether a file is in the folder.
+        """
+        if not self.allowed:
+            return None
+        try:
+            path = Path(text) if self.folder is None else (self.folder / text).resolve()
+            inside = self.folder is None or path.is_relative_to(self.folder.resolve())
+            return path if inside and path.is_file() else None
+        except (OSError, ValueError):  # a name may not be as long as a picture, nor have a zero byte
+            return None
+
+    @property
+    def none_found(self) -> str:
+        """What it means that `find` gives None, the same whether or not there is a file."""
+        if not self.allowed:
+            return f"paths are not opened here (the server sets no {FOLDER})"
+        return "no such file here" if self.folder is None else f"no such file in the server's {FOLDER}"
+
+
+def columns(table: Any) -> tuple[list[Any], list[Any]]:
+    """Images and captions of a table; other columns are left out.
+
+    Args:
+        table: A table of pandas or the like; a mapping of columns, or of one row; a list of mappings, one a row; a list
+            or array of rows (image, caption), or an array with named fields.
+
+    Raises:
+        DataError: A column is missing or there twice, or a row is incomplete.
+    """
+    if isinstance(table, np.ndarray):
+        if table.dtype.names:
+            table = {name: table[name].tolist() for name in table.dtype.names}
+        elif table.ndim == 2:
+            return _pairs(table.tolist())
+        else:
+            table = table.tolist()
+    if isinstance(table, Mapping) or hasattr(table, "columns"):
+        names = [str(name) for name in (table if isinstance(table, Mapping) else table.columns)]
+        for name in COLUMNS:
+            if names.count(name) != 1:
+                what = "is there twice" if name in names else "is missing"
+                raise DataError(
+                    f"column {name} {what}: expected image and caption, found {', '.join(names[:8]) or 'none'}"
+                )
+        images, captions = (_listed(table[name]) for name in COLUMNS)
+        if len(images) != len(captions):
+            raise DataError(f"found {len(images)} images and {len(captions)} captions; give as many of each")
+        return images, captions
+    if isinstance(table, Sequence) and not isinstance(table, str | bytes | bytearray):
+        if all(isinstance(row, Mapping) for row in table):
+            for number, row in enumerate(table):
+                if absent := [name for name in COLUMNS if name not in row]:
+                    raise DataError(f"row {number}: has no {' and no '.join(absent)}; give image and caption")
+            images, captions = ([row[name] for row in table] for name in COLUMNS)
+            return images, captions
+        return _pairs(table)
+    raise DataError(f"expected a table with the columns image and caption, found {type(table).__name__}")
+
+
+def _pairs(rows: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    for number, row in enumerate(rows):
+        if not isinstance(row, list | tuple) or len(row) != len(COLUMNS):
+            found = f"{len(row)} values" if isinstance(row, list | tuple) else type(row).__name__
+            raise DataError(f"row {number}: expected an image and a caption, found {found}")
+    return [row[0] for row in rows], [row[1] for row in rows]
+
+
+def _listed(column: Any) -> list[Any]:
+    """Values of a column; one value alone is a column of one."""
+    if isinstance(column, str | bytes | bytearray | Path) or not hasattr(column, "__iter__"):
+        return [column]
+    return list(column)
+
+
+def numbered(values: Sequence[Any]) -> tuple[NDArray[np.intp], list[Any]]:
+    """For each value its number among the different ones, and these, in the order of their first appearance."""
+    keys: list[Hashable] = [
+        (type(value), bytes(value) if isinstance(value, bytearray | memoryview) else value)
+        if isinstance(value, str | bytes | bytearray | memoryview | Path)
+        else id(value)
+        for value in values
+    ]
+    first = {key: value for key, value in zip(reversed(keys), reversed(values), strict=True)}
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.intp), [first[key] for key in numbers]
+
+
+def caption(value: Any) -> str:
+    """The text of a row.
+
+    Raises:
+        DataError: It is none, such as a missing value.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{_shown(value)}: expected a text")
+    return value
+
+
+def picture(value: Any, files: Files) -> Image.Image:
+    """The picture of a row.
+
+    Args:
+        value: The bytes of a file; a path; or the bytes as a text in base64 (of either alphabet, with or without line
+            breaks and padding) or as a data URL. A text that names a file that is there is a path.
+        files: Those that paths may name.
+
+    Raises:
+        DataError: It is none of these, or cannot be decoded.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _decoded(bytes(value), f"of {len(value):,} bytes")
+    if not isinstance(value, str | Path):
+        raise DataError(f"{_shown(value)}: expected a path, the bytes of a picture, or these in base64")
+    if not str(value):
+        raise DataError("'': is empty; expected a path, the bytes of a picture, or these in base64")
+    if isinstance(value, str) and value[:5].lower() == "data:":
+        head, comma, body = value.partition(",")
+        content = unquote_to_bytes(body) if comma else None
+        if content is not None and head.lower().rstrip().endswith(";base64"):
+            content = _from_base64(content)
+        if content is None:
+            raise DataError(f"{_shown(value)}: is not a data URL of a picture, data:image/jpeg;base64,...")
+        return _decoded(content, _shown(value))
+    if (path := files.find(str(value))) is not None:
+        return open_picture(path)
+    content = _from_base64(value.encode("utf-8", "replace")) if isinstance(value, str) else None
+    if content is None:
+        raise DataError(f"{_shown(value)}: {files.none_found}, and not base64 of a picture")
+    return _decoded(content, _shown(value), f"{files.none_found}, and not base64 of a picture")
+
+
+def _from_base64(text: bytes) -> bytes | None:
+    plain = b"".join(text.split()).translate(_URLSAFE).rstrip(b"=")
+    if not _BASE64.fullmatch(plain):
+        return None
+    try:
+        return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _decoded(content: bytes, shown: str, otherwise: str = "cannot be decoded as a picture") -> Image.Image:
+    try:
+        return open_picture(content)
+    except DataError as error:
+        raise DataError(f"{shown}: {otherwise} ({str(error).partition('given bytes: ')[2] or error})") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else f"{str(value)[:60]!s} ({type(value).__name__})"
+    return text if len(text) <= 60 else text[:57] + "..."

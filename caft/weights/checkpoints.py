@@ -1,0 +1,171 @@
+"""Torch's checkpoints: finds the weights in what trainings of many kinds leave, and reads nothing that could run code.
+
+Of a dict, the weights are the part under `state_dict`, `model_state_dict`, `model` and the like, at most three deep. An
+average over training (`ema` and the like) is taken where there is nothing else. Prefixes of wrappers are dropped.
+"""
+
+import logging
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from caft.errors import CheckpointError
+from caft.weights.content import require_weights
+
+logger = logging.getLogger(__name__)
+
+# In this order; the averages come last, since the file's own weights are what its training calls the model.
+_PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "module", "weights", "params")
+_AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "params_ema")
+_DEPTH = 3
+# Left by training over several processes, by torch.compile, and by sharding.
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_INSIDE = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_HOLDERS = ("model.", "network.", "net.", "ema_model.")  # dropped where every name begins so, as in Lightning's files
+_COUNTERS = ("n_averaged", "initted", "step")  # beside the weights in averages
+_CLASS = re.compile(r"(?:GLOBAL|class|type) ([\w.]+)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint in torch's format, by their names without prefixes of wrappers.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds something else.
+    """
+    require_weights(path, safetensors=False)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: not found; give the path of the downloaded file") from None
+    except Exception as error:  # torch raises many kinds here; all mean that this is no such file
+        raise CheckpointError(f"{path}: {_unreadable(path, error)}") from None
+    return weights_in(content, path)
+
+
+def weights_in(content: object, source: str | Path) -> dict[str, Tensor]:
+    """The weights in what a checkpoint held, by their names without prefixes of wrappers; see the module's words.
+
+    Raises:
+        CheckpointError: There are none, or it is not plain which are meant.
+    """
+    found = dict(_states(content))
+    if not found:
+        raise CheckpointError(f"{source}: expected a dict of tensors, or one under state_dict; found {_kinds(content)}")
+    taken, *others = found
+    if taken.split(".")[0] not in (*_PLAIN, *_AVERAGES, "") and others:
+        raise CheckpointError(
+            f"{source}: holds weights under {', '.join(map(repr, found))}; save the ones that are meant alone: "
+            f"torch.save(checkpoint[{taken!r}], 'weights.pt')"
+        )
+    average = " (an average over its training)" if set(taken.split(".")) & set(_AVERAGES) else ""
+    if others:
+        logger.warning(
+            "%s: the weights under %r are taken%s, not those under %s", source, taken, average, _list(others)
+        )
+    elif average:
+        logger.warning("%s: the weights under %r are taken%s; it holds no others", source, taken, average)
+    return plain_names(found[taken], source)
+
+
+def plain_names(state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
+    """Weights by their names without the prefixes that wrappers leave, in any order and repeated.
+
+    Raises:
+        CheckpointError: Two names become one.
+    """
+    names = {name: _without_wrappers(name) for name in state}
+    if len(names) > 1:
+        names = {name: plain for name, plain in names.items() if plain not in _COUNTERS}
+    while names and (holder := next((h for h in _HOLDERS if all(n.startswith(h) for n in names.values())), None)):
+        names = {name: _without_wrappers(plain.removeprefix(holder)) for name, plain in names.items()}
+    result: dict[str, Tensor] = {}
+    for name, plain in names.items():
+        if plain in result:
+            raise CheckpointError(
+                f"{source}: holds {plain} twice, with and without a wrapper's prefix ({name}); save one of them alone"
+            )
+        result[plain] = state[name]
+    return result
+
+
+def _without_wrappers(name: str) -> str:
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
+    return _INSIDE.sub("", name)
+
+
+def _states(content: object, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Dicts of tensors, those under known names first; where nothing has a known name, those under any."""
+    if not isinstance(content, Mapping) or not content or depth > _DEPTH:
+        return
+    if all(isinstance(value, Tensor) for value in content.values()):
+        yield place, {str(name): tensor for name, tensor in content.items()}
+        return
+    known = [key for key in (*_PLAIN, *_AVERAGES) if key in content]
+    found = False
+    for keys in (known, [key for key in content if key not in known and not _is_state_of_training(key)]):
+        if found:
+            return
+        for key in keys:
+            for state in _states(content[key], f"{place}.{key}" if place else str(key), depth + 1):
+                found = True
+                yield state
+
+
+def _is_state_of_training(key: object) -> bool:
+    return any(word in str(key).lower() for word in ("optim", "sched", "scaler", "rng", "callback", "loop", "loss"))
+
+
+def _kinds(content: object) -> str:
+    if not isinstance(content, Mapping):
+        return type(content).__name__
+    shown = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(content.items())[:8])
+    more = f" and {len(content) - 8} more" if len(content) > 8 else ""
+    return f"a dict of {shown or 'nothing'}{more}"
+
+
+def _list(places: list[str]) -> str:
+    return ", ".join(map(repr, places[:4])) + (f" and {len(places) - 4} more" if len(places) > 4 else "")
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why torch does not read a file, without its advice, which is to run the code in it."""
+    text = _COLOURS.sub("", str(error))
+    refused = text.partition("WeightsUnpickler error:")[2] or text
+    unsafe = isinstance(error, pickle.UnpicklingError) and _CLASS.search(refused)
+    if not unsafe:
+        reason = next(iter(refused.strip().splitlines()), "") or type(error).__name__
+        reason = "its content is nothing that torch writes" if reason.isdigit() else reason
+        reason = reason if len(reason) <= 200 else reason[:200] + "..."
+        return f"cannot be read as a torch checkpoint ({reason}); fetch it again"
+    classes, new = _unsafe_classes(path) or [unsafe[1]], f"{path.stem}-weights.pt"
+    name = ", ".join(classes[:3]) + (f" and {len(classes) - 3} more" if len(classes) > 3 else "")
+    what = "an object of the class" if len(classes) == 1 else "objects of the classes"
+    lines = [f"holds {what} {name} beside its weights; it is not read, since that could run code."]
+    if name == "argparse.Namespace":  # plain values alone, so that it may be let through by its name
+        lines += [
+            "Save the weights without it, and give that file:",
+            f"  with torch.serialization.safe_globals([argparse.Namespace]): held = torch.load({str(path)!r}, 'cpu')",
+            "  torch.save({key: value for key, value in held.items() if not isinstance(value, argparse.Namespace)}, "
+            f"{new!r})",
+        ]
+    else:
+        lines += [
+            "Where the file was made, in the program that has the model, save its weights alone, and give that file:",
+            "  weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}",
+            f"  torch.save(weights, {new!r})",
+        ]
+    return "\n  ".join(lines)
+
+
+def _unsafe_classes(path: Path) -> list[str]:
+    """All classes that torch refuses, in a checkpoint of today's format; found without running anything."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # an older format, or a file that is damaged behind its start; the first class is known anyway
+        return []
