@@ -29,6 +29,7 @@ from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.report import section
 from caft.eval.report.content import Report
 from caft.eval.scores.referring import score_expressions
+from caft.eval.scores.referring_sets import write_expressions
 from caft.eval.scores.regions import score_regions
 from caft.params import load_params
 from caft.storage import write_json
@@ -83,6 +84,11 @@ def described(root, **changes):
     return describe_corpus(*tables, count=4, **folders)
 
 
+def lines_of(page):
+    """Lines of a page as words, with a bar behind each cell of a table."""
+    return [" ".join(re.sub(r"<[^>]*>", " ", re.sub("</t[dh]>", "| ", line)).split()) for line in page.splitlines()]
+
+
 def test_samples_are_the_pairs_that_training_reads(trained):
     root, drawn = trained
     corpus = described(root)
@@ -127,8 +133,7 @@ def test_the_section_on_data_shows_counts_repeats_and_flaws():
             corpus=corpus, expected={"cc3m": 2823019},
         )
     )  # fmt: skip
-    rows = [re.sub(r"<[^>]*>", " ", line).split() for line in shown.replace("</td>", "| ").splitlines()]
-    lines = [" ".join(row) for row in rows]
+    lines = lines_of(shown)
     assert "cc3m| 2,600| 2,500| 2,000| 1,990| 2,823,019| 0.1|" in lines
     assert "mine| 2,600| 9| 8| 1,990| –| –|" in lines
     assert "cc3m| 500| 10|" in lines and "mine| 0| 0|" in lines
@@ -158,7 +163,7 @@ def test_the_section_on_leakage_shows_counts_and_pairs():
     }  # fmt: skip
     leak = Leak("urban1k", 2, "cc3m, row 17", picture, picture)
     page = section("Leakage", Report(card={}, metrics={"leakage": facts}, curves=[], blend=[], notes={}, leaks=[leak]))
-    rows = [" ".join(re.sub(r"<[^>]*>", " ", line).split()) for line in page.replace("</td>", "| ").splitlines()]
+    rows = lines_of(page)
     assert "urban1k| 1,000| 7| 9| 0| 3|" in rows and "images of cc12m" in page
     assert "9 of 2,800,000 training images" in page and "1 sets are not there" in page
     assert "dci and iiw 112" in page and "None of them was left out" in page
@@ -209,13 +214,15 @@ def written(trained, small, scenes, model, tmp_path_factory):
     recall = {f"{way}_r{k}": 6.25 * k for way in ("i2t", "t2i") for k in (1, 5, 10)}
     pairs = {"pairs": 16, "tied_rows": 0, **dict.fromkeys(("whole", "part", "blend_0.3", "blend_0.7"), recall)}
     curve = "set,space,weight,i2t_r1,t2i_r1\n" + "".join(f"random,logit,{w},{40 + w},{50 - w}\n" for w in (0, 0.5, 1))
+    asked = {name: score_expressions(model.network, benchmark, 8) for name, benchmark in scenes.items()}
+    write_expressions(folder / "reports/expressions", {name: rows for name, (_, rows) in asked.items()})
     for name, content in {
         "data": {"scenes": {"rows_in": 9, "rows_out": 6, "dropped": {"http_404": 3}, "fingerprint": "f" * 64}},
         "leakage": NO_LEAKAGE,
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
         "retrieval": {"look_alike": pairs, "random": pairs},
-        "grounding": {name: score_expressions(model.network, benchmark, 8)[0] for name, benchmark in scenes.items()},
+        "grounding": {name: scores for name, (scores, _) in asked.items()},
         "regions": score_regions(model.network, loaded, 8),
     }.items():
         write_json(folder / f"metrics/{name}.json", content)
@@ -247,7 +254,7 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     ):  # fmt: skip
         assert words in text, words
     assert text.count("fill-opacity") == 1  # of the one curve that both seeds have
-    assert text.index("<td>random, 16 pairs") < text.index("<td>look_alike, 16 pairs")  # as in the settings
+    assert text.index(">random, 16 pairs") < text.index(">look_alike, 16 pairs")  # as in the settings
 
 
 # ---- in a browser

@@ -15,7 +15,7 @@ from caft.eval.analysis.superpixel_methods import MethodCase, MethodScores
 from caft.eval.paper.compare import Cell
 from caft.eval.paper.models import PaperModel
 
-SIDE = 192  # pixels of a picture's longer side in the file; shown at 140, so still sharp on a fine screen
+SIDE = 224  # pixels of a picture's longer side in the file; shown at 140 to 224
 
 
 @dataclass(frozen=True)

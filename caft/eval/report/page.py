@@ -10,7 +10,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from caft.eval.analysis.curves import Interval
-from caft.eval.report.tables import fold
 from caft.model.drawing.figures import webp
 
 
@@ -24,7 +23,9 @@ def cell(value: object) -> object:
     if value is None:
         return "–"
     if isinstance(value, Interval):
-        return Markup('{:.1f}<small class="interval">{}</small>').format(value.value, ends(value))
+        known = ends(value)
+        shown = Markup('<small class="interval">{}</small>').format(known) if known else ""
+        return Markup("{:.1f}{}").format(value.value, shown)
     if isinstance(value, float):
         return f"{value:.1f}"
     return f"{value:,}" if isinstance(value, int) else value
@@ -65,4 +66,3 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.filters |= {"cell": cell, "data_uri": data_uri, "ends": ends, "not_run": not_run, "origin": origin, "pick": pick}
-_TEMPLATES.globals |= {"fold": fold, "Interval": Interval}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from caft.eval.analysis.curves import Interval
+from caft.eval.analysis.intervals import wilson
 from caft.eval.paper.compare import Cell
 from caft.eval.paper.targets import load_targets
 from caft.eval.report.charts import Chart, Series, line_chart
@@ -33,28 +35,48 @@ def paper(report: Report) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A table in the paper's form: its columns by set, and each row of the paper with ours below it if there may be one."""
+class GridRow:
+    """A row of the paper, or ours below it: for each column a value, and a verdict on ours."""
 
-    columns: dict[str, list[str]]  # by set, what is measured: "I2T", "T2I"
-    rows: list[tuple[str, str, list[Cell | None]]]  # the paper's name, "paper" or "ours", and a cell for each column
+    name: str
+    is_ours: bool
+    cells: list[tuple[Interval | float | str | None, str]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of recalls in the paper's form: what is measured on each set, "I2T" or "T2I", and the rows."""
+
+    columns: dict[str, list[str]]
+    rows: list[GridRow]
 
 
 def grid(cells: Sequence[Cell]) -> Grid:
-    """Returns the cells of a table of recalls in the paper's form."""
-    names = list(dict.fromkeys(cell.column for cell in cells))
+    """Returns the cells of a table of recalls in the paper's form and order."""
+    table = next(table for table in load_targets().tables if table.id == cells[0].table)
     columns: dict[str, list[str]] = {}
-    for name in names:
+    for name in table.columns:
         of_set, key = name.split(".", 1)
         columns.setdefault(of_set, []).append(key[:3].upper())
-    rows: list[tuple[str, str, list[Cell | None]]] = []
+    gains = {row.name for row in table.rows if row.gain}
+    rows = []
     for row, found in groupby(cells, key=lambda cell: cell.row):
         by_column = {cell.column: cell for cell in found}
-        line = [by_column.get(name) for name in names]
-        rows.append((row, "paper", line))
+        line = [by_column.get(name) for name in table.columns]
+        rows.append(GridRow(row, False, [(cell.paper if cell else None, "") for cell in line]))
         if any(cell.status != "quoted" or cell.ours is not None for cell in by_column.values()):
-            rows.append((row, "ours", line))
+            rows.append(GridRow(row, True, [_ours(cell, row in gains) for cell in line]))
     return Grid(columns, rows)
+
+
+def _ours(cell: Cell | None, is_gain: bool) -> tuple[Interval | float | str | None, str]:
+    """Our value, with its interval unless it is a difference, and its status."""
+    if cell is None:
+        return None, ""
+    value: Interval | float | str | None = cell.ours
+    if isinstance(value, float) and cell.evaluated and not is_gain:
+        value = wilson(value, cell.evaluated)
+    return value, cell.status
 
 
 def _curves(report: Report) -> Iterator[Chart]:

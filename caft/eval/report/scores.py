@@ -7,6 +7,7 @@ from caft.data.sets import REGION_FILES
 from caft.eval.analysis.intervals import wilson
 from caft.eval.report.charts import Chart, Series, line_chart
 from caft.eval.report.content import Report
+from caft.eval.report.left_out import left_out
 from caft.eval.report.tables import CHANCE, Folded, Row, fold
 
 
@@ -28,7 +29,7 @@ def results(report: Report) -> dict[str, Any]:
         "retrieved": fold(_HEADER, [row for name, entry in retrieved.items() for row in _retrieval(report, name, entry)]),
         "several_captions": any("images" in entry for entry in retrieved.values()),
         "classified": fold(["zero-shot classes", "top-1", "top-5"], list(_classes(retrieval))),
-        "referring": list(_referring(report)),
+        "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),
         "regions": _regions(report),
         "blends": [chart for name in retrieved if (chart := _blend_chart(report, name))],
     }
@@ -48,6 +49,11 @@ def _retrieval(report: Report, name: str, entry: Mapping[str, Any]) -> Iterator[
         yield Row([f"{seen:.1f} % of the captions' tokens were read, {cut:.1f} % of the chunks cut"], "control")
     if entry["tied_rows"]:
         yield Row([f"{entry['tied_rows']:,} tied rows, counted as misses"], "control")
+    yield from _left_out(entry)
+
+
+def _left_out(entry: Mapping[str, Any]) -> Iterator[Row]:
+    return (Row([line], "control") for line in left_out(entry))
 
 
 def _queries(entry: Mapping[str, Any], key: str) -> int:
@@ -73,6 +79,7 @@ def _classes(retrieval: Mapping[str, Any]) -> Iterator[Row]:
         if "top1" in entry:
             title = f"{name}, {entry['images']:,} images of {entry['classes']:,} classes"
             yield Row([title, *(wilson(entry[key], entry["images"]) for key in ("top1", "top5"))])
+            yield from _left_out(entry)
 
 
 def _referring(report: Report) -> Iterator[Row]:
@@ -87,6 +94,7 @@ def _referring(report: Report) -> Iterator[Row]:
         yield Row([title, score["miou"], entry["overall_iou"], score["pointing"]], "head")
         for label, key in _CONTROLS.items():
             yield Row([label, score.get(key, entry[key]), "", ""], "control")
+        yield from _left_out(entry)
 
 
 def _regions(report: Report) -> list[tuple[str, Folded | str]]:
@@ -120,6 +128,7 @@ def _boxes(entry: Mapping[str, Any], boxes: Mapping[str, int]) -> Iterator[Row]:
             yield row(f"box read by {mode}", found)
     if boxes:
         yield Row(["boxes", *(boxes.get(level) for level in REGION_FILES)], "control")
+    yield from _left_out(entry)
 
 
 def _blend_chart(report: Report, name: str) -> Chart | None:
