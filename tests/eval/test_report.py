@@ -1,6 +1,7 @@
 """The report as a page: what it shows of the data, of other seeds, and whether a browser renders it."""
 
 import argparse
+import html
 import io
 import json
 import os
@@ -309,6 +310,111 @@ def test_the_browser_would_tell_of_a_broken_picture_and_a_wrong_script(written, 
     found, console = probed(require_system("chromium"), spoilt, tmp_path)
     assert found["broken"] == 1
     assert len(console) == 1 and "nothing is not defined" in console[0]
+
+
+# Measures a page inside a frame, since a window has a least width of its own. Contents of a box that scrolls are not the
+# page's; the box is.
+MEASURE = """<!doctype html><body style="margin:0">
+<iframe srcdoc="%s" style="border:0;width:%dpx;height:%dpx"></iframe>
+<script>
+addEventListener("load", () => {
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+  const edges = of => { const box = of.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; };
+  const outside = [...page.querySelectorAll("body *")].filter(e => !e.parentElement.closest(".scroll, svg"))
+    .filter(e => edges(e)[2] > root.clientWidth + 0.5 || edges(e)[0] < -0.5);
+  const overlays = [...page.querySelectorAll(".overlays img")];
+  document.title = JSON.stringify({
+    width: root.clientWidth, page: root.scrollWidth, outside: outside.map(e => e.outerHTML.slice(0, 80)),
+    overlays: overlays.map(edges), lead: page.querySelector(".lead") && edges(page.querySelector(".lead")),
+    tiles: [...page.querySelectorAll(".tile")].map(edges), first: edges(page.querySelector("main > *")),
+    tables: [...page.querySelectorAll(".scroll")].filter(e => e.clientWidth).map(e => [e.clientWidth, e.scrollWidth]),
+    notes: [...page.querySelectorAll(".over")].filter(e => e.clientWidth)
+      .map(e => [e.clientWidth, e.closest(".scroll").clientWidth, e.innerText.length]),
+    hints: [...page.querySelectorAll(".scroll")].every(e => getComputedStyle(e).backgroundAttachment.includes("local")),
+    squeezed: [...page.querySelectorAll("tbody th[scope=row]")].filter(e => e.clientWidth && e.clientHeight > 130).length,
+  });
+});
+</script>"""
+
+
+def measured(program, text, folder, width, height=800):
+    page = folder / f"{width}.html"
+    page.write_text(MEASURE % (html.escape(text), width, height), encoding="utf-8")
+    document, console = browse(program, page, folder / "profile", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", document)
+    assert title and console == [], (document[:500], console)
+    return json.loads(html.unescape(title[1]))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+def test_the_first_screen_holds_words_pictures_and_scores(written, tmp_path, require_system, width, height):
+    found = measured(require_system("chromium"), written.read_text(encoding="utf-8"), tmp_path, width, height)
+    assert found["width"] == width
+    assert len(found["overlays"]) == 3 and len(found["tiles"]) == 4
+    for left, top, right, bottom in [found["lead"], *found["overlays"], *found["tiles"]]:
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    sides = [right - left for left, _, right, _ in found["overlays"]]
+    assert min(sides) >= (200 if width == 1280 else 100)
+    assert len({top for _, top, _, _ in found["overlays"]}) == 1  # beside each other
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_leaves_the_page_and_tables_scroll_inside_themselves(written, tmp_path, require_system, width):
+    text = written.read_text(encoding="utf-8").replace("<details>", "<details open>")
+    found = measured(require_system("chromium"), text, tmp_path, width)
+    assert found["outside"] == [] and found["page"] == found["width"] == width
+    assert all(shown <= width for shown, _ in found["tables"])
+    assert any(whole > shown for shown, whole in found["tables"]) == (width == 390) and found["hints"]
+    # Notes take the width that the reader sees, and no more.
+    assert all(note <= seen and (note > 0.6 * seen or letters < 45) for note, seen, letters in found["notes"])
+    assert found["squeezed"] == 0
+
+
+def test_the_width_of_a_wide_screen_is_used(written, tmp_path, require_system):
+    found = measured(require_system("chromium"), written.read_text(encoding="utf-8"), tmp_path, 1280)
+    assert found["tiles"][0][0] <= 40 and found["tiles"][-1][2] >= 1240
+
+
+def test_the_browser_would_tell_of_what_leaves_the_page(written, tmp_path, require_system):
+    text = written.read_text(encoding="utf-8")
+    spoilt = text.replace("<nav", '<p id="wide" style="width:400px">wide</p><nav', 1)
+    found = measured(require_system("chromium"), spoilt, tmp_path, 390)
+    assert [element[:12] for element in found["outside"]] == ['<p id="wide"'] and found["page"] > 390
+    spoilt = text.replace("overflow-x: auto", "overflow-x: visible")
+    assert measured(require_system("chromium"), spoilt, tmp_path, 390)["page"] > 390
+
+
+def test_everything_is_there_without_scripts_and_for_readers_that_see_no_picture(written):
+    text = written.read_text(encoding="utf-8")
+    assert "<script" not in text and not re.search(r"\son\w+=", text)
+    images = re.findall(r"<img [^>]*>", text)
+    assert images and all(re.search(r'alt="[^"]+"', image) for image in images)
+    assert set(re.findall(r"<svg[^>]*>", text)) and all('role="img" aria-label="' in svg for svg in re.findall("<svg[^>]*>", text))
+    heads = re.findall(r"<th\b[^>]*>", re.sub(r'<tr class="control"><th colspan="\d+">', "", text))
+    assert heads and all("scope=" in head for head in heads)
+    assert text.count("<table") == text.count('role="region"') == text.count('tabindex="0"')
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_the_contrast_that_wcag_asks_for():
+    """At least 4.5 against the page and the cards, in both schemes; dark on white without a preference."""
+    style = (PROJECT / "caft/eval/report/templates/style.css").read_text()
+    schemes = [dict(re.findall(r"--(\w+): #(\w+);", part)) for part in style.split("@media (prefers-color-scheme: dark)")[:2]]
+    schemes[1] = dict(re.findall(r"--(\w+): #(\w+);", style.split("prefers-color-scheme: dark")[1].split("}\n}")[0]))
+    assert schemes[0]["paper"] == "fff"
+    for scheme in schemes:
+        light = {}
+        for name, code in scheme.items():
+            code = code if len(code) == 6 else "".join(2 * letter for letter in code)
+            light[name] = luminance([int(code[place : place + 2], 16) / 255 for place in (0, 2, 4)])
+        for ink in ("ink", "soft", "accent", "good", "bad"):
+            for ground in ("paper", "card"):
+                low, high = sorted((light[ink], light[ground]))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
 
 
 def test_the_page_is_drawn(written, tmp_path, require_system):
