@@ -83,7 +83,11 @@ def test_intervals_are_of_the_part_level_and_of_what_has_a_value(tmp_path):
     assert list(found) == ["phrase"]
     ends = {key: (one.value, one.low, one.high) for key, one in found["phrase"].items()}
     # Of two images, a quarter of the samples is twice the first and another twice the second.
-    assert ends == {"miou": (75.0, 50.0, 100.0), "miou_wrong_expression": (25.0, 25.0, 25.0), "pointing": (50.0, 0.0, 100.0)}
+    assert ends == {
+        "miou": (75.0, 50.0, 100.0),
+        "miou_wrong_expression": (25.0, 25.0, 25.0),
+        "pointing": (50.0, 0.0, 100.0),
+    }
     only = {"phrase": SCORES | {"miou_wrong_expression": None}}
     assert "miou_wrong_expression" not in of_expressions(tmp_path, only, 32)["phrase"]
 
@@ -92,7 +96,9 @@ def test_a_table_of_other_scores_or_none_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"phrase\.parquet: not found; .*evaluate_grounding"):
         of_expressions(tmp_path, {"phrase": SCORES}, 32)
     table(tmp_path / "phrase.parquet", ROWS)
-    with pytest.raises(DataError, match=r"miou is 75\.00, metrics/grounding\.json says 61\.00; run `dvc repro evaluate_"):
+    with pytest.raises(
+        DataError, match=r"miou is 75\.00, metrics/grounding\.json says 61\.00; run `dvc repro evaluate_"
+    ):
         of_expressions(tmp_path, {"phrase": SCORES | {"miou": 61.0}}, 32)
 
 

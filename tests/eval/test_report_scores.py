@@ -1,6 +1,7 @@
 """What the report says of scores: the first screen's words and pictures, tables with intervals, folded columns, axes."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,14 @@ TRAIN = {"steps": 1250, "samples": 60000}
 
 
 def recalls(i2t, t2i):
-    return {"i2t_r1": i2t[0], "i2t_r5": i2t[1], "i2t_r10": i2t[2], "t2i_r1": t2i[0], "t2i_r5": t2i[1], "t2i_r10": t2i[2]}
+    return {
+        "i2t_r1": i2t[0],
+        "i2t_r5": i2t[1],
+        "i2t_r10": i2t[2],
+        "t2i_r1": t2i[0],
+        "t2i_r5": t2i[1],
+        "t2i_r10": t2i[2],
+    }
 
 
 RETRIEVAL = {
@@ -112,7 +120,9 @@ def test_what_was_left_out_of_a_set_is_said_with_its_reasons():
     assert list(left_out(entry)) == [
         "3 items left out: empty captions: 2 (row 4; row 592); masks without area: 1 (ann 7)"
     ]
-    assert list(left_out({"skipped_objects": 1, "turned": 1200, "skipped": {"easy": "no file", "pattern": "no file"}})) == [
+    assert list(
+        left_out({"skipped_objects": 1, "turned": 1200, "skipped": {"easy": "no file", "pattern": "no file"}})
+    ) == [
         "1 object without a mask left out of the controls; no expression means them",
         "1,200 pictures were turned upright, as the annotations have them",
         "easy was not run: no file",
@@ -126,7 +136,10 @@ def test_what_was_left_out_of_a_set_is_said_with_its_reasons():
     }
     rows = lines_of(section("Results", report(metrics=metrics)))
     assert f"{next(left_out(entry))} |" in rows
-    assert "2 pictures were turned upright, as the annotations have them |" in rows and "easy was not run: no file |" in rows
+    assert (
+        "2 pictures were turned upright, as the annotations have them |" in rows
+        and "easy was not run: no file |" in rows
+    )
     assert "right description above all wrong ones | 20.0 | 20.0 | – | 20.0 |" in rows
 
 
@@ -286,3 +299,32 @@ def test_given_weights_begin_with_table_1_open_and_a_trained_model_with_its_resu
     trained = report_page(report(paper=cells))
     assert re.findall(r'<section id="(\w+)">', trained)[:2] == ["results", "paper"]
     assert "<details open>" not in trained
+
+
+# ---- colours
+
+PROJECT = Path(__file__).parents[2]
+
+
+def luminance(colour):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_the_contrast_that_wcag_asks_for():
+    """At least 4.5 against the page and the cards, in both schemes; dark on white without a preference."""
+    style = (PROJECT / "caft/eval/report/templates/style.css").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): #(\w+);", part)) for part in style.split("@media (prefers-color-scheme: dark)")[:2]
+    ]
+    schemes[1] = dict(re.findall(r"--(\w+): #(\w+);", style.split("prefers-color-scheme: dark")[1].split("}\n}")[0]))
+    assert schemes[0]["paper"] == "fff"
+    for scheme in schemes:
+        light = {}
+        for name, code in scheme.items():
+            code = code if len(code) == 6 else "".join(2 * letter for letter in code)
+            light[name] = luminance([int(code[place : place + 2], 16) / 255 for place in (0, 2, 4)])
+        for ink in ("ink", "soft", "accent", "good", "bad"):
+            for ground in ("paper", "card"):
+                low, high = sorted((light[ink], light[ground]))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)

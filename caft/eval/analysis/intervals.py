@@ -54,7 +54,9 @@ def resampled_images(values: ArrayLike, images: ArrayLike, draws: int = 2000, se
     return np.asarray((drawn @ sums) / (drawn @ counts))
 
 
-def of_expressions(folder: Path, scores: Mapping[str, Mapping[str, float]], level: int) -> dict[str, dict[str, Interval]]:
+def of_expressions(
+    folder: Path, scores: Mapping[str, Mapping[str, float]], level: int
+) -> dict[str, dict[str, Interval]]:
     """Intervals of the means of referring sets, by set and key of metrics/grounding.json; bootstrap by image.
 
     Args:
@@ -65,7 +67,9 @@ def of_expressions(folder: Path, scores: Mapping[str, Mapping[str, float]], leve
     Raises:
         DataError: A table is missing, or is not of these scores.
     """
-    return {name: _of_set(folder / f"{name}.parquet", entry, level) for name, entry in scores.items() if "miou" in entry}
+    return {
+        name: _of_set(folder / f"{name}.parquet", entry, level) for name, entry in scores.items() if "miou" in entry
+    }
 
 
 def _of_set(path: Path, entry: Mapping[str, float], level: int) -> dict[str, Interval]:

@@ -90,10 +90,10 @@ def line_chart(
         if span == "zero":
             axes.set_ylim(bottom=min(0.0, *(y for line in series for _, y in line.points)))
         if span == "close":
-            low, high = close_range(series)
-            axes.set_ylim(low, high)
+            ends = close_range(series)
+            axes.set_ylim(*ends)
             axes.set_ylabel(unit)
-            unit = f"axis from {low:g} to {high:g}"
+            unit = f"axis from {ends[0]:g} to {ends[1]:g}"
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=_NOTHING)

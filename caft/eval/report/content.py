@@ -50,7 +50,9 @@ class Report:
     notes: Mapping[str, str]  # what to know about a benchmark, by its name
     origin: Origin = field(default_factory=Origin)
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)  # of referring sets, by score
-    boxes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # of region sets in the settings' order, by level
+    boxes: Mapping[str, Mapping[str, int]] = field(
+        default_factory=dict
+    )  # of region sets in the settings' order, by level
     paper: Sequence[Cell] = ()
     scored: Sequence[PaperModel] = ()  # the models behind the cells
     other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)  # `curves` by seed

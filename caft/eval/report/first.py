@@ -1,4 +1,4 @@
-"""Values of the first screen: what was run on what, three pictures with what the model found, and the few numbers to remember."""
+"""Values of the first screen: what was run on what, pictures with what the model found, the few numbers to remember."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

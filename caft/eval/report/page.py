@@ -65,4 +65,11 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {"cell": cell, "data_uri": data_uri, "ends": ends, "not_run": not_run, "origin": origin, "pick": pick}
+_TEMPLATES.filters |= {
+    "cell": cell,
+    "data_uri": data_uri,
+    "ends": ends,
+    "not_run": not_run,
+    "origin": origin,
+    "pick": pick,
+}

@@ -10,7 +10,6 @@ from caft.eval.report.content import Report
 from caft.eval.report.left_out import left_out
 from caft.eval.report.tables import CHANCE, Folded, Row, fold
 
-
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 _HEADER = ["score", *(f"{key[:3].upper()} R@{key[5:]}" for key in RECALLS)]
 _CONTROLS = {
@@ -26,7 +25,9 @@ def results(report: Report) -> dict[str, Any]:
     retrieved = {name: entry for name, entry in retrieval.items() if "whole" in entry}
     return {
         "metrics": report.metrics,
-        "retrieved": fold(_HEADER, [row for name, entry in retrieved.items() for row in _retrieval(report, name, entry)]),
+        "retrieved": fold(
+            _HEADER, [row for name, entry in retrieved.items() for row in _retrieval(report, name, entry)]
+        ),
         "several_captions": any("images" in entry for entry in retrieved.values()),
         "classified": fold(["zero-shot classes", "top-1", "top-5"], list(_classes(retrieval))),
         "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),

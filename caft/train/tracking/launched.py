@@ -18,4 +18,6 @@ def parameters_of(params: Params, run_id: str) -> dict[str, str]:
     try:
         return dict(MlflowClient(tracking_uri=uri, registry_uri=uri).get_run(run_id).data.params)
     except MlflowException as error:
-        raise TrackingError(f"MLflow at {uri}: the run {run_id} cannot be read: {error}; check storage.tracking_uri") from error
+        raise TrackingError(
+            f"MLflow at {uri}: the run {run_id} cannot be read: {error}; check storage.tracking_uri"
+        ) from error
