@@ -13,6 +13,7 @@ from caft.eval.report import report_page
 from caft.eval.report.gather import gather, read_metrics
 from caft.eval.scores.metrics import run_of
 from caft.params import Params
+from caft.train.tracking.launched import parameters_of
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     tracked = run_of(params, model.card)
     scored = [of_page(params, model.card, metrics, tracked), *of_given_sizes(params, place)]
     tracked.finish()
-    report = gather(params, model, place, metrics, scored)
+    report = gather(params, model, place, metrics, scored, parameters_of(params, tracked.run_id))
     page, cells = place.reports / "index.html", place.reports / "paper.json"
     storage.write_text(page, report_page(report))
     storage.write_json(cells, [cell.record() for cell in report.paper])

@@ -121,7 +121,7 @@ def test_equal_steps_of_a_logarithmic_axis_are_equal_factors():
 
 def test_a_chart_names_its_lines_and_escapes_them():
     line = Series("a & b", [(0, 1), (1, 2)], 2, dashed=True)
-    chart = line_chart("R@1 <set>", [line], "step", "percent", from_zero=True)
+    chart = line_chart("R@1 <set>", [line], "step", "percent", span="zero")
     assert (chart.title, chart.unit) == ("R@1 <set>", "percent")
     assert 'aria-label="R@1 &lt;set&gt;"' in chart.svg and ">a &amp; b</text>" in chart.svg
     assert "stroke-dasharray" in chart.svg and "var(--c2)" in chart.svg

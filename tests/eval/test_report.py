@@ -1,6 +1,7 @@
 """The report as a page: what it shows of the data, of other seeds, and whether a browser renders it."""
 
 import argparse
+import html
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.report import section
 from caft.eval.report.content import Report
 from caft.eval.scores.referring import score_expressions
+from caft.eval.scores.referring_sets import write_expressions
 from caft.eval.scores.regions import score_regions
 from caft.params import load_params
 from caft.storage import write_json
@@ -83,6 +85,11 @@ def described(root, **changes):
     return describe_corpus(*tables, count=4, **folders)
 
 
+def lines_of(page):
+    """Lines of a page as words, with a bar behind each cell of a table."""
+    return [" ".join(re.sub(r"<[^>]*>", " ", re.sub("</t[dh]>", "| ", line)).split()) for line in page.splitlines()]
+
+
 def test_samples_are_the_pairs_that_training_reads(trained):
     root, drawn = trained
     corpus = described(root)
@@ -127,8 +134,7 @@ def test_the_section_on_data_shows_counts_repeats_and_flaws():
             corpus=corpus, expected={"cc3m": 2823019},
         )
     )  # fmt: skip
-    rows = [re.sub(r"<[^>]*>", " ", line).split() for line in shown.replace("</td>", "| ").splitlines()]
-    lines = [" ".join(row) for row in rows]
+    lines = lines_of(shown)
     assert "cc3m| 2,600| 2,500| 2,000| 1,990| 2,823,019| 0.1|" in lines
     assert "mine| 2,600| 9| 8| 1,990| –| –|" in lines
     assert "cc3m| 500| 10|" in lines and "mine| 0| 0|" in lines
@@ -158,7 +164,7 @@ def test_the_section_on_leakage_shows_counts_and_pairs():
     }  # fmt: skip
     leak = Leak("urban1k", 2, "cc3m, row 17", picture, picture)
     page = section("Leakage", Report(card={}, metrics={"leakage": facts}, curves=[], blend=[], notes={}, leaks=[leak]))
-    rows = [" ".join(re.sub(r"<[^>]*>", " ", line).split()) for line in page.replace("</td>", "| ").splitlines()]
+    rows = lines_of(page)
     assert "urban1k| 1,000| 7| 9| 0| 3|" in rows and "images of cc12m" in page
     assert "9 of 2,800,000 training images" in page and "1 sets are not there" in page
     assert "dci and iiw 112" in page and "None of them was left out" in page
@@ -209,13 +215,15 @@ def written(trained, small, scenes, model, tmp_path_factory):
     recall = {f"{way}_r{k}": 6.25 * k for way in ("i2t", "t2i") for k in (1, 5, 10)}
     pairs = {"pairs": 16, "tied_rows": 0, **dict.fromkeys(("whole", "part", "blend_0.3", "blend_0.7"), recall)}
     curve = "set,space,weight,i2t_r1,t2i_r1\n" + "".join(f"random,logit,{w},{40 + w},{50 - w}\n" for w in (0, 0.5, 1))
+    asked = {name: score_expressions(model.network, benchmark, 8) for name, benchmark in scenes.items()}
+    write_expressions(folder / "reports/expressions", {name: rows for name, (_, rows) in asked.items()})
     for name, content in {
         "data": {"scenes": {"rows_in": 9, "rows_out": 6, "dropped": {"http_404": 3}, "fingerprint": "f" * 64}},
         "leakage": NO_LEAKAGE,
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
         "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
         "retrieval": {"look_alike": pairs, "random": pairs},
-        "grounding": {name: score_expressions(model.network, benchmark, 8)[0] for name, benchmark in scenes.items()},
+        "grounding": {name: scores for name, (scores, _) in asked.items()},
         "regions": score_regions(model.network, loaded, 8),
     }.items():
         write_json(folder / f"metrics/{name}.json", content)
@@ -247,7 +255,7 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     ):  # fmt: skip
         assert words in text, words
     assert text.count("fill-opacity") == 1  # of the one curve that both seeds have
-    assert text.index("<td>random, 16 pairs") < text.index("<td>look_alike, 16 pairs")  # as in the settings
+    assert text.index(">random, 16 pairs") < text.index(">look_alike, 16 pairs")  # as in the settings
 
 
 # ---- in a browser
@@ -302,6 +310,91 @@ def test_the_browser_would_tell_of_a_broken_picture_and_a_wrong_script(written, 
     found, console = probed(require_system("chromium"), spoilt, tmp_path)
     assert found["broken"] == 1
     assert len(console) == 1 and "nothing is not defined" in console[0]
+
+
+# Measures a page inside a frame, since a window has a least width of its own. Contents of a box that scrolls are not the
+# page's; the box is.
+MEASURE = """<!doctype html><body style="margin:0">
+<iframe srcdoc="%s" style="border:0;width:%dpx;height:%dpx"></iframe>
+<script>
+addEventListener("load", () => {
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+  const edges = of => { const box = of.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; };
+  const outside = [...page.querySelectorAll("body *")].filter(e => !e.parentElement.closest(".scroll, svg"))
+    .filter(e => edges(e)[2] > root.clientWidth + 0.5 || edges(e)[0] < -0.5);
+  const overlays = [...page.querySelectorAll(".overlays img")];
+  document.title = JSON.stringify({
+    width: root.clientWidth, page: root.scrollWidth, outside: outside.map(e => e.outerHTML.slice(0, 80)),
+    overlays: overlays.map(edges), lead: page.querySelector(".lead") && edges(page.querySelector(".lead")),
+    tiles: [...page.querySelectorAll(".tile")].map(edges), first: edges(page.querySelector("main > *")),
+    tables: [...page.querySelectorAll(".scroll")].filter(e => e.clientWidth).map(e => [e.clientWidth, e.scrollWidth]),
+    notes: [...page.querySelectorAll(".over")].filter(e => e.clientWidth)
+      .map(e => [e.clientWidth, e.closest(".scroll").clientWidth, e.innerText.length]),
+    hints: [...page.querySelectorAll(".scroll")].every(e => getComputedStyle(e).backgroundAttachment.includes("local")),
+    squeezed: [...page.querySelectorAll("tbody th[scope=row]")].filter(e => e.clientWidth && e.clientHeight > 130).length,
+  });
+});
+</script>"""
+
+
+def measured(program, text, folder, width, height=800):
+    page = folder / f"{width}.html"
+    page.write_text(MEASURE % (html.escape(text), width, height), encoding="utf-8")
+    document, console = browse(program, page, folder / "profile", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", document)
+    assert title and console == [], (document[:500], console)
+    return json.loads(html.unescape(title[1]))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
+def test_the_first_screen_holds_words_pictures_and_scores(written, tmp_path, require_system, width, height):
+    found = measured(require_system("chromium"), written.read_text(encoding="utf-8"), tmp_path, width, height)
+    assert found["width"] == width
+    assert len(found["overlays"]) == 3 and len(found["tiles"]) == 4
+    for left, top, right, bottom in [found["lead"], *found["overlays"], *found["tiles"]]:
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    sides = [right - left for left, _, right, _ in found["overlays"]]
+    assert min(sides) >= (200 if width == 1280 else 100)
+    assert len({top for _, top, _, _ in found["overlays"]}) == 1  # beside each other
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_leaves_the_page_and_tables_scroll_inside_themselves(written, tmp_path, require_system, width):
+    text = written.read_text(encoding="utf-8").replace("<details>", "<details open>")
+    found = measured(require_system("chromium"), text, tmp_path, width)
+    assert found["outside"] == [] and found["page"] == found["width"] == width
+    assert all(shown <= width for shown, _ in found["tables"])
+    assert any(whole > shown for shown, whole in found["tables"]) == (width == 390) and found["hints"]
+    # Notes take the width that the reader sees, and no more.
+    assert all(note <= seen and (note > 0.6 * seen or letters < 45) for note, seen, letters in found["notes"])
+    assert found["squeezed"] == 0
+
+
+def test_the_width_of_a_wide_screen_is_used(written, tmp_path, require_system):
+    found = measured(require_system("chromium"), written.read_text(encoding="utf-8"), tmp_path, 1280)
+    assert found["tiles"][0][0] <= 40 and found["tiles"][-1][2] >= 1240
+
+
+def test_the_browser_would_tell_of_what_leaves_the_page(written, tmp_path, require_system):
+    text = written.read_text(encoding="utf-8")
+    spoilt = text.replace("<nav", '<p id="wide" style="width:400px">wide</p><nav', 1)
+    found = measured(require_system("chromium"), spoilt, tmp_path, 390)
+    assert [element[:12] for element in found["outside"]] == ['<p id="wide"'] and found["page"] > 390
+    spoilt = text.replace("overflow-x: auto", "overflow-x: visible")
+    assert measured(require_system("chromium"), spoilt, tmp_path, 390)["page"] > 390
+
+
+def test_everything_is_there_without_scripts_and_for_readers_that_see_no_picture(written):
+    text = written.read_text(encoding="utf-8")
+    assert "<script" not in text and not re.search(r"\son\w+=", text)
+    images = re.findall(r"<img [^>]*>", text)
+    assert images and all(re.search(r'alt="[^"]+"', image) for image in images)
+    assert set(re.findall(r"<svg[^>]*>", text)) and all(
+        'role="img" aria-label="' in svg for svg in re.findall("<svg[^>]*>", text)
+    )
+    heads = re.findall(r"<th\b[^>]*>", re.sub(r'<tr class="control"><th colspan="\d+">', "", text))
+    assert heads and all("scope=" in head for head in heads)
+    assert text.count("<table") == text.count('role="region"') == text.count('tabindex="0"')
 
 
 def test_the_page_is_drawn(written, tmp_path, require_system):

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from caft.eval.report import paper, pictures, scores, training
 from caft.eval.report.content import SIDE, Report
+from caft.eval.report.first import first_screen
 from caft.eval.report.page import render
 from caft.model.drawing.figures import fit
 from caft.params import flat
@@ -49,8 +50,10 @@ _SECTIONS: Mapping[str, Callable[[Report], dict[str, Any]]] = {
 
 def report_page(report: Report) -> str:
     """Returns the report as one HTML document without external requests; sections without content are left out."""
-    shown = {name: content for name in _SECTIONS if (content := section(name, report))}
-    return render("report.html", report=report, tiles=scores.tiles(report), sections=shown)
+    # Of given weights, the paper's numbers are what a reader comes for.
+    order = sorted(_SECTIONS, key=lambda name: name != "Paper") if report.is_given else list(_SECTIONS)
+    shown = {name: content for name in order if (content := section(name, report))}
+    return render("report.html", report=report, sections=shown, **first_screen(report))
 
 
 def section(name: str, report: Report) -> Markup:

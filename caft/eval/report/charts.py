@@ -1,20 +1,23 @@
 """Line charts as inline SVG by matplotlib: no script, no request, colours from the page's style sheet."""
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+Span = Literal["free", "zero", "close"]
 # Drawn colours, and the variables of style.css that take their place, so that charts follow the reader's dark mode.
 _LINES = {"#0b6e8a": "c0", "#d1495b": "c1", "#b8860b": "c2", "#5b5ea6": "c3", "#2e8b57": "c4"}
 _SOFT, _RULE = "#5d6b7a", "#dfe5ec"
 _VARIABLES = {**_LINES, _SOFT: "soft", _RULE: "rule"}
 _COLOURS = list(_LINES)
+_LEAST = 5.0  # points of percent that an axis spans, so that differences of a query or two do not look large
 _SETTINGS: dict[Any, object] = {
     "svg.fonttype": "none",  # text stays text: smaller, and in the page's font
     "svg.hashsalt": "caft",  # equal charts give equal bytes
@@ -40,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart: its title, its unit, and an SVG element."""
+    """A drawn chart: its title, its unit or what is to be known of its axis, and an SVG element."""
 
     title: str
     unit: str
@@ -48,11 +51,17 @@ class Chart:
 
 
 def line_chart(
-    title: str, series: Sequence[Series], x_label: str, unit: str, from_zero: bool = False, log: bool = False
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    unit: str,
+    span: Span = "free",
+    log: bool = False,
 ) -> Chart | None:
     """Draws a chart with its legend; series without points are left out. Without any series, returns None.
 
-    The y axis, in `unit`, begins at zero if `from_zero`; with `log` the x axis is logarithmic, with a tick at each x.
+    The y axis, in `unit`, begins at `zero`, or is `close`: of percent, it spans what is drawn, at least five points, and
+    says so. With `log` the x axis is logarithmic, with a tick at each x.
     """
     series = [line for line in series if line.points]
     if not series:
@@ -78,12 +87,27 @@ def line_chart(
             axes.set_xscale("log")
             axes.set_xticks(ticks, [f"{tick:,g}" if tick < 1000 else f"{tick:,.0f}" for tick in ticks])
             axes.minorticks_off()
-        if from_zero:
+        if span == "zero":
             axes.set_ylim(bottom=min(0.0, *(y for line in series for _, y in line.points)))
+        if span == "close":
+            ends = close_range(series)
+            axes.set_ylim(*ends)
+            axes.set_ylabel(unit)
+            unit = f"axis from {ends[0]:g} to {ends[1]:g}"
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=_NOTHING)
     return Chart(title, unit, _inline(file.getvalue(), title))
+
+
+def close_range(series: Sequence[Series]) -> tuple[float, float]:
+    """Returns ends of a percent axis that spans lines and bands with a little room, in whole numbers inside 0 to 100."""
+    drawn = [y for line in series for _, y in line.points]
+    drawn += [y for line in series for _, *ends in line.band for y in ends]
+    low, high = min(drawn), max(drawn)
+    room = max(0.05 * (high - low), (_LEAST - (high - low)) / 2)
+    low, high = math.floor(max(0.0, low - room)), math.ceil(min(100.0, high + room))
+    return float(low), float(high)
 
 
 def _inline(document: str, title: str) -> Markup:

@@ -7,6 +7,7 @@ from typing import Any
 from caft.data.sets import RetrievalSet
 from caft.eval.analysis.attributes import Binding
 from caft.eval.analysis.corpus import Corpus, Leak
+from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.examples import Look, Nested, Retrieved, Segmented
 from caft.eval.analysis.granularity import Asked, Granularity
 from caft.eval.analysis.levels import Level
@@ -14,7 +15,7 @@ from caft.eval.analysis.superpixel_methods import MethodCase, MethodScores
 from caft.eval.paper.compare import Cell
 from caft.eval.paper.models import PaperModel
 
-SIDE = 192  # pixels of a picture's longer side in the file; shown at 140, so still sharp on a fine screen
+SIDE = 224  # pixels of a picture's longer side in the file; shown at 140 to 224
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,17 @@ class RetrievalCases:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where pictures and scores are from, in words."""
+
+    pictures: Mapping[str, str] = field(default_factory=dict)  # what the pictures of each corpus are, by its name
+    rendered: Sequence[str] = ()  # evaluation sets whose pictures this project renders
+    commit: str | None = None  # of the code that made the report
+    run: str | None = None  # in MLflow
+    launch: Mapping[str, str] = field(default_factory=dict)  # the run's parameters: model, recipe, launch, ranks, ...
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that the page is made of."""
 
@@ -36,6 +48,11 @@ class Report:
     curves: Sequence[Mapping[str, float]]  # rows of plots/train.csv, numbers; absent values left out
     blend: Sequence[Mapping[str, Any]]  # rows of plots/blend.csv
     notes: Mapping[str, str]  # what to know about a benchmark, by its name
+    origin: Origin = field(default_factory=Origin)
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)  # of referring sets, by score
+    boxes: Mapping[str, Mapping[str, int]] = field(
+        default_factory=dict
+    )  # of region sets in the settings' order, by level
     paper: Sequence[Cell] = ()
     scored: Sequence[PaperModel] = ()  # the models behind the cells
     other_seeds: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)  # `curves` by seed
@@ -56,3 +73,8 @@ class Report:
     nested: Sequence[Nested] = ()
     methods: Sequence[MethodScores] = ()
     method_cases: Sequence[MethodCase] = ()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the weights were given, not trained by this project's run."""
+        return "name" in self.card

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from caft import storage
-from caft.data.sets import folder_of, load_referring, load_retrieval
+from caft.data.sets import Missing, folder_of, load_referring, load_regions, load_retrieval
 from caft.eval.analysis.attributes import most_telling, score_attributes
 from caft.eval.analysis.corpus import Corpus, Leak, describe_corpus, read_leaks
+from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.examples import looks, nested, retrieved, score_examples, segmented
 from caft.eval.analysis.granularity import score_granularity
+from caft.eval.analysis.intervals import of_expressions
 from caft.eval.analysis.levels import score_levels
 from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.analysis.superpixel_methods import compare_methods
@@ -20,8 +22,8 @@ from caft.eval.paper.models import PaperModel
 from caft.eval.paper.statistics import statistics_of_sets
 from caft.eval.paper.targets import load_targets
 from caft.eval.place import Place
-from caft.eval.report.content import Report, RetrievalCases
-from caft.eval.sets import present_sets
+from caft.eval.report.content import Origin, Report, RetrievalCases
+from caft.eval.sets import each_set, present_sets
 from caft.locking import locked
 from caft.model.maps import part_network
 from caft.model.model import Model
@@ -32,6 +34,13 @@ from caft.params import Params
 SCORES = ("retrieval", "grounding", "regions")  # metrics that given weights have
 METRICS = ("data", "leakage", "superpixels", "train", *SCORES)
 INDEX, LEAKS = Path("data/index"), Path("data/leakage.parquet")
+SCENES = Path("data/benchmarks/scenes")  # sets that the stage `source` renders
+# What the pictures of a corpus are, by its kind in the settings.
+_PICTURES = {
+    "scenes": "rendered shapes, no photographs",
+    "recaption": "pictures of the web, most of them photographs",
+    "custom": "pictures of your own table",
+}
 IMAGES = 128  # of a referring set are analysed, so that a set of thousands stays a matter of seconds
 
 
@@ -41,19 +50,32 @@ def gather(
     place: Place,
     metrics: Mapping[str, Mapping[str, Any]],
     scored: Sequence[PaperModel],
+    launch: Mapping[str, str],
 ) -> Report:
     """Returns everything that the page shows; given weights have neither training curves nor a corpus.
+
+    Args:
+        params: The settings.
+        model: The model of the page.
+        place: Where its scores are.
+        metrics: Content of the metrics files by name.
+        scored: This model and others, as rows of the paper; the first is the page's.
+        launch: Parameters of the model's tracked run.
 
     Raises:
         DataError: Tables of a corpus that was trained on, or images of a set, are missing or damaged.
     """
     trained = place.number is None
+    network = part_network(model)
     return Report(
         card=model.card.record(),
         metrics=metrics,
         curves=_numbers(Path("plots/train.csv")) if trained else [],
         blend=_rows(place.plots / "blend.csv"),
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
+        origin=_origin(params, scored[0], launch),
+        intervals=_intervals(network, place, metrics) if network else {},
+        boxes=_boxes(params),
         other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card.record()) if trained else {},
         corpus=_corpus(params) if trained else None,
         leaks=_leaks(params) if trained else (),
@@ -61,7 +83,7 @@ def gather(
         paper=compare(load_targets(), scored, statistics_of_sets(params)),
         scored=scored,
         **_retrieval(params, model),
-        **_grounding(params, part_network(model)),
+        **_grounding(params, network),
     )
 
 
@@ -73,6 +95,32 @@ def read_metrics(params: Params, place: Place) -> dict[str, dict[str, Any]]:
         scores = json.loads((place.metrics / f"{name}.json").read_text())
         metrics[name] = dict(sorted(scores.items(), key=lambda item: known.get(item[0], len(known))))
     return metrics
+
+
+def _origin(params: Params, scored: PaperModel, launch: Mapping[str, str]) -> Origin:
+    """What is known of where pictures and scores come from."""
+    return Origin(
+        pictures={name: _PICTURES[corpus.kind] for name, corpus in params.corpus.items()},
+        rendered=[name for name, benchmark in params.benchmarks.items() if Path(benchmark.path).is_relative_to(SCENES)],
+        commit=scored.tags.get("commit"),
+        run=scored.tags.get("mlflow_run"),
+        launch=launch,
+    )
+
+
+def _intervals(model: CAFT, place: Place, metrics: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
+    """Intervals of the referring sets' means, from the table of their expressions."""
+    level = model.config.tokens[model.config.part_stage - 1]
+    return of_expressions(place.reports / "expressions", metrics["grounding"], level)
+
+
+def _boxes(params: Params) -> dict[str, dict[str, int]]:
+    """How many boxes each level of the region sets has; none of a set that is not there."""
+    sets = each_set(params, {"regions": load_regions})
+    return {
+        name: {} if isinstance(found, Missing) else {level: len(rows) for level, rows in found.regions.items()}
+        for name, found in sets
+    }
 
 
 def _corpus(params: Params) -> Corpus | None:

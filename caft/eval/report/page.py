@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
+from caft.eval.analysis.curves import Interval
 from caft.model.drawing.figures import webp
 
 
@@ -17,12 +19,21 @@ def render(template: str, **values: Any) -> str:
 
 
 def cell(value: object) -> object:
-    """Returns a value as a table shows it: floats with one decimal, None as a dash, thousands separated."""
+    """Returns a value as a table shows it: floats with one decimal, None as a dash, thousands separated, ends of intervals."""
     if value is None:
         return "–"
+    if isinstance(value, Interval):
+        known = ends(value)
+        shown = Markup('<small class="interval">{}</small>').format(known) if known else ""
+        return Markup("{:.1f}{}").format(value.value, shown)
     if isinstance(value, float):
         return f"{value:.1f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def ends(interval: Interval) -> str:
+    """Returns the ends of an interval, `76.9–86.2`; a value of a single seed has none."""
+    return "" if interval.low is None or interval.high is None else f"{interval.low:.1f}–{interval.high:.1f}"
 
 
 def data_uri(image: Image.Image) -> str:
@@ -54,4 +65,11 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {"cell": cell, "data_uri": data_uri, "not_run": not_run, "origin": origin, "pick": pick}
+_TEMPLATES.filters |= {
+    "cell": cell,
+    "data_uri": data_uri,
+    "ends": ends,
+    "not_run": not_run,
+    "origin": origin,
+    "pick": pick,
+}

@@ -9,11 +9,13 @@ from PIL import Image
 from caft.data.sets import RetrievalSet
 from caft.eval.analysis.examples import KINDS, Answers, Retrieved
 from caft.eval.report.content import SIDE, Report
+from caft.eval.report.tables import Row, fold
 from caft.eval.scores.referring import iou
 from caft.model.drawing.figures import PREDICTION, TRUTH, borders, fit, outline, overlay, segmentations
 from caft.transforms import open_image
 
 _SMALL = 120  # pixels, where many pictures stand in a row
+_METHODS = ["method", "boundary recall", "ASA", "oracle mIoU", "thin parts", "per image", "one image, one thread"]
 _TEXTS = 3  # answers shown of an image that looks for its text
 
 Pictures = list[tuple[Image.Image, str]]  # each with its caption
@@ -72,7 +74,12 @@ def superpixels(report: Report) -> dict[str, Any]:
     for case in report.method_cases:
         shown = case.image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         cases.append([(shown, "the image"), *((borders(shown, labels), name) for name, labels in case.labels.items())])
-    return {"cases": cases}
+    keys = ("boundary_recall", "achievable_accuracy", "oracle_miou", "thin_recall", "count")
+    rows = [
+        Row([one.name, *(one.scores[key] for key in keys), f"{one.milliseconds:.1f} ms"], "control" if number else "")
+        for number, one in enumerate(report.methods)
+    ]
+    return {"cases": cases, "methods": fold(_METHODS, rows)}
 
 
 def retrieval(report: Report) -> dict[str, Any]:

@@ -27,4 +27,4 @@ def _chart(title: str, rows: Sequence[Mapping[str, Any]]) -> Chart | None:
         points = [(float(row["images"]), row["r1"]) for row in mine]
         band = [(float(row["images"]), row["low"], row["high"]) for row in mine]
         lines.append(Series(f"{method}, {mine[0]['score']}", points, colour, band=band))
-    return line_chart(title, lines, "images", "percent", from_zero=True, log=True)
+    return line_chart(title, lines, "images", "R@1, percent", log=True, span="close")

@@ -1,12 +1,22 @@
-"""Values of the section with the scores of the metrics files, and the few numbers at the top of the page."""
+"""Values of the section with the scores of the metrics files, with their intervals and controls."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caft.data.sets import REGION_FILES
+from caft.eval.analysis.intervals import wilson
 from caft.eval.report.charts import Chart, Series, line_chart
 from caft.eval.report.content import Report
+from caft.eval.report.left_out import left_out
+from caft.eval.report.tables import CHANCE, Folded, Row, fold
+
+RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
+_HEADER = ["score", *(f"{key[:3].upper()} R@{key[5:]}" for key in RECALLS)]
+_CONTROLS = {
+    "mask of one expression, object of another": "miou_wrong_expression",
+    "all objects of the image": "miou_all_foreground",
+    "whole image": "miou_whole_image",
+}
 
 
 def results(report: Report) -> dict[str, Any]:
@@ -15,17 +25,41 @@ def results(report: Report) -> dict[str, Any]:
     retrieved = {name: entry for name, entry in retrieval.items() if "whole" in entry}
     return {
         "metrics": report.metrics,
-        "notes": report.notes,
-        "retrieved": retrieved,
-        "classified": {name: entry for name, entry in retrieval.items() if "top1" in entry},
-        "referring": {name: entry for name, entry in grounding.items() if "not_run" not in entry},
-        "regions": _regions(report.metrics.get("regions", {})),
+        "retrieved": fold(
+            _HEADER, [row for name, entry in retrieved.items() for row in _retrieval(report, name, entry)]
+        ),
+        "several_captions": any("images" in entry for entry in retrieved.values()),
+        "classified": fold(["zero-shot classes", "top-1", "top-5"], list(_classes(retrieval))),
+        "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),
+        "regions": _regions(report),
         "blends": [chart for name in retrieved if (chart := _blend_chart(report, name))],
-        "levels": list(REGION_FILES),
-        "modes": _modes,
-        "chances": lambda entry: [min(100.0, 100 * k / _images(entry)) for k in (1, 5, 10)],
-        "of_levels": lambda entry, kind="": [entry[level + kind] for level in REGION_FILES],
     }
+
+
+def _retrieval(report: Report, name: str, entry: Mapping[str, Any]) -> Iterator[Row]:
+    """Recalls of a set by each score, with what no skill is needed for, and what was left out of it."""
+    of = f" of {entry['expected_pairs']:,}: partial data" if "expected_pairs" in entry else ""
+    images = f", {entry['images']:,} images" if "images" in entry else ""
+    note = f": {report.notes[name]}" if name in report.notes else ""
+    yield Row([f"{name}, {entry['pairs']:,} pairs{of}{images}{note}"], "head")
+    for label, recall in _modes(entry).items():
+        yield Row([label, *(wilson(recall[key], _queries(entry, key)) for key in RECALLS)])
+    yield Row(["chance", *(min(100.0, 100 * int(key[5:]) / _images(entry)) for key in RECALLS)], CHANCE)
+    if "tokens_seen" in entry:
+        seen, cut = entry["tokens_seen"], entry["chunks_cut"]
+        yield Row([f"{seen:.1f} % of the captions' tokens were read, {cut:.1f} % of the chunks cut"], "control")
+    if entry["tied_rows"]:
+        yield Row([f"{entry['tied_rows']:,} tied rows, counted as misses"], "control")
+    yield from _left_out(entry)
+
+
+def _left_out(entry: Mapping[str, Any]) -> Iterator[Row]:
+    return (Row([line], "control") for line in left_out(entry))
+
+
+def _queries(entry: Mapping[str, Any], key: str) -> int:
+    """How many queries a recall is the share of: images, or texts."""
+    return _images(entry) if key.startswith("i2t") else int(entry["pairs"])
 
 
 def _images(entry: Mapping[str, Any]) -> int:
@@ -41,10 +75,61 @@ def _modes(entry: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     return {label: entry[mode] for mode, label in labels.items() if entry[mode] is not None}
 
 
-def _regions(scores: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Entries by set; the first set of the settings is flat in the file and has no name here."""
-    of_set = {"": scores} | {name: entry for name, entry in scores.items() if isinstance(entry, Mapping)}
-    return {name: entry for name, entry in of_set.items() if "rows" in entry or "not_run" in entry}
+def _classes(retrieval: Mapping[str, Any]) -> Iterator[Row]:
+    for name, entry in retrieval.items():
+        if "top1" in entry:
+            title = f"{name}, {entry['images']:,} images of {entry['classes']:,} classes"
+            yield Row([title, *(wilson(entry[key], entry["images"]) for key in ("top1", "top5"))])
+            yield from _left_out(entry)
+
+
+def _referring(report: Report) -> Iterator[Row]:
+    """Masks of each referring set with their controls."""
+    for name, entry in report.metrics.get("grounding", {}).items():
+        if "not_run" in entry:
+            continue
+        known = report.intervals.get(name, {})
+        score = {key: known.get(key, entry[key]) for key in ("miou", "miou_wrong_expression", "pointing")}
+        of = f" of {entry['expected_expressions']:,}: partial data" if "expected_expressions" in entry else ""
+        title = f"{name}, {entry['expressions']:,} expressions{of}"
+        yield Row([title, score["miou"], entry["overall_iou"], score["pointing"]], "head")
+        for label, key in _CONTROLS.items():
+            yield Row([label, score.get(key, entry[key]), "", ""], "control")
+        yield from _left_out(entry)
+
+
+def _regions(report: Report) -> list[tuple[str, Folded | str]]:
+    """Each region set's name, and its table or why it was not run; the first set is flat in the file."""
+    scores = report.metrics.get("regions", {})
+    first = next(iter(report.boxes), "")
+    of_set = {first: scores} | {name: entry for name, entry in scores.items() if isinstance(entry, Mapping)}
+    tables: list[tuple[str, Folded | str]] = []
+    for name, entry in of_set.items():
+        if "not_run" in entry:
+            tables.append((name or "The first set", str(entry["not_run"])))
+        elif "rows" in entry:
+            title = f"{name + ', ' if name else ''}{entry['rows']:,} boxes"
+            tables.append((name, fold([title, *REGION_FILES], list(_boxes(entry, report.boxes.get(name, {}))))))
+    return tables
+
+
+def _boxes(entry: Mapping[str, Any], boxes: Mapping[str, int]) -> Iterator[Row]:
+    """Accuracies by level; with an interval where it is known how many boxes a level has."""
+
+    def row(label: str, scores: Mapping[str, Any], ending: str = "", kind: str = "") -> Row:
+        found = [(scores.get(level + ending), boxes.get(level)) for level in REGION_FILES]
+        has_interval = kind != CHANCE
+        return Row([label, *(wilson(v, n) if has_interval and v is not None and n else v for v, n in found)], kind)
+
+    yield row("right description above all wrong ones", entry)
+    yield row("the same, ties as hits", entry, "_optimistic", "control")
+    yield row("chance", entry, "_chance", CHANCE)
+    for mode, found in entry.get("by_box_mode", {}).items():
+        if mode != entry["box_mode"]:
+            yield row(f"box read by {mode}", found)
+    if boxes:
+        yield Row(["boxes", *(boxes.get(level) for level in REGION_FILES)], "control")
+    yield from _left_out(entry)
 
 
 def _blend_chart(report: Report, name: str) -> Chart | None:
@@ -54,37 +139,4 @@ def _blend_chart(report: Report, name: str) -> Chart | None:
             chosen = [row for row in report.blend if row["set"] == name and row["space"] == space]
             points = [(row["weight"], row[key]) for row in chosen]
             lines.append(Series(f"{key[:3].upper()}, {space}s mixed", points, colour, dashed=space == "cosine"))
-    return line_chart(f"R@1 by part weight, {name}", lines, "weight of the part score", "percent", from_zero=True)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number to remember: its value, what it is, and what it has to beat."""
-
-    value: float
-    what: str
-    level: str
-
-
-def tiles(report: Report) -> list[Tile]:
-    """The first retrieval set's, the first referring set's and the first regions' scores."""
-    found = []
-    for name, entry in report.metrics.get("retrieval", {}).items():
-        if "whole" in entry:
-            level = f"chance {100 / _images(entry):.1f}"
-            found.append(Tile(entry["whole"]["t2i_r1"], f"T2I R@1, whole score, {name}", level))
-            # A model without a part level has null for its blends.
-            blends = {key: entry[key]["t2i_r1"] for key in entry if key.startswith("blend_") and entry[key]}
-            if blends:
-                best = max(blends, key=lambda key: blends[key])
-                found.append(Tile(blends[best], f"T2I R@1, CAFT++ {best[6:]}, {name}", level))
-            break
-    for name, entry in report.metrics.get("grounding", {}).items():
-        if "miou" in entry:
-            level = f"all objects, words ignored: {entry['miou_all_foreground']:.1f}"
-            found.append(Tile(entry["miou"], f"referring mIoU, {name}", level))
-            break
-    regions = report.metrics.get("regions", {})
-    if "easy" in regions:
-        found.append(Tile(regions["easy"], "region accuracy, easy", f"chance {regions['easy_chance']:.1f}"))
-    return found
+    return line_chart(f"R@1 by part weight, {name}", lines, "weight of the part score", "R@1, percent", span="close")

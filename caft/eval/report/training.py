@@ -6,29 +6,29 @@ from typing import Any
 
 from caft.captions.sentences import SPLITTERS
 from caft.eval.analysis.audit import EMPTY, MANY, Audit
-from caft.eval.report.charts import Series, line_chart
+from caft.eval.report.charts import Series, Span, line_chart
 from caft.eval.report.content import SIDE, Report
 from caft.model.drawing.figures import fit
 
 Rows = list[list[object]]
 
-# Title, unit, whether the axis begins at zero, and the lines with their columns of plots/train.csv.
-_CURVES: list[tuple[str, str, bool, list[tuple[str, str]]]] = [
-    ("Losses", "", True, [("part", "part_loss"), ("whole", "whole_loss"), ("part, class token", "part_cls_loss")]),
+# Title, unit, span of the axis, and the lines with their columns of plots/train.csv.
+_CURVES: list[tuple[str, str, Span, list[tuple[str, str]]]] = [
+    ("Losses", "", "zero", [("part", "part_loss"), ("whole", "whole_loss"), ("part, class token", "part_cls_loss")]),
     (
         "R@1 on held-out training images",
-        "percent",
-        True,
+        "R@1, percent",
+        "close",
         [
             ("I2T, whole", "validation_i2t_r1"),
             ("T2I, whole", "validation_t2i_r1"),
             ("T2I, part", "validation_part_t2i_r1"),
         ],
     ),
-    ("Temperatures", "factor of the cosines", True, [("part scale", "part_scale"), ("whole scale", "whole_scale")]),
-    ("Biases", "", False, [("part bias", "part_bias"), ("whole bias", "whole_bias")]),
-    ("Gradient norm", "before clipping", True, [("gradient norm", "grad_norm")]),
-    ("Speed", "images a second, all ranks together", True, [("images a second", "images_per_s")]),
+    ("Temperatures", "factor of the cosines", "zero", [("part scale", "part_scale"), ("whole scale", "whole_scale")]),
+    ("Biases", "", "free", [("part bias", "part_bias"), ("whole bias", "whole_bias")]),
+    ("Gradient norm", "before clipping", "zero", [("gradient norm", "grad_norm")]),
+    ("Speed", "images a second, all ranks together", "zero", [("images a second", "images_per_s")]),
 ]
 
 
@@ -36,13 +36,13 @@ def training(report: Report) -> dict[str, Any]:
     """Values of training.html: with other seeds, the mean over all and a band from the lowest to the highest."""
     runs = [report.curves, *report.other_seeds.values()]
     charts = []
-    for title, unit, from_zero, lines in _CURVES:
+    for title, unit, span, lines in _CURVES:
         series = []
         for colour, (name, key) in enumerate(lines):
             steps = _by_step(runs, key)
             band = [(step, min(values), max(values)) for step, values in steps] if len(runs) > 1 else []
             series.append(Series(name, [(step, sum(v) / len(v)) for step, v in steps], colour, band=band))
-        charts.append(line_chart(title, series, "step", unit, from_zero))
+        charts.append(line_chart(title, series, "step", unit, span))
     own = report.card.get("seed")
     return {
         "curves": [chart for chart in charts if chart],
