@@ -256,6 +256,23 @@ def test_an_object_that_no_expression_means_is_skipped_and_counted(refer, segmen
     assert found.left_out.record() == {"skipped_objects": 1}
 
 
+@pytest.mark.parametrize("number", [None, "11", [11]])
+def test_an_object_without_a_number_is_skipped_and_counted(refer, number):
+    change(refer, 11, id=number)
+    references = [reference(1, 12, 7, "val", "the right one")]
+    (refer / "refs(unc).p").write_bytes(pickle.dumps(references, protocol=2))
+    found = load_referring(of(refer, pairs=1))
+    assert list(found.images[0].masks) == [12] and found.left_out.record() == {"skipped_objects": 1}
+
+
+@pytest.mark.parametrize("name", [None, 5, "", "."])
+def test_a_category_without_a_name_is_none_of_its_objects(refer, name):
+    content = json.loads((refer / "instances.json").read_text())
+    content["categories"][0]["name"] = name
+    (refer / "instances.json").write_text(json.dumps(content))
+    assert all(image.categories == {} for image in load_referring(of(refer, pairs=5)).images)
+
+
 def test_areas_of_whole_masks_are_no_bad_items(refer):
     found = load_referring(of(refer, pairs=5))
     assert found.left_out.record() == {}

@@ -140,11 +140,8 @@ def load_referring(benchmark: BenchmarkParams) -> ReferringSet | Missing:
         known = ", ".join(sorted({str(row["split"]) for row in rows}))
         raise DataError(f"{folder}: no reference of split '{benchmark.split}'; found {known}")
     findings = Findings(folder, benchmark)
-    images = [
-        image
-        for image in map(lambda image: _scored(image, findings), _images(instances, chosen, pictures, findings))
-        if image is not None
-    ]
+    found = _images(instances, chosen, pictures, findings)
+    images = [scored for image in found if (scored := _scored(image, findings)) is not None]
     findings.count(sum(len(image.expressions) for image in images), benchmark.pairs, "pairs")
     findings.count(len(images), benchmark.images, "images")
     findings.count(len({row["reference"] for row in chosen}), benchmark.references, "references")
@@ -169,12 +166,16 @@ def _images(
         expressions.setdefault(row["image_id"], []).append(Expression(row["sent"] or "", row["ann_id"]))
     records, annotations, named = read_lists(file, "images", "annotations", optional="categories")
     objects: dict[int, dict[int, Any]] = {image: {} for image in expressions}
-    names = {_whole(entry, "id"): entry["name"] for entry in named if isinstance(entry, dict) and "name" in entry}
+    names = {_whole(entry, "id"): name for entry in named if (name := _name(entry))}
     categories: dict[int, dict[int, str]] = {image: {} for image in expressions}
     for annotation in annotations:
         image, number = _whole(annotation, "image_id"), _whole(annotation, "id")
         # A crowd is a region, not an object.
-        if image in objects and number is not None and not annotation.get("iscrowd"):
+        if image not in objects or annotation.get("iscrowd"):
+            continue
+        if number is None:
+            findings.skipped_objects += 1
+        else:
             objects[image][number] = annotation.get("segmentation")
             if (category := _whole(annotation, "category_id")) in names:
                 categories[image][number] = names[category]
@@ -224,6 +225,12 @@ def _fault(segmentation: Any, image: ReferringImage) -> str:
         return "" if mask_area(segmentation, image.height, image.width) else "its mask has no pixel"
     except ValueError as error:
         return str(error)
+
+
+def _name(category: Any) -> str | None:
+    """Name of a category that has one."""
+    name = category.get("name") if isinstance(category, Mapping) else None
+    return name if isinstance(name, str) and unreadable(name) is None else None
 
 
 def _whole(record: Any, key: str) -> int | None:
