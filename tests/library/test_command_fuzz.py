@@ -122,7 +122,9 @@ def weights(rng: random.Random, state: dict[str, torch.Tensor], card: dict[str, 
         torch.save(rng.choice([wrapped, wrapped, wrapped, list(tensors.values()), 7, None]), file)
         content = file.getvalue()
     if rng.random() < 0.25:
-        content = rng.choice([*NO_PICTURES, content[: rng.randrange(len(content))], struct.pack("<Q", 1 << 60), content[8:]])
+        content = rng.choice(
+            [*NO_PICTURES, content[: rng.randrange(len(content))], struct.pack("<Q", 1 << 60), content[8:]]
+        )
     path.write_bytes(content)
     if rng.random() < 0.8:
         path.with_suffix(".json").write_bytes(_card(rng, card))
@@ -229,6 +231,8 @@ def test_texts_and_lists(attempt, model_file, tmp_path):
         metrics.mkdir()
         for name in ("train", "retrieval", "grounding"):
             if rng.random() < 0.7:
-                (metrics / f"{name}.json").write_bytes(rng.choice([b"{}", b"[]", b"", b"null", b"{", b'{"a": {"b": 1}}']))
+                (metrics / f"{name}.json").write_bytes(
+                    rng.choice([b"{}", b"[]", b"", b"null", b"{", b'{"a": {"b": 1}}'])
+                )
         attempt("info", model_file, "--metrics", metrics)
         attempt("chunk", "--", rng.choice(TEXTS))
