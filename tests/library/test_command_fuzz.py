@@ -106,7 +106,7 @@ def weights(rng: random.Random, state: dict[str, torch.Tensor], card: dict[str, 
         elif change == 3:
             tensors[name] = torch.zeros(3, 2)
         elif change == 4:
-            tensors[f"more.{name}"] = tensors[name]
+            tensors[f"more.{name}"] = tensors[name].clone()
         else:
             tensors[name] = tensors[name][None]
     prefix = "".join(rng.choice(["", "", "module.", "_orig_mod.", "model."]) for _ in range(2))
