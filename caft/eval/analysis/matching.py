@@ -1,6 +1,6 @@
 """Does the match score tell true sentences from false ones? AUROC by what is false, and how many are greyed.
 
-False sentences are a set's own expressions with one attribute changed (`caft.eval.analysis.attributes`), expressions of
+False sentences are a set's own expressions with one attribute changed (`caft.eval.analysis.wording`), expressions of
 another image, and words without meaning. Where a set's words name no attribute of the lists, that kind is absent.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from caft.data.sets import ReferringImage, ReferringSet
-from caft.eval.analysis.attributes import ATTRIBUTES, changed
+from caft.eval.analysis.wording import ATTRIBUTES, changed
 from caft.eval.scores.features import encode_pictures
 from caft.model.encoding import encode_sub_captions
 from caft.model.match import SentenceMatch, percentiles, probability
