@@ -8,9 +8,9 @@ from PIL import Image
 
 from caft.captions.tokenizer import tokenize
 from caft.errors import DataError
-from caft.model.drawing import panels
+from caft.model.drawing import lettering, panels
 from caft.model.drawing.figures import PREDICTION
-from caft.model.drawing.lettering import font_of, wrapped
+from caft.model.drawing.lettering import drawable, font_of, text_width, wrapped
 from caft.model.match import GENERAL_SENTENCES, SentenceMatch, percentiles
 from caft.transforms import open_image, squash
 
@@ -132,6 +132,21 @@ def test_no_line_is_wider_than_its_picture():
             "Ein Kätzchen schläft " * 9,
         ):
             lines = wrapped(text, width, font)
-            assert max(font.getlength(line) for line in lines) <= width
+            assert max(text_width(line, font) for line in lines) <= width
             assert "".join("".join(lines).split()) == "".join(text.split())
     assert wrapped("", 90, font_of(90)) == []
+
+
+@pytest.mark.parametrize("system", [True, False], ids=["a font of the system", "Pillow's alone"])
+def test_no_letter_is_drawn_as_an_empty_box(monkeypatch, system):
+    if not system:
+        monkeypatch.setattr(lettering, "_of_system", lambda size: None)
+    font = font_of(288)
+    box = bytes(font.getmask("\uffff"))
+    for text in ("Kätzchen schläft, groß", "café \udce9 naïve", "猫 кот", "plain"):
+        known, chosen = drawable(text, font)
+        missing = bytes(chosen.getmask("\uffff"))
+        assert all(bytes(chosen.getmask(letter)) != missing for letter in known if letter != " ")
+    if not system:
+        assert drawable("Kätzchen groß, naïve 猫", font) == ("Katzchen gross, naive ?", font)
+    assert box and drawable("plain", font) == ("plain", font)

@@ -1,11 +1,18 @@
-"""Text on sheets: lines that fit a width, in letters that grow with the pictures."""
+"""Text on sheets: lines that fit a width, in letters that grow with the pictures.
 
+Pillow's own font has ASCII and little else. Other letters are drawn in a font of the system if it has one that Pillow
+finds; else without their accents, and what is left as a question mark, never as an empty box.
+"""
+
+import unicodedata
 from functools import cache
 
 from PIL import ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _SMALLEST, _LARGEST = 14, 96
+_OF_SYSTEMS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+_NO_CHARACTER = "\uffff"  # drawn as what a font shows for a letter that it lacks
 
 
 @cache
@@ -26,13 +33,13 @@ def wrapped(text: str, width: int, font: Font) -> list[str]:
         line = ""
         for word in paragraph.split():
             longer = f"{line} {word}" if line else word
-            if _width(longer, font) <= width:
+            if text_width(longer, font) <= width:
                 line = longer
                 continue
             if line:
                 lines.append(line)
-            while _width(word, font) > width and len(word) > 1:
-                fits = next((n for n in range(len(word) - 1, 1, -1) if _width(word[:n], font) <= width), 1)
+            while text_width(word, font) > width and len(word) > 1:
+                fits = next((n for n in range(len(word) - 1, 1, -1) if text_width(word[:n], font) <= width), 1)
                 lines.append(word[:fits])
                 word = word[fits:]
             line = word
@@ -45,15 +52,47 @@ def write_line(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], line: str, ink: tuple[int, ...], font: Font
 ) -> None:
     """Draws a line of text, its upper left corner at `place`."""
-    draw.text(place, _known(line, font), ink, font)
+    known, chosen = drawable(line, font)
+    draw.text(place, known, ink, chosen)
 
 
-def _width(text: str, font: Font) -> float:
-    return font.getlength(_known(text, font))
+def text_width(text: str, font: Font) -> float:
+    """Width in pixels of a text as `write_line` draws it."""
+    known, chosen = drawable(text, font)
+    return chosen.getlength(known)
 
 
-def _known(text: str, font: Font) -> str:
-    """The text without what would stop the drawing: bytes of a name that are no text; all but Latin in a bitmap font."""
-    if isinstance(font, ImageFont.FreeTypeFont):
-        return text.encode("utf-8", "replace").decode()
-    return text.encode("latin-1", "replace").decode("latin-1")
+def drawable(text: str, font: Font) -> tuple[str, Font]:
+    """A text as it can be drawn, and the font that can: the given one wherever it has all letters."""
+    if text.isascii():
+        return text, font
+    other = _of_system(round(getattr(font, "size", 11)))
+    chosen = other if other is not None and _lacking(text, font) else font
+    missing = _lacking(text, chosen)
+    return "".join(_plain(letter) if letter in missing else letter for letter in text), chosen
+
+
+def _lacking(text: str, font: Font) -> set[str]:
+    return {letter for letter in set(text) if not letter.isascii() and not _has(font, letter)}
+
+
+@cache
+def _has(font: Font, letter: str) -> bool:
+    if not isinstance(font, ImageFont.FreeTypeFont) or unicodedata.category(letter) in ("Cs", "Cn", "Co"):
+        return False
+    return bytes(font.getmask(letter)) != bytes(font.getmask(_NO_CHARACTER))
+
+
+def _plain(letter: str) -> str:
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return {"ß": "ss", "æ": "ae", "ø": "o", "œ": "oe"}.get(letter, plain) or "?"
+
+
+@cache
+def _of_system(size: int) -> Font | None:
+    for name in _OF_SYSTEMS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return None

@@ -21,7 +21,7 @@ from caft.model.drawing.figures import (
     segmentations,
     tinted,
 )
-from caft.model.drawing.lettering import font_of, line_height, wrapped, write_line
+from caft.model.drawing.lettering import font_of, line_height, text_width, wrapped, write_line
 from caft.model.match import SentenceMatch
 from caft.model.otsu import otsu_mask
 
@@ -215,7 +215,7 @@ def _draw_scale(canvas: Image.Image, place: tuple[int, int], width: int, scale: 
     """A bar of colours between its least and its largest value."""
     font, draw, (x, y) = font_of(width), ImageDraw.Draw(canvas), place
     low, high = ("0" if value < 0.005 * scale[1] else f"{value:.2g}" for value in scale)
-    before, after = (round(font.getlength(text)) + _GAP for text in (low, high))
+    before, after = (round(text_width(text, font)) + _GAP for text in (low, high))
     bar = colour_bar(max(1, width - before - after), max(1, line_height(font) - 8))
     write_line(draw, (x, y), low, _MUTED, font)
     canvas.paste(bar, (x + before, y + 4))
