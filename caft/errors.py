@@ -7,6 +7,7 @@ expected, and what to do next. The pipeline prints it without a traceback and ex
 import codecs
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,14 +69,15 @@ def exits_with_message() -> Iterator[None]:
         _unwritable_output()
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    except OSError:
+    except OSError as error:
+        nobody_reads = isinstance(error, BrokenPipeError) and _has_no_reader()
         problem = _unwritable_output()
+        if nobody_reads:
+            sys.exit(0)
         if problem is None:
             raise
-        if not isinstance(problem, BrokenPipeError):
-            sys.stderr.write(f"error: standard output cannot be written ({problem.strerror}); send it elsewhere\n")
-            sys.exit(2)
-        sys.exit(0)
+        sys.stderr.write(f"error: standard output cannot be written ({problem.strerror}); send it elsewhere\n")
+        sys.exit(2)
 
 
 def printable_streams() -> None:
@@ -98,6 +100,13 @@ def _printable(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error("caft_printable", _printable)
+
+
+def _has_no_reader() -> bool:
+    """Whether standard output is a pipe that nobody reads; another pipe, as to a worker, may have broken instead."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(state & select.POLLERR for _, state in poll.poll(0))
 
 
 def _unwritable_output() -> OSError | None:
