@@ -14,9 +14,9 @@ from caft.digests import file_digest
 from caft.errors import CaftError, CheckpointError, DataError, exits_with_message
 from caft.eval.place import load_model
 from caft.model import maps
-from caft.model.arguments import parser
 from caft.model.card import ModelCard
 from caft.model.card_page import render
+from caft.model.command_line import parser
 from caft.model.drawing import panels
 from caft.model.drawing.figures import fit, fit_width
 from caft.model.gallery import read_gallery
