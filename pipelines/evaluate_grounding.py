@@ -20,7 +20,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         if "miou" in found:
             print(
                 f"{name:>12} mIoU {found['miou']:5.1f}, wrong expression {found['miou_wrong_expression'] or 0:5.1f}, "
-                f"all objects {found['miou_all_foreground']:5.1f}, pointing {found['pointing']:5.1f}"
+                f"all objects {found['miou_all_foreground']:5.1f}, pointing {found['pointing']:5.1f}, "
+                f"match AUROC {found['match']['auroc']['all']:5.1f}"
             )
 
 

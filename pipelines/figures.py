@@ -13,6 +13,7 @@ from caft.eval.analysis.examples import score_examples, segment, spread
 from caft.eval.place import load_model
 from caft.model.drawing.figures import fit, overlay
 from caft.model.drawing.panels import Block, masked, write
+from caft.model.output import check_output
 from caft.network.caft import CAFT
 from caft.params import load_params
 
@@ -29,8 +30,9 @@ def main() -> None:
     parser.add_argument("--model", default="models/caft.safetensors", help="weights (models/caft.safetensors)")
     arguments = parser.parse_args()
     with exits_with_message():
+        check_output(arguments.output, folder=True)
         blocks = of_set(load_model(arguments.model).network, arguments.set)
-        for path in write(blocks, 2, arguments.output):
+        for path in write(blocks, 2, arguments.output, palette=True):
             print(path)
 
 

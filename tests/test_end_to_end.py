@@ -52,6 +52,7 @@ RECALLS = {f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)}
 GROUNDING = {
     "miou",
     "miou_by_level",
+    "match",
     "miou_wrong_expression",
     "miou_all_foreground",
     "miou_whole_image",

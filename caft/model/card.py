@@ -42,6 +42,8 @@ class ModelCard(BaseModel):
         seed: Of the training.
         arithmetic: How the training's numbers were rounded.
         data: What it was trained on.
+        references: Sentences of its training captions, which `Model.match` ranks a sentence among; of older and given
+            weights none.
         source: File of given weights.
         name: Of given weights, as tables show them.
         kind: Of given weights: caft_release, flair_release, caft or open_clip.
@@ -60,6 +62,7 @@ class ModelCard(BaseModel):
     seed: int | None = None
     arithmetic: Arithmetic | None = None
     data: tuple[TrainedCorpus, ...] = ()
+    references: tuple[str, ...] = ()
     source: str | None = None
     name: str | None = None
     kind: str | None = None
@@ -78,6 +81,11 @@ class ModelCard(BaseModel):
                 "the model's card has no sizes (key model); restore the file that came with the weights"
             )
         return self.model
+
+    @property
+    def is_of_rendered_shapes(self) -> bool:
+        """Whether it is recorded that the training saw rendered scenes and nothing else."""
+        return bool(self.data) and all(corpus.name == "scenes" for corpus in self.data)
 
     def record(self) -> dict[str, Any]:
         """The card as JSON has it: facts that nobody recorded are absent."""

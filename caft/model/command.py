@@ -6,86 +6,106 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from caft.captions.chunking import caption_chunks
-from caft.captions.sentences import SPLITTERS
 from caft.captions.tokenizer import CONTEXT, encode
 from caft.digests import file_digest
-from caft.errors import CaftError, CheckpointError
+from caft.errors import CaftError, CheckpointError, DataError, exits_with_message
 from caft.eval.place import load_model
+from caft.model import maps
 from caft.model.card import ModelCard
 from caft.model.card_page import render
+from caft.model.command_line import parser
 from caft.model.drawing import panels
+from caft.model.drawing.figures import fit, fit_width
 from caft.model.gallery import read_gallery
+from caft.model.model import Model
+from caft.model.output import check_output
 from caft.storage import disk_problem, read_json
 from caft.transforms import open_image
 from caft.weights.files import read_card, save_model
 from caft.weights.load import load
 
-MODEL = "models/caft.safetensors"
 # How `caft chunk` reads a caption when no model is named.
 _PLAIN_READING = ModelCard(splitter="dreamlip", chunks=4, balanced_rule="paper")
 SIDE = 288  # pixels of a picture's longer side on a sheet
-
-_ABOUT = f"""\
-Use a trained CAFT model on your own pictures and texts.
-
-  caft ground photo.jpg "A cat on a chair. A red lamp." -o out.png
-  caft segment photo.jpg -o segments.png
-  caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it."
-  caft chunk "A cat. It sleeps. The chair is red."
-  caft info models/caft.safetensors
-  caft convert release.pt -o release.safetensors
-
-A model is a .safetensors file with its .json beside it, or the authors' checkpoint. {MODEL} is what
-`dvc repro` trains. Results go to standard output, all else to standard error; errors that you can fix exit with code 2.
-`caft COMMAND --help` says more of each."""
+_IN_A_ROW = 3  # small pictures of what was found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code, 2 for an error that the user can act on."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    with exits_with_message():
+        chosen = parser(COMMANDS).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
+        with exits_with_message():
+            _run(chosen)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    try:
         chosen.run(chosen)
-    except CaftError as error:
-        message = str(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except CaftError:
+        raise
     except Exception as error:
         if (problem := disk_problem(error)) is None:
             raise
-        message = problem
-    else:
-        return 0
-    print(f"error: {message}", file=sys.stderr)
-    return 2
+        raise CaftError(problem) from error
 
 
 # ---------------------------------------------------------------------- commands
 
 
 def ground(arguments: argparse.Namespace) -> None:
-    """Draws where each sentence of a text looks in a picture, and the mask it finds."""
-    image, model = open_image(arguments.picture), load_model(arguments.model)
+    """Draws where each sentence of a text looks in a picture, how well it matches, and the mask it finds."""
+    output = _drawing(arguments, "ground")
+    _require_words(arguments.text)
+    references = None if arguments.reference is None else _lines(arguments.reference)
+    image = open_image(arguments.picture)
+    model = _loaded(arguments.model)
     texts = model.sentences(arguments.text)
-    _draw(panels.looks(image, texts, list(model.ground(image, texts)), SIDE), arguments, "ground")
+    shown = _shown(image, arguments.width)
+    matches = model.match(image, texts, references)
+    found = model.ground(image, texts, size=shown.size[::-1])  # at the size drawn: a photograph's fills the memory
+    for path in panels.write(panels.looks(shown, matches, list(found)), 1, output):
+        print(path)
+    for match in matches:
+        print(f'"{match.text}": {panels.score_line(match)}', file=sys.stderr)
 
 
 def segment(arguments: argparse.Namespace) -> None:
     """Draws the superpixels of a picture and the segments they are grouped into, level by level."""
-    image, model = open_image(arguments.picture), load_model(arguments.model)
-    _draw([panels.segments(image, model.segment(image), SIDE)], arguments, "segments")
+    output = _drawing(arguments, "segments")
+    image = open_image(arguments.picture)
+    model = _loaded(arguments.model)
+    levels = maps.label_maps(model.network, image)
+    for path in panels.write([panels.segments(_shown(image, arguments.width), levels)], 1, output):
+        print(path)
 
 
 def search(arguments: argparse.Namespace) -> None:
     """Lists the pictures of a folder that fit a long description best."""
-    model = load_model(arguments.model)
+    if arguments.output is not None:
+        check_output(arguments.output)
+    _require_words(arguments.text)
+    model = _loaded(arguments.model)
     query = model.encode_captions(arguments.text)
     gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
-    for match in model.retrieve(query, gallery.encoded, arguments.number, arguments.part_weight):
+    found = model.retrieve(query, gallery.encoded, arguments.number, arguments.part_weight)
+    for match in found:
         print(f"{match.score:8.3f}  {gallery.files[match.image]}")
+    if arguments.output is not None:
+        blocks: list[panels.Block] = []
+        for place, match in enumerate(found, start=1):
+            path = gallery.files[match.image]
+            picture = _shown(open_image(path), arguments.width)
+            blocks.append(("", [(picture, f"{place}: score {match.score:.3f}\n{path.relative_to(arguments.folder)}")]))
+        panels.write(blocks, _IN_A_ROW, arguments.output, arguments.text)
+        print(arguments.output, file=sys.stderr)
 
 
 def chunk(arguments: argparse.Namespace) -> None:
@@ -128,8 +148,7 @@ def info(arguments: argparse.Namespace) -> None:
 def convert(arguments: argparse.Namespace) -> None:
     """Turns the authors' checkpoint into this project's two files, weights and card."""
     output: Path = arguments.output
-    if output.suffix != ".safetensors":
-        raise CheckpointError(f"{output}: expected a name that ends in .safetensors")
+    check_output(output, ".safetensors")
     if arguments.checkpoint.suffix == ".safetensors":
         raise CheckpointError(f"{arguments.checkpoint}: is in this project's form already; caft.load reads it")
     model = load(arguments.checkpoint)
@@ -137,106 +156,46 @@ def convert(arguments: argparse.Namespace) -> None:
     print(output, output.with_suffix(".json"), sep="\n")
 
 
-def _draw(blocks: list[panels.Block], arguments: argparse.Namespace, ending: str) -> None:
-    for path in panels.write(blocks, 1, arguments.output or Path(f"{arguments.picture.stem}.{ending}.png")):
-        print(path)
+COMMANDS = {run.__name__: run for run in (ground, segment, search, chunk, info, convert)}
 
 
-# ---------------------------------------------------------------------- the command line
+# ---------------------------------------------------------------------- what several commands do
 
 
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="caft", description=_ABOUT, formatter_class=raw)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(run: object, more: str) -> argparse.ArgumentParser:
-        about = (run.__doc__ or "").strip()
-        name = run.__name__  # type: ignore[attr-defined]
-        one = commands.add_parser(name, help=about, description=f"{about}\n\n{more}", formatter_class=raw)
-        one.set_defaults(run=run)
-        return one
-
-    one = add(
-        ground,
-        "Each sentence asks alone. Bright is where it looks; the mask is what Otsu's threshold leaves of that map.\n"
-        'example: caft ground photo.jpg "A striped red star left of the heart." -o out.png',
-    )
-    _drawn(one, "ground")
-    one.add_argument("text", help="one or more sentences")
-
-    one = add(segment, "Colours of a level keep to those of the next: segments are nested.")
-    _drawn(one, "segments")
-
-    one = add(
-        search,
-        "Prints score and file, best first. Folders in the folder are searched too. Pictures are encoded once and kept\n"
-        "in ~/.cache/caft (XDG_CACHE_HOME moves it): the next search encodes only what came or changed.\n"
-        'example: caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -k 3',
-    )
-    one.add_argument("folder", type=Path, help="folder of pictures")
-    one.add_argument("text", help="a description, as long as you like")
-    one.add_argument("-k", dest="number", type=_positive, default=5, help="how many (5)")
-    one.add_argument(
-        "--part-weight",
-        type=_share,
-        default=0.3,
-        metavar="W",
-        help="score = (1 - W) whole picture + W parts, CAFT++; 0 for a model without parts (0.3)",
-    )
-    _model(one)
-
-    one = add(
-        chunk,
-        "Without a model: as the paper's authors read captions, split at every full stop, four balanced chunks.\n"
-        'example: caft chunk "A cat. It sleeps. The chair is red. A lamp stands behind it. It is on."',
-    )
-    one.add_argument("text", help="a caption")
-    one.add_argument("--splitter", choices=SPLITTERS, help="how sentences are found")
-    one.add_argument("--model", metavar="FILE", help="read the caption as this model does")
-
-    one = add(
-        info,
-        "The card is Markdown: sizes, training data, recipe, how captions are read, scores, use and limits.\n"
-        "example: caft info models/caft.safetensors --metrics metrics > MODEL_CARD.md",
-    )
-    one.add_argument("model", nargs="?", default=MODEL, help=f"weights ({MODEL})")
-    one.add_argument("--metrics", type=Path, metavar="FOLDER", help="with the scores of this folder's files")
-
-    one = add(
-        convert,
-        "Every name and shape is checked. The two files load faster, and hold nothing that could be executed.\n"
-        "example: caft convert release.pt -o release.safetensors",
-    )
-    one.add_argument("checkpoint", type=Path, help="the authors' file")
-    one.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file; the card goes beside it")
-    return parser
+def _drawing(arguments: argparse.Namespace, ending: str) -> Path:
+    """Where a drawing goes, found out before the work."""
+    output: Path = arguments.output or Path(f"{arguments.picture.stem}.{ending}.png")
+    check_output(output, folder=True)
+    if arguments.picture.is_dir():
+        raise DataError(f"{arguments.picture}: is a folder; give one picture (`caft search` looks through a folder)")
+    return output
 
 
-def _drawn(parser: argparse.ArgumentParser, ending: str) -> None:
-    parser.add_argument("picture", type=Path, help="picture file of any kind that Pillow reads")
-    _model(parser)
-    form = (
-        f"a .png file for one sheet, or a name without ending: a folder for the single pictures (PICTURE.{ending}.png)"
-    )
-    parser.add_argument("-o", "--output", type=Path, help=form)
+def _loaded(path: str) -> Model:
+    model = load_model(path)
+    if model.card.is_of_rendered_shapes:
+        print(
+            f"{path} was trained on rendered shapes only: photographs, and texts about them, mean nothing to it",
+            file=sys.stderr,
+        )
+    return model
 
 
-def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=MODEL, metavar="FILE", help=f"weights ({MODEL})")
+def _shown(image: Image.Image, width: int | None) -> Image.Image:
+    return fit(image, SIDE) if width is None else fit_width(image, width)
 
 
-def _positive(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {word!r}")
-    return int(word)
+def _require_words(text: str) -> None:
+    if not text.strip():
+        raise DataError(f"the text {text!r} has no sentence; give words to look for")
 
 
-def _share(word: str) -> float:
+def _lines(path: Path) -> list[str]:
+    """Lines of a file that are not empty, as UTF-8."""
     try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {word!r}")
-    return value
+        found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a text in UTF-8 ({error}); give one sentence a line") from None
+    if not found:
+        raise DataError(f"{path}: has no sentence; give at least one, each on a line of its own")
+    return found

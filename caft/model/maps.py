@@ -24,9 +24,13 @@ def part_network(model: RetrievalModel) -> CAFT | None:
 
 
 def ground(
-    network: CAFT, image: Image.Image, texts: Sequence[str], membership: Membership = "hard"
+    network: CAFT,
+    image: Image.Image,
+    texts: Sequence[str],
+    membership: Membership = "hard",
+    size: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """Where texts look in an image, each as a single sub-caption: (T, height, width).
+    """Where texts look in an image, each as a single sub-caption: (T, height, width), of the image unless `size` is given.
 
     Raises:
         DataError: The network has no part level.
@@ -34,7 +38,7 @@ def ground(
     if not network.has_part:
         raise DataError(f"{NO_PART_LEVEL}; take a model with grounding")
     features = next(encode_squashed(network, [image]))
-    return attention_maps(network, features, encode_sub_captions(network, texts), image.size[::-1], membership)
+    return attention_maps(network, features, encode_sub_captions(network, texts), size or image.size[::-1], membership)
 
 
 def attention_maps(

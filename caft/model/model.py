@@ -1,6 +1,6 @@
 """What a user holds: a network and its card, and from pictures and texts to features, scores, maps and segments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from caft.model import arguments, encoding, maps
 from caft.model.arguments import Picture, open_picture
 from caft.model.card import ModelCard
 from caft.model.encoding import EncodedCaptions, EncodedImages
+from caft.model.match import GENERAL_SENTENCES, SentenceMatch
+from caft.model.match import match as match_texts
 from caft.model.scores import blend, part_scores, whole_scores, without_bias
 from caft.network.caft import CAFT
 from caft.transforms import nearest_pixels
@@ -163,23 +165,49 @@ class Model:
             raise ArgumentError(f"expected one text, found {len(given)}; call sentences for each of them")
         return encoding.sentences(given[0], self.card)
 
-    def ground(self, image: Picture, text: str | Iterable[str]) -> NDArray[np.float32]:
+    def ground(
+        self, image: Picture, text: str | Iterable[str], size: tuple[int, int] | None = None
+    ) -> NDArray[np.float32]:
         """Where each sentence looks in a picture: a map of the picture's height and width for each, (S, H, W).
 
         Args:
             image: One picture; it is squashed, so that every pixel is seen.
             text: A text, whose sentences are asked one by one; or several texts, asked as they are. Each needs words.
+            size: Height and width of the maps in place of the picture's: those of a large photograph fill the memory.
+
+        A map says where, not whether: a sentence that is not true of the picture has one too; see `match`.
 
         >>> maps = model.ground("photo.jpg", "A cat. It sleeps.")
         >>> maps.shape, maps.dtype
         ((2, 40, 60), dtype('float32'))
         """
+        return maps.ground(self.network, open_picture(arguments.one_picture(image)), self._asked(text), size=size)
+
+    def match(
+        self, image: Picture, text: str | Iterable[str], references: Sequence[str] | None = None
+    ) -> list[SentenceMatch]:
+        """How well each sentence fits a picture, as probability and as percentile among reference sentences.
+
+        Args:
+            image: One picture; it is squashed, so that every pixel is seen.
+            text: As in `ground`.
+            references: Sentences to rank among for the same picture; None takes those of the card, and if it has none a
+                short list of general sentences.
+
+        >>> [(match.text, 0 < match.probability < 1, match.percentile <= 100) for match in model.match("photo.jpg", "A cat.")]
+        [('A cat', True, True)]
+        """
+        among = (self.card.references or GENERAL_SENTENCES) if references is None else references
+        return match_texts(self.network, open_picture(arguments.one_picture(image)), self._asked(text), among)
+
+    def _asked(self, text: str | Iterable[str]) -> list[str]:
+        """The sentences of a text, or several texts, each of which needs words."""
         texts = self.sentences(text) if isinstance(text, str) else arguments.texts(text)
         if not texts:
             raise DataError("no texts were given; give at least one")
         for asked in texts:
             self.sentences(asked)  # raises where there is none
-        return maps.ground(self.network, open_picture(arguments.one_picture(image)), texts)
+        return texts
 
     def segment(self, image: Picture) -> list[NDArray[np.integer]]:
         """Superpixels of a picture and their groups, fine to coarse: nested label maps at the picture's size, (H, W).

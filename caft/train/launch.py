@@ -24,6 +24,7 @@ from caft.model.card_page import render
 from caft.params import Params, arithmetic
 from caft.train.job import TrainJob
 from caft.train.plan import INDEX, plan
+from caft.train.references import draw_references
 from caft.train.tracking.runs import Run, open_training
 from caft.weights.files import read_card
 
@@ -60,6 +61,7 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
     with locked(folder, "training this run", patience=0):
         reading = {key: settings["recipe"][key] for key in ("splitter", "chunks", "balanced_rule")}
         facts = {**settings, **reading, "fingerprint": name, "data": summary["corpora"]}
+        facts["references"] = draw_references(INDEX)
         job = TrainJob(
             params,
             name,

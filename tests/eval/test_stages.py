@@ -149,7 +149,11 @@ def test_grounding_writes_the_agreed_keys(checkout, evaluated):
     assert set(scores) == ours | absent and len(absent) == 8
     controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
     for name in ("phrase", "phrase_place", "sentence"):
-        assert set(scores[name]) == {"miou", "miou_by_level", "overall_iou", "pointing", "expressions"} | controls
+        assert set(scores[name]) == {
+            "miou", "miou_by_level", "match", "overall_iou", "pointing", "expressions", *controls
+        }  # fmt: skip
+        kinds = {"all", "colour", "shape", "nonsense", "other_picture"}
+        assert kinds <= set(scores[name]["match"]["auroc"]) == set(scores[name]["match"]["auroc_percentile"])
         assert scores[name]["expressions"] > 16
         assert set(scores[name]["miou_by_level"]) == {"64", "32", "16", "8"}
         assert scores[name]["miou_by_level"]["32"] == scores[name]["miou"]

@@ -4,8 +4,10 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -17,9 +19,17 @@ from PIL import Image
 import caft
 from caft.model import gallery
 from caft.model.command import main
+from caft.weights.files import save_model
 
 PROJECT = Path(__file__).parents[2]
 TEXT = "A cat with green eyes. Its nose is pink."
+
+
+PIPED = {"capture_output": True, "text": True, "timeout": 300}
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(PROJECT), **more}
 
 
 @pytest.fixture
@@ -54,6 +64,7 @@ def test_ground_writes_single_pictures_of_each_sentence_into_a_folder(run, model
     code, output, _ = run("ground", photographs / "cat.png", TEXT, "-o", "parts", "--model", model_file)
     assert code == 0
     names = {f"parts/{number}-{kind}.png" for number in (0, 1) for kind in ("picture", "attention", "mask")}
+    names |= {"parts/all.png", "parts/legend.png"}  # the masks of all sentences
     assert set(output.splitlines()) == names
     # Where the map is highest the overlay is brightest.
     shown = np.asarray(Image.open("parts/0-attention.png"), np.float64)
@@ -61,6 +72,60 @@ def test_ground_writes_single_pictures_of_each_sentence_into_a_folder(run, model
     small = np.asarray(Image.fromarray(values).resize((288, 192), Image.Resampling.BILINEAR))
     high, low = small > np.quantile(small, 0.9), small < np.quantile(small, 0.1)
     assert shown.shape == (192, 288, 3) and shown[high].mean() > shown[low].mean() + 50
+
+
+def test_ground_says_of_each_sentence_how_well_it_matches(run, model, model_file, photographs, tmp_path):
+    (tmp_path / "others.txt").write_text("\ufeffA dog on a beach.\n\nSnow.\n  A red lamp.\n", encoding="utf-8")
+    code, output, errors = run(
+        "ground", photographs / "cat.png", TEXT, "--reference", "others.txt", "--model", model_file
+    )
+    assert (code, output) == (0, "cat.ground.png\n")
+    expected = model.match(photographs / "cat.png", TEXT, ["A dog on a beach.", "Snow.", "A red lamp."])
+    lines = errors.splitlines()
+    assert len(lines) == len(expected) == 2
+    for line, match in zip(lines, expected, strict=True):
+        assert line.startswith(f'"{match.text}": match ')
+        assert f"above {match.percentile:.0f} % of the reference sentences" in line
+        assert ("not borne out" in line) is not match.borne_out
+
+
+@pytest.mark.parametrize("width", [200, 640])
+def test_the_picture_is_drawn_at_the_width_asked_for(run, model_file, photographs, width):
+    args = (photographs / "cat.png", "--model", model_file, "--width", width)
+    assert run("ground", *args, TEXT, "-o", "sheet.png")[0] == 0
+    assert Image.open("sheet.png").width == 3 * width + 2 * 8 + 2 * 12
+    run("ground", *args, TEXT, "-o", "parts")
+    height = round(300 * width / 451)
+    assert Image.open("parts/0-mask.png").size == Image.open("parts/all.png").size == (width, height)
+    assert run("segment", *args, "-o", "segments.png")[0] == 0
+    assert Image.open("segments.png").width == 4 * width + 3 * 8 + 2 * 12
+
+
+def test_a_photograph_of_a_phone_takes_no_more_memory_than_its_pixels(model_file, tmp_path):
+    Image.effect_noise((4032, 3024), 60).convert("RGB").save(tmp_path / "phone.jpg")
+    code = """
+import resource, sys
+from caft.model.command import main
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+main(["ground", "phone.jpg", "A cat. It sleeps. A lamp. A dog. A star. Snow. Grass. Sky.", "--model", sys.argv[1]])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code, model_file], cwd=tmp_path, env=environment(), **PIPED)
+    assert done.returncode == 0, done.stderr
+    # Decoding takes 37 MB twice, the model some; eight maps of the picture's size would take 390 MB and as much again.
+    assert int(done.stdout.split()[-1]) < 350
+
+
+def test_who_saw_rendered_shapes_alone_says_so(run, model, model_file, photographs, tmp_path):
+    data = [{"name": "scenes", "count": 4, "fingerprint": "ab"}]
+    for name, corpora in (("scenes", data), ("both", [*data, {**data[0], "name": "cc3m"}])):
+        facts = {**model.card.record(), "data": corpora}
+        card = type(model.card).model_validate(facts, strict=False)
+        save_model(model.network, tmp_path / f"{name}.safetensors", card)
+    for command in (["ground", photographs / "cat.png", TEXT], ["segment", photographs / "cat.png"]):
+        assert "photographs" in run(*command, "--model", "scenes.safetensors")[2]
+        assert "rendered shapes" not in run(*command, "--model", "both.safetensors")[2]
+    assert run("search", photographs, TEXT, "--model", "scenes.safetensors")[2].count("rendered shapes only") == 1
 
 
 def test_segment_shows_superpixels_and_three_groupings(run, model_file, photographs):
@@ -112,6 +177,22 @@ def test_search_ranks_as_the_library(run, model, model_file, photographs):
     assert [name for _, name in ranked(output)] == [name for _, name in expected]
     assert [score for score, _ in ranked(output)] == pytest.approx([score for score, _ in expected], abs=1e-3)
     assert len(ranked(run("search", photographs, TEXT, "-k", "1", "--model", model_file)[1])) == 1
+
+
+def test_search_draws_what_it_found(run, model_file, photographs):
+    search = ("search", photographs, TEXT, "--model", model_file)
+    code, output, errors = run(*search, "-o", "found.png")
+    assert code == 0 and output == run(*search)[1] and "found.png" in errors
+    sheet = np.asarray(Image.open("found.png"))
+    first = ranked(output)[0][1]
+    path = next(photographs.rglob(first))
+    picture = Image.open(path).convert("RGB")
+    scale = 288 / max(picture.size)
+    small = picture.resize(tuple(round(side * scale) for side in picture.size), Image.Resampling.BICUBIC)
+    at = next(y for y in range(len(sheet)) if (sheet[y, 12 : 12 + small.width] == np.asarray(small)[0]).all())
+    assert (sheet[at : at + small.height, 12 : 12 + small.width] == np.asarray(small)).all()
+    below = sheet[at + small.height : at + small.height + 60, 12 : 12 + small.width]
+    assert (below < 128).any()  # score and name
 
 
 def test_the_second_search_encodes_only_what_came_or_changed(run, model_file, photographs, tmp_path, monkeypatch):
@@ -189,6 +270,14 @@ def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monk
         (["ground", "CAT", TEXT, "--model", "absent.safetensors"], "absent.json: not found; a model is two files"),
         (["ground", "CAT", "  ", "--model", "MODEL"], "has no sentence; give words to look for"),
         (["ground", "CAT", TEXT, "--model", "MODEL", "-o", "a.jpg"], "a.jpg: expected a name that ends in .png"),
+        (["ground", ".", TEXT, "--model", "MODEL"], ".: is a folder; give one picture"),
+        (["segment", ".", "--model", "MODEL"], ".: is a folder; give one picture"),
+        (["ground", "CAT", " \t\n ", "--model", "MODEL"], "has no sentence; give words to look for"),
+        (["search", ".", "\u3000 ", "--model", "MODEL"], "has no sentence; give words to look for"),
+        (["ground", "CAT", TEXT, "--width", "0"], "expected a whole number from 64 to 4096, found '0'"),
+        (["ground", "CAT", TEXT, "--reference", "absent.txt"], "absent.txt: cannot be read as a text"),
+        (["search", ".", TEXT, "-o", "found.jpg", "--model", "MODEL"], "found.jpg: expected a name that ends in .png"),
+        (["search", ".", TEXT, "-o", "found", "--model", "MODEL"], "found: expected a name that ends in .png"),
         (["search", "absent", TEXT, "--model", "MODEL"], "absent: no such folder"),
         (["search", ".", TEXT, "--model", "MODEL"], "no picture in it or below"),
         (["search", ".", "", "--model", "MODEL"], "has no sentence"),
@@ -213,3 +302,123 @@ def test_what_is_wrong_is_said_with_exit_code_2(run, model_file, photographs, ar
 def test_help_has_an_example(run, command):
     code, output, _ = run(*command.split(), "--help")
     assert code == 0 and "caft " in output and len(output.splitlines()) > 8
+
+
+# ---------------------------------------------------------------------- around the command
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "words"),
+    [
+        ("ground", "a.jpg", "expected a name that ends in .png"),
+        ("ground", "CAT/out.png", "is a file"),
+        ("segment", "CAT/parts", "is a file"),
+        ("ground", "file", "is a file"),
+        ("segment", "parts.2", "expected a name that ends in .png"),
+        ("search", "/proc/nowhere/out.png", "cannot be written"),
+        ("ground", "/proc/nowhere/parts", "cannot be written"),
+        ("search", "folder.png", "is a folder"),
+        ("convert", "/proc/out.safetensors", "cannot be written"),
+    ],
+)
+def test_where_nothing_can_be_written_is_found_out_before_the_work(
+    run, model_file, photographs, tmp_path, monkeypatch, command, output, words
+):
+    def too_late(*arguments, **more):
+        raise AssertionError("the work has begun")
+
+    for name in ("open_image", "load_model", "load", "read_gallery"):
+        monkeypatch.setattr(f"caft.model.command.{name}", too_late)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("kept")
+    given = {
+        "ground": [photographs / "cat.png", TEXT, "--model", model_file],
+        "segment": [photographs / "cat.png", "--model", model_file],
+        "search": [photographs, TEXT, "--model", model_file],
+        "convert": ["given.pt"],
+    }
+    code, printed, errors = run(command, *given[command], "-o", output.replace("CAT", str(photographs / "cat.png")))
+    assert code == 2 and words in errors and not printed and "\n" not in errors.strip()
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_reader_that_wants_no_more_ends_the_command_in_silence(tmp_path):
+    # More than a pipe holds, and than an argument may have.
+    code = "import sys; from caft.__main__ import main; sys.argv[1:] = ['chunk', 'A cat. ' * 30_000]; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert (process.wait(300), process.stderr.read()) == (0, b"")
+    process.stderr.close()
+
+
+def test_a_full_disk_below_standard_output_is_an_error(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "caft", "chunk", "A cat. It sleeps."], cwd=tmp_path, env=environment(),
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=300,
+        )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    ],
+    ids=["ascii", "C"],
+)
+def test_any_locale_prints_any_name_and_text(model_file, photographs, tmp_path, locale):
+    shutil.copy(photographs / "cat.png", tmp_path / "Kätzchen 猫.png")
+    name = os.fsencode("Kätzchen 猫.png")
+    command = [sys.executable, "-m", "caft"]
+    ground = [*command, "ground", name, "Das Kätzchen schläft 猫.", "--model", model_file]
+    chunk = [*command, "chunk", "Das Kätzchen schläft."]
+    search = [*command, "search", ".", "Ein Kätzchen.", "--model", model_file, "-o", "gefunden.png"]
+    for line in (ground, chunk, search):
+        done = subprocess.run(
+            line, cwd=tmp_path, env=environment(XDG_CACHE_HOME=str(tmp_path / "cache"), **locale),
+            capture_output=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        assert b"Traceback" not in done.stderr and b"tzchen" in done.stdout
+    assert (tmp_path / "Kätzchen 猫.ground.png").exists() and (tmp_path / "gefunden.png").exists()
+
+
+def test_names_that_are_no_text_are_printed_as_they_are(model_file, photographs, tmp_path):
+    shutil.copy(photographs / "cat.png", os.path.join(os.fsencode(tmp_path), b"caf\xe9.png"))
+    search = ["search", ".", "A cat.", "--model", model_file, "-o", "found.png"]
+    done = subprocess.run(
+        [sys.executable, "-m", "caft", *search], cwd=tmp_path, capture_output=True, timeout=300,
+        env=environment(XDG_CACHE_HOME=str(tmp_path / "cache")),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(b"caf\xe9.png")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5, 2.5])
+def test_an_interruption_is_one_line_whenever_it_comes(tmp_path, seconds):
+    """Also while libraries are imported; the process says when it has begun."""
+    code = "import sys; print('begun', flush=True); from caft.__main__ import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "search", "/", "A cat.", "--model", "absent"],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.readline()
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    ended_before = process.returncode == 2 and errors.startswith("error: ")
+    assert ended_before or (process.returncode, errors) == (130, "interrupted\n")
+
+
+def test_an_interruption_during_the_work_is_one_line(run, model_file, photographs, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("caft.model.command.open_image", interrupted)
+    assert run("ground", photographs / "cat.png", TEXT, "--model", model_file) == (130, "", "interrupted\n")

@@ -1,32 +1,16 @@
-"""Which attributes does the model bind? Right expressions against the same with one attribute changed.
+"""Which attributes does the model bind? Right expressions against the same with one attribute changed."""
 
-An attribute is a list of words that exclude each other. An expression is taken apart by these lists alone, so any set
-whose expressions hold such words can be asked; the lists are those of the rendered scenes.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from caft.data.scenes.captions import PLACES
-from caft.data.scenes.grammar import COLOURS, PATTERNS, SHAPES, SIZES
 from caft.data.sets import ReferringSet
 from caft.eval.analysis.examples import ScoredExpression
+from caft.eval.analysis.wording import ATTRIBUTES, changed, value_in
 from caft.eval.scores.features import encode_pictures
 from caft.model.encoding import encode_sub_captions
 from caft.network.caft import CAFT
-
-# Each attribute with its lists of values; a value is replaced by others of its own list. Places come in two wordings,
-# in the same order.
-ATTRIBUTES: Mapping[str, Sequence[Sequence[str]]] = {
-    "colour": [COLOURS],
-    "shape": [SHAPES],
-    "pattern": [PATTERNS],
-    "size": [SIZES],
-    "place": [[wordings[0] for wordings in PLACES], [wordings[1] for wordings in PLACES]],
-}
 
 
 @dataclass(frozen=True)
@@ -40,31 +24,6 @@ class Binding:
     chance: float  # of `against_all`
     # For each value that occurs, how many expressions name it in whichever wording, and the mIoU of their masks.
     by_value: dict[str, tuple[int, float]]
-
-
-def value_in(text: str, attribute: str) -> tuple[str, Sequence[str]] | None:
-    """Returns the value of an attribute in an expression, and the list it is from; None unless there is exactly one."""
-    found = [
-        (value, values)
-        for values in ATTRIBUTES[attribute]
-        for value in values
-        for _ in re.findall(rf"\b{re.escape(value)}\b", text)
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def changed(text: str, attribute: str) -> list[str]:
-    """Returns an expression with every other value of an attribute in place of its own; none if it does not name one."""
-    found = value_in(text, attribute)
-    if found is None:
-        return []
-    own, values = found
-    others = (re.sub(rf"\b{re.escape(own)}\b", value, text) for value in values if value != own)
-    return [re.sub(r"\ban? (?=(\w))", _article, other) for other in others]
-
-
-def _article(match: re.Match[str]) -> str:
-    return "an " if match[1] in "aeiou" else "a "
 
 
 def most_telling(sets: Mapping[str, ReferringSet]) -> str | None:

@@ -9,10 +9,12 @@ import pyarrow.parquet as pq
 
 from caft import storage
 from caft.data.sets import Missing, ReferringSet, load_referring
+from caft.eval.analysis.matching import score_match
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.referring import ExpressionScore, score_expressions
 from caft.eval.sets import score_sets
 from caft.model.maps import NO_PART_LEVEL, part_network
+from caft.model.match import GENERAL_SENTENCES
 from caft.model.protocols import RetrievalModel
 from caft.params import Params
 
@@ -35,14 +37,16 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
     """Scores a model on every referring set of the settings.
 
     Returns:
-        Entries of grounding.json, and every expression at every level, by set.
+        Entries of grounding.json, with what `score_match` gives as `match`, and every expression at every level, by set.
     """
     rows: dict[str, list[ExpressionScore]] = {}
     network = part_network(model)
+    references = model.card.references or GENERAL_SENTENCES
 
     def score(name: str, loaded: ReferringSet) -> dict[str, Any]:
         assert network is not None  # else nothing was loaded
         found, rows[name] = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        found["match"] = score_match(network, loaded, references, params.evaluation.batch)
         return found | counted("expressions", found["expressions"], loaded.expected)
 
     load = load_referring if network else lambda _: Missing(NO_PART_LEVEL)

@@ -19,9 +19,22 @@ TRUTH, PREDICTION, LINE = (46, 204, 113), (255, 64, 129), (255, 255, 255)
 _GOLDEN = 0.618034
 
 
+# Colours of the masks of several sentences, told apart also by those who do not see red and green (Okabe and Ito, 2008).
+SENTENCES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+_TALLEST = 4  # height over width of a picture that is drawn at a given width; a strip is shown narrower
+
+
 def fit(image: Image.Image, side: int) -> Image.Image:
     """Returns the image scaled so that its longer side is `side` pixels."""
-    scale = side / max(image.size)
+    return _scaled(image, side / max(image.size))
+
+
+def fit_width(image: Image.Image, width: int) -> Image.Image:
+    """Returns the image scaled to a width in pixels; one more than four times as high is four times as high as that."""
+    return _scaled(image, min(width / image.width, _TALLEST * width / image.height))
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
     width, height = (max(1, round(length * scale)) for length in image.size)
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
@@ -31,11 +44,34 @@ def overlay(image: Image.Image, values: NDArray[np.floating]) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     scaled = (np.asarray(values, np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
     map_image = Image.fromarray((scaled * 255).round().astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
-    heat = np.asarray(map_image, np.float64) / 255
-    places = np.linspace(0, 1, len(_HEAT))
-    colour = np.stack([np.interp(heat, places, channel) for channel in _HEAT.T], axis=-1)
+    colour = _heat(np.asarray(map_image, np.float64) / 255)
     grey = np.asarray(image.convert("L"), np.float64)[..., None]
     return Image.fromarray((0.4 * grey + 0.6 * colour).round().clip(0, 255).astype(np.uint8))
+
+
+def colour_bar(width: int, height: int) -> Image.Image:
+    """Returns the scale of `overlay`, its least value at the left."""
+    row = _heat(np.linspace(0, 1, width)).round().astype(np.uint8)
+    return Image.fromarray(np.repeat(row[None], height, axis=0))
+
+
+def _heat(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    places = np.linspace(0, 1, len(_HEAT))
+    return np.stack([np.interp(shares, places, channel) for channel in _HEAT.T], axis=-1)
+
+
+def tinted(
+    image: Image.Image, masks: Sequence[NDArray[np.bool_]], colours: Sequence[tuple[int, int, int]]
+) -> Image.Image:
+    """Returns the image in grey with a tint and a line of each mask's colour; masks of any size, later ones on top."""
+    shown = image.convert("L").convert("RGB")
+    for mask, colour in zip(masks, colours, strict=True):
+        scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+        flat = Image.blend(shown, Image.new("RGB", image.size, colour), 0.45)
+        shown = Image.composite(flat, shown, scaled)
+    for mask, colour in zip(masks, colours, strict=True):
+        shown = outline(shown, mask, colour)
+    return shown
 
 
 def cut_out(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:

@@ -1,39 +1,123 @@
 """Sheets of what a model sees in a picture: where sentences look and the masks they find, nested segments."""
 
 import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from caft import storage
-from caft.errors import DataError
-from caft.model.drawing.figures import PREDICTION, borders, cut_out, fit, outline, overlay, segmentations
+from caft.model.drawing.figures import (
+    PREDICTION,
+    SENTENCES,
+    borders,
+    colour_bar,
+    cut_out,
+    outline,
+    overlay,
+    segmentations,
+    tinted,
+)
+from caft.model.drawing.lettering import font_of, line_height, text_width, wrapped, write_line
+from caft.model.match import SentenceMatch
 from caft.model.otsu import otsu_mask
 
-# A heading, and pictures with their captions.
-Block = tuple[str, list[tuple[Image.Image, str]]]
 _GAP, _MARGIN = 8, 12
-_INK, _PAPER = (29, 39, 51), (255, 255, 255)
-_SIZE, _LINE = 14, 18
+_INK, _MUTED, _PAPER = (29, 39, 51), (96, 105, 117), (255, 255, 255)
+_GREYED = (150, 150, 150)
+NOT_BORNE_OUT = "not borne out by the picture"
 
 
-def looks(image: Image.Image, texts: Sequence[str], maps: Sequence[NDArray[np.float32]], side: int) -> list[Block]:
-    """Picture, attention and mask of each text, by maps (height, width); `side` pixels is the longer side."""
-    shown = fit(image, side)
+class Panel(NamedTuple):
+    """A picture of a sheet; also a plain pair of picture and caption.
+
+    Attributes:
+        picture: RGB.
+        caption: Below it.
+        scale: Least and largest value of a map, shown as a bar of colours.
+        name: Of its file, without ending, if pictures are written one by one; None makes one of number and caption.
+    """
+
+    picture: Image.Image
+    caption: str
+    scale: tuple[float, float] | None = None
+    name: str | None = None
+
+
+# A heading, whose further lines are set in grey, and pictures.
+Block = tuple[str, Sequence[Panel | tuple[Image.Image, str]]]
+
+
+def looks(shown: Image.Image, matches: Sequence[SentenceMatch], maps: Sequence[NDArray[np.float32]]) -> list[Block]:
+    """Picture, attention and mask of each sentence by maps (height, width), then the masks of several in one picture.
+
+    The mask of a sentence that the picture does not bear out is grey.
+    """
     blocks: list[Block] = []
-    for text, values in zip(texts, maps, strict=True):
-        mask = masked(shown, otsu_mask(values))
-        blocks.append((text, [(shown, "picture"), (overlay(shown, values), "attention"), (mask, "mask")]))
+    masks = [otsu_mask(values) for values in maps]
+    for number, (match, values, mask) in enumerate(zip(matches, maps, masks, strict=True)):
+        if match.borne_out:
+            drawn, said = masked(shown, mask), "mask"
+        else:
+            grey = shown.convert("L").convert("RGB")
+            drawn, said = outline(cut_out(grey, mask), mask, _GREYED), f"mask, grey: {NOT_BORNE_OUT}"
+        scale = float(values.min()), float(values.max())
+        panels = [
+            Panel(shown, "picture", name=f"{number}-picture"),
+            Panel(overlay(shown, values), "attention", scale, f"{number}-attention"),
+            Panel(drawn, said, name=f"{number}-mask"),
+        ]
+        blocks.append((f"{match.text}\n{score_line(match)}", panels))
+    if len(matches) > 1:
+        blocks.append(("All sentences", _together(shown, matches, masks)))
     return blocks
 
 
-def segments(image: Image.Image, levels: Sequence[NDArray[np.integer]], side: int) -> Block:
-    """Superpixels and their groups, fine to coarse, as a picture each; a flat tower has its patches alone."""
-    shown = fit(image, side)
+def score_line(match: SentenceMatch) -> str:
+    """What a match is, in words."""
+    line = f"match {_percent(match.probability)}, above {match.percentile:.0f} % of the reference sentences"
+    return line if match.borne_out else f"{line}: {NOT_BORNE_OUT}"
+
+
+def _percent(share: float) -> str:
+    """A probability, never rounded to the certainty that it is not."""
+    percent = 100 * share
+    return "under 1 %" if percent < 1 else "over 99 %" if percent > 99 else f"{percent:.0f} %"
+
+
+def _together(shown: Image.Image, matches: Sequence[SentenceMatch], masks: Sequence[NDArray[np.bool_]]) -> list[Panel]:
+    """The masks of all sentences that a picture bears out in one, and a legend as wide as the sheet's other columns."""
+    colours = [SENTENCES[number % len(SENTENCES)] for number in range(len(matches))]
+    found = [number for number, match in enumerate(matches) if match.borne_out]
+    picture = tinted(shown, [masks[number] for number in found], [colours[number] for number in found])
+    font = font_of(shown.width)
+    line = line_height(font)
+    width, square = 2 * shown.width + _GAP, line - 6
+    rows: list[tuple[tuple[int, int, int] | None, list[str]]] = [
+        (colour if match.borne_out else None, wrapped(match.text, width - _GAP - square, font))
+        for match, colour in zip(matches, colours, strict=True)
+    ]
+    note = wrapped(f"empty square: {NOT_BORNE_OUT}", width, font) if len(found) < len(matches) else []
+    legend = Image.new("RGB", (width, sum(line * len(lines) + 6 for _, lines in rows) + line * len(note)), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    y = 0
+    for swatch, lines in rows:
+        draw.rectangle((0, y + 3, square, y + 3 + square), fill=swatch or _PAPER, outline=swatch or _GREYED, width=2)
+        for text in lines:
+            write_line(draw, (square + _GAP, y), text, _INK if swatch else _MUTED, font)
+            y += line
+        y += 6
+    for text in note:
+        write_line(draw, (0, y), text, _MUTED, font)
+        y += line
+    return [Panel(picture, "", name="all"), Panel(legend, "", name="legend")]
+
+
+def segments(shown: Image.Image, levels: Sequence[NDArray[np.integer]]) -> Block:
+    """Superpixels and their groups, fine to coarse and of any size, as a picture each; a flat tower has patches alone."""
     first, *counts = (len(np.unique(labels)) for labels in levels)
     pictures = [(borders(shown, levels[0]), f"{first} superpixels")]
     for picture, count in zip(segmentations(shown, levels[1:]), counts, strict=True):
@@ -46,42 +130,50 @@ def masked(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
     return outline(cut_out(image, mask), mask, PREDICTION)
 
 
-def write(blocks: Sequence[Block], columns: int, output: Path) -> list[Path]:
+def write(blocks: Sequence[Block], columns: int, output: Path, title: str = "", palette: bool = False) -> list[Path]:
     """Writes one sheet, or each picture into a folder; returns the files.
 
-    Raises:
-        DataError: The file's name has an ending other than .png.
+    The output is one that `caft.model.output.check_output` takes. A palette makes the sheet's file a third, and
+    is for pictures of few colours, such as rendered scenes.
     """
-    if output.suffix and output.suffix != ".png":
-        raise DataError(f"{output}: expected a name that ends in .png, or a folder without an ending")
-    if output.suffix:
+    if output.suffix and not output.is_dir():
         with storage.replacing(output) as temporary:
-            picture = sheet(blocks, columns)
-            # Rendered scenes have few colours; a palette makes the file a third.
-            (picture.quantize(256) if columns > 1 else picture).save(temporary, "PNG", optimize=True)
+            picture = sheet(blocks, columns, title)
+            (picture.quantize(256) if palette else picture).save(temporary, "PNG", optimize=True)
         return [output]
     output.mkdir(parents=True, exist_ok=True)
     files = []
     for number, (_, pictures) in enumerate(blocks):
-        for picture, caption in pictures:
-            name = "-".join(re.findall(r"\w+", caption))
-            files.append(output / f"{number}-{name}.png")
-            picture.save(files[-1], "PNG", optimize=True)
+        for panel in (Panel(*entry) for entry in pictures):
+            files.append(output / f"{panel.name or _name(number, panel.caption)}.png")
+            with storage.replacing(files[-1]) as temporary:
+                panel.picture.save(temporary, "PNG", optimize=True)
     return files
 
 
-def sheet(blocks: Sequence[tuple[str, Sequence[tuple[Image.Image, str]]]], columns: int = 1) -> Image.Image:
+def _name(number: int, caption: str) -> str:
+    return "-".join([str(number), *re.findall(r"\w+", caption)])
+
+
+def sheet(blocks: Sequence[Block], columns: int = 1, title: str = "") -> Image.Image:
     """Returns blocks in rows of `columns`: pictures beside each other under a heading, a caption below each picture.
 
     An empty caption takes no room if all of its row are empty.
     """
-    drawn = [_block(heading, pictures) for heading, pictures in blocks]
+    drawn = [_block(heading, [Panel(*entry) for entry in pictures]) for heading, pictures in blocks]
     rows = [drawn[first : first + columns] for first in range(0, len(drawn), columns)]
     widths = [max(row[column].width for row in rows if column < len(row)) for column in range(min(columns, len(drawn)))]
     width = sum(widths) + 2 * _GAP * (len(widths) - 1) + 2 * _MARGIN
-    height = sum(max(block.height for block in row) for row in rows) + 2 * _GAP * (len(rows) - 1) + 2 * _MARGIN
+    font = font_of(max(panel[0].width for _, pictures in blocks for panel in pictures[:1]))
+    line = line_height(font)
+    above = wrapped(title, width - 2 * _MARGIN, font)
+    top = _MARGIN + (line * len(above) + _GAP if above else 0)
+    height = sum(max(block.height for block in row) for row in rows) + 2 * _GAP * (len(rows) - 1) + top + _MARGIN
     canvas = Image.new("RGB", (width, height), _PAPER)
-    y = _MARGIN
+    draw = ImageDraw.Draw(canvas)
+    for number, text in enumerate(above):
+        write_line(draw, (_MARGIN, _MARGIN + number * line), text, _INK, font)
+    y = top
     for row in rows:
         x = _MARGIN
         for block, room in zip(row, widths, strict=False):
@@ -91,27 +183,40 @@ def sheet(blocks: Sequence[tuple[str, Sequence[tuple[Image.Image, str]]]], colum
     return canvas
 
 
-def _block(heading: str, pictures: Sequence[tuple[Image.Image, str]]) -> Image.Image:
-    font = ImageFont.load_default(_SIZE)
-    width = sum(picture.width for picture, _ in pictures) + _GAP * (len(pictures) - 1)
-    above = _wrapped(heading, width, font)
-    below = [_wrapped(caption, picture.width, font) for picture, caption in pictures]
-    top = _LINE * len(above) + (4 if above else 0)
-    tall = max(picture.height for picture, _ in pictures)
-    canvas = Image.new("RGB", (width, top + tall + 4 + _LINE * max(map(len, below))), _PAPER)
+def _block(heading: str, panels: Sequence[Panel]) -> Image.Image:
+    font = font_of(panels[0].picture.width)
+    line = line_height(font)
+    width = sum(panel.picture.width for panel in panels) + _GAP * (len(panels) - 1)
+    title, *more = heading.split("\n")
+    above = [(text, _INK) for text in wrapped(title, width, font)]
+    above += [(text, _MUTED) for text in wrapped("\n".join(more), width, font)]
+    below = [wrapped(panel.caption, panel.picture.width, font) for panel in panels]
+    bar = line + 4 if any(panel.scale for panel in panels) else 0
+    top = line * len(above) + (4 if above else 0)
+    tall = max(panel.picture.height for panel in panels)
+    canvas = Image.new("RGB", (width, top + tall + 4 + bar + line * max(map(len, below))), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    for number, line in enumerate(above):
-        draw.text((0, number * _LINE), line, _INK, font)
+    for number, (text, ink) in enumerate(above):
+        write_line(draw, (0, number * line), text, ink, font)
     x = 0
-    for (picture, _), lines in zip(pictures, below, strict=True):
-        canvas.paste(picture, (x, top))
-        for number, line in enumerate(lines):
-            draw.text((x, top + tall + 2 + number * _LINE), line, _INK, font)
-        x += picture.width + _GAP
+    for panel, lines in zip(panels, below, strict=True):
+        canvas.paste(panel.picture, (x, top))
+        y = top + tall + 2
+        for text in lines:
+            write_line(draw, (x, y), text, _INK, font)
+            y += line
+        if panel.scale is not None:
+            _draw_scale(canvas, (x, y), panel.picture.width, panel.scale)
+        x += panel.picture.width + _GAP
     return canvas
 
 
-def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    """Lines that fit the width, by the mean width of a letter."""
-    letter = font.getlength("the quick brown fox jumps over the lazy dog") / 43
-    return textwrap.wrap(text, max(8, int(width / letter)))
+def _draw_scale(canvas: Image.Image, place: tuple[int, int], width: int, scale: tuple[float, float]) -> None:
+    """A bar of colours between its least and its largest value."""
+    font, draw, (x, y) = font_of(width), ImageDraw.Draw(canvas), place
+    low, high = ("0" if value < 0.005 * scale[1] else f"{value:.2g}" for value in scale)
+    before, after = (round(text_width(text, font)) + _GAP for text in (low, high))
+    bar = colour_bar(max(1, width - before - after), max(1, line_height(font) - 8))
+    write_line(draw, (x, y), low, _MUTED, font)
+    canvas.paste(bar, (x + before, y + 4))
+    write_line(draw, (x + before + bar.width + _GAP, y), high, _MUTED, font)

@@ -1,0 +1,176 @@
+"""The command line of `caft`: its commands, their arguments and their help."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from caft.captions.sentences import SPLITTERS
+
+MODEL = "models/caft.safetensors"
+WIDTHS = range(64, 4097)
+
+_RAW = argparse.RawDescriptionHelpFormatter
+_ABOUT = f"""\
+Use a trained CAFT model on your own pictures and texts.
+
+  caft ground photo.jpg "A cat on a chair. A red lamp." -o out.png
+  caft segment photo.jpg -o segments.png
+  caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -o found.png
+  caft chunk "A cat. It sleeps. The chair is red."
+  caft info models/caft.safetensors
+  caft convert release.pt -o release.safetensors
+
+A model is a .safetensors file with its .json beside it, or the authors' checkpoint. {MODEL} is what
+`dvc repro` trains. Results go to standard output, all else to standard error; errors that you can fix exit with code 2.
+`caft COMMAND --help` says more of each."""
+
+
+def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
+    """The parser; `run` of what it finds is the command's function, whose docstring is the help's first line."""
+    found = argparse.ArgumentParser(prog="caft", description=_ABOUT, formatter_class=_RAW)
+    added = found.add_subparsers(required=True, metavar="COMMAND")
+    for name, (describe, more) in _COMMANDS.items():
+        about = (commands[name].__doc__ or "").strip()
+        one = added.add_parser(name, help=about, description=f"{about}\n\n{more}", formatter_class=_RAW)
+        one.set_defaults(run=commands[name])
+        describe(one)
+    return found
+
+
+def _ground(one: argparse.ArgumentParser) -> None:
+    _drawn(one, "ground")
+    one.add_argument("text", type=_text, help="one or more sentences")
+    one.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        help="sentences to rank among, one a line (those kept with the model, or a general list)",
+    )
+
+
+def _segment(one: argparse.ArgumentParser) -> None:
+    _drawn(one, "segments")
+
+
+def _search(one: argparse.ArgumentParser) -> None:
+    one.add_argument("folder", type=Path, help="folder of pictures")
+    one.add_argument("text", type=_text, help="a description, as long as you like")
+    one.add_argument("-k", dest="number", type=_positive, default=5, help="how many (5)")
+    one.add_argument(
+        "--part-weight",
+        type=_share,
+        default=0.3,
+        metavar="W",
+        help="score = (1 - W) whole picture + W parts, CAFT++; 0 for a model without parts (0.3)",
+    )
+    one.add_argument("-o", "--output", type=Path, help="also a .png file with what was found, in small pictures")
+    _width(one)
+    _model(one)
+
+
+def _chunk(one: argparse.ArgumentParser) -> None:
+    one.add_argument("text", type=_text, help="a caption")
+    one.add_argument("--splitter", choices=SPLITTERS, help="how sentences are found")
+    one.add_argument("--model", metavar="FILE", help="read the caption as this model does")
+
+
+def _info(one: argparse.ArgumentParser) -> None:
+    one.add_argument("model", nargs="?", default=MODEL, help=f"weights ({MODEL})")
+    one.add_argument("--metrics", type=Path, metavar="FOLDER", help="with the scores of this folder's files")
+
+
+def _convert(one: argparse.ArgumentParser) -> None:
+    one.add_argument("checkpoint", type=Path, help="the authors' file")
+    one.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file; the card goes beside it")
+
+
+_COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+    "ground": (
+        _ground,
+        "Each sentence asks alone. Bright is where it looks; the mask is what Otsu's threshold leaves of that map.\n"
+        "Attention always looks somewhere. Whether the sentence is true of the picture, its match says: a probability,\n"
+        "and the share of reference sentences that fit the picture less. Standard error has a line for each sentence;\n"
+        "where the picture does not bear it out, its mask is grey.\n"
+        'example: caft ground photo.jpg "A striped red star left of the heart." -o out.png',
+    ),
+    "segment": (
+        _segment,
+        "Colours of a level keep to those of the next: segments are nested.\n"
+        "example: caft segment photo.jpg -o segments.png",
+    ),
+    "search": (
+        _search,
+        "Prints score and file, best first. Folders in the folder are searched too. Pictures are encoded once and kept\n"
+        "in ~/.cache/caft (XDG_CACHE_HOME moves it): the next search encodes only what came or changed.\n"
+        'example: caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -k 3',
+    ),
+    "chunk": (
+        _chunk,
+        "Without a model: as the paper's authors read captions, split at every full stop, four balanced chunks.\n"
+        'example: caft chunk "A cat. It sleeps. The chair is red. A lamp stands behind it. It is on."',
+    ),
+    "info": (
+        _info,
+        "The card is Markdown: sizes, training data, recipe, how captions are read, scores, use and limits.\n"
+        "example: caft info models/caft.safetensors --metrics metrics > MODEL_CARD.md",
+    ),
+    "convert": (
+        _convert,
+        "Every name and shape is checked. The two files load faster, and hold nothing that could be executed.\n"
+        "example: caft convert release.pt -o release.safetensors",
+    ),
+}
+
+
+def _drawn(one: argparse.ArgumentParser, ending: str) -> None:
+    one.add_argument("picture", type=Path, help="picture file of any kind that Pillow reads")
+    _model(one)
+    form = (
+        f"a .png file for one sheet, or a name without ending: a folder for the single pictures (PICTURE.{ending}.png)"
+    )
+    one.add_argument("-o", "--output", type=Path, help=form)
+    _width(one)
+
+
+def _width(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--width",
+        type=_pixels,
+        metavar="PIXELS",
+        help="width of the picture each time that it is drawn (its longer side is 288 pixels)",
+    )
+
+
+def _model(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--model", default=MODEL, metavar="FILE", help=f"weights ({MODEL})")
+
+
+# ---------------------------------------------------------------------- kinds of arguments
+
+
+def _text(word: str) -> str:
+    """A text; where the system's locale could not read it, its bytes are UTF-8 (PEP 383)."""
+    return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _positive(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {word!r}")
+    return int(word)
+
+
+def _pixels(word: str) -> int:
+    if not word.isdecimal() or int(word) not in WIDTHS:
+        expected = f"expected a whole number from {WIDTHS.start} to {WIDTHS.stop - 1}"
+        raise argparse.ArgumentTypeError(f"{expected}, found {word!r}")
+    return int(word)
+
+
+def _share(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {word!r}")
+    return value

@@ -1,0 +1,37 @@
+"""Where a command writes: found out before the work, which would be lost."""
+
+import tempfile
+from pathlib import Path
+
+from caft.errors import DataError
+
+
+def check_output(output: Path, ending: str = ".png", folder: bool = False) -> None:
+    """Makes sure that a file can be written, or where `folder` allows a name without ending, files in that folder.
+
+    Folders that are not there yet are made when something is written.
+
+    Raises:
+        DataError: The name has another ending, a folder or a file is in the way, or nothing may be written there.
+    """
+    or_folder = ", or a folder without an ending" if folder else ""
+    if folder and (output.is_dir() or not output.suffix):
+        if output.exists() and not output.is_dir():
+            raise DataError(f"{output}: is a file; expected a name that ends in {ending}{or_folder}")
+        place = output
+    else:
+        if output.suffix.lower() != ending:
+            raise DataError(f"{output}: expected a name that ends in {ending}{or_folder}")
+        if output.is_dir():
+            raise DataError(f"{output}: is a folder; give the name of a file, such as {output / f'out{ending}'}")
+        place = output.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".caft-") as file:
+            file.write(b"\0")
+    except NotADirectoryError:
+        raise DataError(f"{output}: cannot be written, since {place} is a file; give another place with -o") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{output}: cannot be written ({place}: {reason}); give another place with -o") from None
