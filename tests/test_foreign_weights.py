@@ -149,6 +149,42 @@ def test_weights_under_several_unknown_names_are_refused(path: Path, state: Stat
     assert "holds weights under 'generator', 'discriminator'; save the ones that are meant alone" in problem(path)
 
 
+def test_numbers_beside_the_weights_are_left_out_and_named(
+    path: Path, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({**state, "epoch": 3, "name": "tiny"}, path)
+    assert torch.equal(caft.load(path).network.vision.cls, state["vision.cls"])
+    assert [r.message for r in caplog.records] == [
+        "'epoch', 'name' is left out; it lies beside the weights, but is no tensor"
+    ]
+
+
+def test_within_a_wrapper_of_any_name_the_weights_come_before_their_average(path: Path, state: State) -> None:
+    torch.save({"last": {"ema": zeros(state), "model": state}}, path)
+    assert torch.equal(caft.load(path).network.vision.cls, state["vision.cls"])
+
+
+def test_names_of_any_length_are_shown_on_one_line(path: Path, state: State) -> None:
+    torch.save(prefixed({"a": torch.zeros(1)}, "x\n" * 500), path)
+    assert len(problem(path)) < 600
+    torch.save({**state, "y\n" * 500: torch.zeros(1)}, path)
+    assert len(problem(path)) < 400
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.pt")
+    assert "is no regular file" in problem(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_tensors_of_other_layouts_are_refused(path: Path, state: State, kind: str) -> None:
+    cls = state["vision.cls"]
+    torch.save({**state, "vision.cls": cls.to_sparse() if kind == "sparse" else cls.to("meta")}, path)
+    text = problem(path)
+    assert {"sparse": "a tensor of layout torch.sparse_coo", "meta": "has no values"}[kind] in text
+    assert "quantised" not in text
+
+
 def test_from_release_takes_what_a_checkpoint_held() -> None:
     released = released_state(TINY)
     model = from_release({"model": prefixed(released, "_orig_mod.module.")}, config=TINY)

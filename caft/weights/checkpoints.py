@@ -15,6 +15,7 @@ from torch import Tensor
 
 from caft.errors import CheckpointError
 from caft.weights.content import require_weights
+from caft.weights.misfits import shown
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,11 @@ def weights_in(content: object, source: str | Path) -> dict[str, Tensor]:
     if not found:
         raise CheckpointError(f"{source}: expected a dict of tensors, or one under state_dict; found {_kinds(content)}")
     taken, *others = found
-    if taken.split(".")[0] not in (*_PLAIN, *_AVERAGES, "") and others:
+    roots = dict.fromkeys(place.split(".")[0] for place in found)
+    if taken.split(".")[0] not in (*_PLAIN, *_AVERAGES, "") and len(roots) > 1:
         raise CheckpointError(
-            f"{source}: holds weights under {', '.join(map(repr, found))}; save the ones that are meant alone: "
-            f"torch.save(checkpoint[{taken!r}], 'weights.pt')"
+            f"{source}: holds weights under {_list(list(found))}; save the ones that are meant alone: "
+            f"torch.save(checkpoint[{next(iter(roots))!r}], 'weights.pt')"
         )
     average = " (an average over its training)" if set(taken.split(".")) & set(_AVERAGES) else ""
     if others:
@@ -87,7 +89,8 @@ def plain_names(state: Mapping[str, Tensor], source: str | Path) -> dict[str, Te
     for name, plain in names.items():
         if plain in result:
             raise CheckpointError(
-                f"{source}: holds {plain} twice, with and without a wrapper's prefix ({name}); save one of them alone"
+                f"{source}: holds {shown(plain)} twice, with and without a wrapper's prefix ({shown(name)}); "
+                "save one of them alone"
             )
         result[plain] = state[name]
     return result
@@ -105,6 +108,12 @@ def _states(content: object, place: str = "", depth: int = 0) -> Iterator[tuple[
         return
     if all(isinstance(value, Tensor) for value in content.values()):
         yield place, {str(name): tensor for name, tensor in content.items()}
+        return
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    left = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if len(tensors) > len(left) and not any(isinstance(content[name], Mapping | list | tuple) for name in left):
+        logger.warning("%s is left out; it lies beside the weights, but is no tensor", _list([shown(n) for n in left]))
+        yield place, tensors
         return
     known = [key for key in (*_PLAIN, *_AVERAGES) if key in content]
     found = False
@@ -124,9 +133,9 @@ def _is_state_of_training(key: object) -> bool:
 def _kinds(content: object) -> str:
     if not isinstance(content, Mapping):
         return type(content).__name__
-    shown = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(content.items())[:8])
+    kinds = ", ".join(f"{shown(key)} ({type(value).__name__})" for key, value in list(content.items())[:8])
     more = f" and {len(content) - 8} more" if len(content) > 8 else ""
-    return f"a dict of {shown or 'nothing'}{more}"
+    return f"a dict of {kinds or 'nothing'}{more}"
 
 
 def _list(places: list[str]) -> str:

@@ -40,6 +40,8 @@ def require_weights(path: Path, safetensors: bool) -> None:
         raise CheckpointError(f"{path}: is a folder, not a file of weights; {_in_folder(path)}")
     if not path.exists():
         return
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is no regular file (a pipe or a device); give the path of a file of weights")
     try:
         with path.open("rb") as file:
             beginning = file.read(512)

@@ -20,7 +20,7 @@ from caft.weights.checkpoints import plain_names, read_checkpoint, weights_in
 from caft.weights.content import require_weights
 from caft.weights.files import fill, read_card, read_weights
 from caft.weights.fit import say_converted
-from caft.weights.misfits import Problem, identify, instead, refusal, without
+from caft.weights.misfits import Problem, identify, instead, refusal, shown, without
 
 ModelKind = Literal["caft", "caft_release", "flair_release"]
 _MODELS: tuple[ModelKind, ...] = ("caft", "caft_release", "flair_release")
@@ -67,7 +67,7 @@ def require_kind(state: Mapping[str, Tensor], path: Path) -> ModelKind:
     for prefix in sorted({name[: at.end()] for name in state for at in re.finditer(r"\.", name)}, key=len):
         if identify([name.removeprefix(prefix) for name in state]) in _MODELS:
             raise CheckpointError(f"{path}: {without(prefix)}")
-    first = ", ".join(list(state)[:3])
+    first = ", ".join(map(shown, list(state)[:3]))
     raise CheckpointError(
         f"{path}: holds neither a release of CAFT nor FLAIR (it begins with {first}); a model of this project is its "
         ".safetensors file, one of open_clip is given as open_clip:<architecture>/<path or tag>"

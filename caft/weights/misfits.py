@@ -28,8 +28,14 @@ class Problem(NamedTuple):
     detail: str = ""
 
     def __str__(self) -> str:
-        name = self.name if len(self.name) <= _NAME else self.name[:_NAME] + "..."
+        name = shown(self.name)
         return f"{name}: {self.detail}" if self.detail else f"{self.kind} {name}"
+
+
+def shown(name: object) -> str:
+    """A name from a file, on one line and not too long."""
+    text = str(name) if str(name).isprintable() else repr(name)
+    return text if len(text) <= _NAME else text[:_NAME] + "..."
 
 
 def refusal(
@@ -78,7 +84,9 @@ def _hint(problems: Sequence[Problem]) -> str:
             prefix = name.removesuffix(shortest)
             if prefix != name and all(prefix + other in unexpected for other in missing):
                 return without(prefix)
-    if any(problem.kind == "type" for problem in problems):
+    if any(
+        problem.kind == "type" and ("int" in problem.detail or "quantised" in problem.detail) for problem in problems
+    ):
         return "weights are floats; of a quantised model, give the file from before it was quantised"
     if [problem.name for problem in problems] == ["whole_caption.positions"]:
         return "the number of chunks in the card is of another model; take the card that came with the weights"

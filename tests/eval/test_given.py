@@ -219,3 +219,15 @@ def test_the_place_of_given_weights_is_apart(tmp_path, monkeypatch):
     assert (str(trained.metrics), str(trained.plots), str(trained.reports)) == ("metrics", "plots", "reports")
     assert {str(given.metrics), str(given.plots), str(given.reports)} == {"metrics/external", "reports/external"}
     assert json.dumps(given.number) == "0" and trained.number is None
+
+
+def test_weights_of_open_clip_that_are_not_finite_are_refused(library, monkeypatch):
+    def broken(name, pretrained=None, precision="fp32"):
+        inner = StandIn(49408)
+        with torch.no_grad():
+            inner.visual.weight[0, 0] = float("nan")
+        return inner
+
+    monkeypatch.setattr(sys.modules["open_clip"], "create_model", broken)
+    with pytest.raises(CheckpointError, match=r"(?s)hold NaN or infinity.*visual.weight: 1 of \d+ numbers"):
+        describe_weights("open_clip:ViT-B-16/laion2b_s34b_b88k")
