@@ -238,7 +238,7 @@ def test_words_for_photographs_several_corpora_and_given_weights():
     given = {"name": "CAFT-30M.pt", "size": "30M", "fingerprint": "ab" * 8}
     shown = first_screen(report(card=given, metrics={"retrieval": {"random": RETRIEVAL["random"]}}))
     assert shown["lead"] == "Given weights, trained elsewhere on the paper's 30M pairs; nothing was trained here."
-    assert shown["run"] == "Model CAFT-30M.pt is scored as it came" and shown["facts"] == {"sha256": "ab" * 8}
+    assert shown["run"] == "Model CAFT-30M.pt, sha256 abababababababab, is scored as it came" and shown["facts"] == {}
     unknown = first_screen(report(card=CARD, metrics={}))
     assert "pictures that the settings no longer name" in unknown["lead"].lower()
     assert unknown["scored"] == "No evaluation set was there."
