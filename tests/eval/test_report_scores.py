@@ -143,6 +143,23 @@ def test_what_was_left_out_of_a_set_is_said_with_its_reasons():
     assert "right description above all wrong ones | 20.0 | 20.0 | – | 20.0 |" in rows
 
 
+def test_the_match_score_is_shown_by_what_is_false():
+    match = {
+        "auroc": {"colour": 93.21, "nonsense": 99.0, "all": 95.5},
+        "auroc_percentile": {"colour": 90.0, "nonsense": 98.0, "all": 94.0},
+        "greyed": {"true": 4.0, "colour": 61.0, "nonsense": 97.0, "all": 70.0},
+        "sentences": {"true": 387, "colour": 2709, "nonsense": 768, "all": 3477},
+    }
+    metrics = {"grounding": {"phrase": GROUNDING["phrase"] | {"match": match}, "dci": {"not_run": "not there"}}}
+    rows = lines_of(section("Results", report(metrics=metrics)))
+    assert "changed | true | colour | nonsense | all |" in rows
+    assert "AUROC of the probability | – | 93.2 | 99.0 | 95.5 |" in rows
+    assert "AUROC of the percentile | – | 90.0 | 98.0 | 94.0 |" in rows
+    assert "mask grey | 4.0 | 61.0 | 97.0 | 70.0 |" in rows
+    assert "sentences | 387 | 2,709 | 768 | 3,477 |" in rows
+    assert not any("AUROC" in row for row in lines_of(section("Results", report())))
+
+
 def test_a_value_without_interval_is_shown_alone():
     assert cell(Interval(12.34, None, None)) == "12.3"
     assert cell(Interval(12.34, 10.0, 15.06)) == '12.3<small class="interval">10.0–15.1</small>'
@@ -221,7 +238,7 @@ def test_words_for_photographs_several_corpora_and_given_weights():
     given = {"name": "CAFT-30M.pt", "size": "30M", "fingerprint": "ab" * 8}
     shown = first_screen(report(card=given, metrics={"retrieval": {"random": RETRIEVAL["random"]}}))
     assert shown["lead"] == "Given weights, trained elsewhere on the paper's 30M pairs; nothing was trained here."
-    assert shown["run"] == "Model CAFT-30M.pt is scored as it came" and shown["facts"] == {"sha256": "ab" * 8}
+    assert shown["run"] == "Model CAFT-30M.pt, sha256 abababababababab, is scored as it came" and shown["facts"] == {}
     unknown = first_screen(report(card=CARD, metrics={}))
     assert "pictures that the settings no longer name" in unknown["lead"].lower()
     assert unknown["scored"] == "No evaluation set was there."

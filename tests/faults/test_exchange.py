@@ -43,8 +43,11 @@ def call_git(folder: Path, *arguments: str) -> None:
 
 
 def comparable(page: Path) -> str:
-    """A page without the sampled training images, which the second checkout has not, and without times."""
+    """A page without the sampled training images and the tracker's facts, which the second checkout has not, and times."""
     text = re.sub(r"<h3>Samples.*?(?=<h2>)", "", page.read_text(), flags=re.S)
+    text, facts = re.subn(r'<dl class="facts">.*?</dl>', "", text, flags=re.S)
+    assert facts == 1
+    text = re.sub(r"Model \w+ was trained (.*?) by \w+ process(?:es)?\.", r"The model was trained \1.", text)
     return re.sub(r"[\d.]+ ms", "", text)
 
 

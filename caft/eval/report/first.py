@@ -66,7 +66,9 @@ def _pictures(report: Report) -> str:
 def _run(report: Report) -> Iterator[str]:
     """What was trained, on how much, and by how many processes."""
     card, launch, train = report.card, report.origin.launch, report.metrics.get("train", {})
-    if name := card.get("name") or launch.get("model"):
+    if report.is_given:
+        yield f"Model {card['name']}, sha256 {card['fingerprint']},"
+    elif name := launch.get("model"):
         yield f"Model {name}"
     else:
         yield "The model"
@@ -100,8 +102,8 @@ def _scored(report: Report) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     """What identifies the run and its rounding."""
     card, origin = report.card, report.origin
-    if card.get("fingerprint"):
-        yield ("sha256" if report.is_given else "run"), str(card["fingerprint"])
+    if card.get("fingerprint") and not report.is_given:
+        yield "run", str(card["fingerprint"])
     if origin.commit:
         yield "commit", origin.commit[:12]
     for key in ("recipe", "launch"):

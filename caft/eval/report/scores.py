@@ -31,6 +31,7 @@ def results(report: Report) -> dict[str, Any]:
         "several_captions": any("images" in entry for entry in retrieved.values()),
         "classified": fold(["zero-shot classes", "top-1", "top-5"], list(_classes(retrieval))),
         "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),
+        "matches": _matches(grounding),
         "regions": _regions(report),
         "blends": [chart for name in retrieved if (chart := _blend_chart(report, name))],
     }
@@ -96,6 +97,21 @@ def _referring(report: Report) -> Iterator[Row]:
         for label, key in _CONTROLS.items():
             yield Row([label, score.get(key, entry[key]), "", ""], "control")
         yield from _left_out(entry)
+
+
+_MATCHES = {"auroc": "AUROC of the probability", "auroc_percentile": "AUROC of the percentile", "greyed": "mask grey"}
+
+
+def _matches(grounding: Mapping[str, Any]) -> Folded:
+    """How well the match score tells true from false sentences of each referring set, by what is false."""
+    found = {name: entry["match"] for name, entry in grounding.items() if entry.get("match")}
+    kinds = list(dict.fromkeys(kind for match in found.values() for kind in match["sentences"]))
+    rows: list[Row] = []
+    for name, match in found.items():
+        rows.append(Row([name], "head"))
+        rows += [Row([label, *(match[key].get(kind) for kind in kinds)]) for key, label in _MATCHES.items()]
+        rows.append(Row(["sentences", *(match["sentences"].get(kind) for kind in kinds)], "control"))
+    return fold(["changed", *(kind.replace("_", " ") for kind in kinds)], rows)
 
 
 def _regions(report: Report) -> list[tuple[str, Folded | str]]:
