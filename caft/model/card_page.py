@@ -7,6 +7,8 @@ from caft.model.card import ModelCard
 
 Row = tuple[str, ...]
 
+# Files of scores that the page shows.
+SCORES = ("train", "retrieval", "grounding", "regions")
 # Of the machine that trained, not of the model.
 _SPEED = ("images_per_s", "data_wait_share")
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,7 +16,7 @@ from caft.errors import CaftError, CheckpointError, DataError, exits_with_messag
 from caft.eval.place import load_model
 from caft.model import maps
 from caft.model.card import ModelCard
-from caft.model.card_page import render
+from caft.model.card_page import SCORES, render
 from caft.model.command_line import parser
 from caft.model.drawing import panels
 from caft.model.drawing.figures import fit, fit_width
@@ -124,15 +125,13 @@ def chunk(arguments: argparse.Namespace) -> None:
 def info(arguments: argparse.Namespace) -> None:
     """Prints a model's card, and what its file holds."""
     model = load(arguments.model)
-    metrics = {}
-    if arguments.metrics:
-        metrics = {path.stem: read_json(path, "evaluate") for path in sorted(arguments.metrics.glob("*.json"))}
-        if not metrics:
-            raise CaftError(f"{arguments.metrics}: no .json file there; give the folder that the stages write, metrics")
-        trained, own = metrics.get("train", {}).get("settings_digest"), model.card.fingerprint
-        if trained not in (None, own):
-            raise CaftError(f"{arguments.metrics}: scores of the model {trained}, not of {own}; run `dvc repro` again")
-    print(render(model.card, metrics))
+    try:
+        card = render(model.card, _metrics(arguments.metrics, model.card.fingerprint) if arguments.metrics else {})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape
+        raise CaftError(
+            f"{arguments.metrics}: holds files that are not as the stages write them ({error!r}); run `dvc repro` again"
+        ) from None
+    print(card)
     print("## Weights\n")
     network = model.network
     groups = {"superpixels (frozen)": network.superpixels, "image tower": network.vision, "text pooling": network.pool}
@@ -160,6 +159,16 @@ COMMANDS = {run.__name__: run for run in (ground, segment, search, chunk, info, 
 
 
 # ---------------------------------------------------------------------- what several commands do
+
+
+def _metrics(folder: Path, fingerprint: str | None) -> dict[str, Any]:
+    """What the stages wrote of a model's scores, by the name of the file."""
+    found = {name: read_json(path, "evaluate") for name in SCORES if (path := folder / f"{name}.json").is_file()}
+    if not found:
+        raise CaftError(f"{folder}: none of {', '.join(SCORES)} (.json) there; give the folder that the stages write")
+    if (trained := found.get("train", {}).get("settings_digest")) not in (None, fingerprint):
+        raise CaftError(f"{folder}: scores of the model {trained}, not of {fingerprint}; run `dvc repro` again")
+    return found
 
 
 def _drawing(arguments: argparse.Namespace, ending: str) -> Path:
