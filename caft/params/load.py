@@ -106,7 +106,7 @@ def _corpus_names(params: Params) -> _Broken:
     homes = {Path(entry.path).parts[:3]: name for name, entry in params.benchmarks.items()}
     for name, entry in params.corpus.items():
         if problem := name_problem(name):
-            yield "corpus", name, problem
+            yield "corpus", name if name.isprintable() else ascii(name), problem
         # What a corpus brings takes the place of that folder.
         elif (taken := homes.get(("data", "benchmarks", name))) and not isinstance(entry, ScenesCorpus):
             yield "corpus", name, f"no name for a corpus: the evaluation set {taken} is in data/benchmarks/{name}"
