@@ -264,6 +264,7 @@ CSV = b"path,long_caption\na.jpg,A cat.\n"
         (b'"path";"long_caption"\n"a.jpg";"A cat."\n', "separated by semicolons"),
         (CSV.replace(b",", b"\t"), "separated by tabs"),
         (b"path, long_caption\na.jpg, A cat.\n", "begin or end with a space"),
+        (CSV.replace(b"\n", b"\r"), "carriage returns, and lines end in a newline"),
         (b"PATH,Long_Caption\na.jpg,A cat.\n", r"did you mean path\?.*did you mean long_caption\?"),
         (b"path,url,long_caption\na,b,c\n", "A picture comes from one place"),
         (CSV.decode().encode("utf-16-le"), "line 1 is not UTF-8"),

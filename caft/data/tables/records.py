@@ -112,6 +112,8 @@ class CsvTable(AbstractContextManager["CsvTable"]):
             raise SchemaError(
                 f"{where}: columns are separated by {separator}, expected commas; save the table with commas"
             )
+        if problem and "\r" in lines.first.rstrip("\r\n"):
+            raise DataError(f"{where} has carriage returns, and lines end in a newline; save the table with such lines")
         if problem:
             raise DataError(f"{where} cannot be read ({problem}); expected: {columns.names}")
         return header, places(header, columns, where)
