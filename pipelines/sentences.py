@@ -29,9 +29,14 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     with resumable(scratch_folder(params, "sentences") / corpus, made_from, "splitting captions") as work:
         todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
         ray_tasks(_split, todo, "sentence shards")
-        rows = summarize(captions, work)
+        summary = summarize(captions, work)
         move_to(Path("data/sentences") / corpus, work)
-    logger.info("%s: %d rows", corpus, rows)
+    logger.info("%s: %d rows", corpus, summary["rows_out"])
+    for splitter, cut in summary["cut"].items():
+        logger.warning(
+            "%s: of %d sentences (%s) the last tokens are never read, %d in all: a text has 75 at most",
+            *(corpus, cut["sentences"], splitter, cut["tokens"]),
+        )
 
 
 def _split(paths: tuple[str, str]) -> dict[str, int]:

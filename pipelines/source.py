@@ -37,7 +37,10 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
                 path, columns = corpus.table, CUSTOM
             else:
                 path, columns = corpus.csv, DREAMLIP
-            convert_table(in_checkout(path), name, Path("data/urls"), work, columns, memory_gb)
+            if corpus.packed is not None:
+                columns = columns.for_packed()
+            table = in_checkout(path)
+            convert_table(table, name, Path("data/urls"), work, columns, memory_gb, corpus.minimum_usable)
 
 
 if __name__ == "__main__":

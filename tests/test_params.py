@@ -524,6 +524,48 @@ def test_a_problem_says_key_value_reason_and_cure(
     assert any(problem.startswith(line) for problem in found), found
 
 
+NAME = "no name for a corpus; expected up to 64 of a-z, A-Z, 0-9, _ and -, the first no -"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "small.rejects",
+        "my corpus",
+        "-x",
+        "a/b",
+        "a\\b",
+        "",
+        "a+b",
+        "é",
+        "x;ls",
+        "$HOME",
+        "a\nb",
+        "x" * 65,
+        "@a",
+    ],
+)
+def test_a_corpus_name_that_is_none_for_a_file_is_refused(overlay: typing.Callable[[str], Path], name: str) -> None:
+    entry = {"kind": "custom", "table": "t.csv", "expected_images": 1}
+    path = overlay(yaml.safe_dump({"corpus": {name: entry}}))
+    with pytest.raises(ParamsError) as raised:
+        load_params(overlays=[path])
+    (line,) = str(raised.value).splitlines()[1:]
+    assert line.startswith("  corpus") and NAME in line and name[:57] in line.replace("\\\\", "\\").replace("\\n", "\n")
+
+
+@pytest.mark.parametrize("name", ["mine", "cc3m-small", "_x", "3m", "A_b-C", "x" * 64])
+def test_other_corpus_names_are_taken(overlay: typing.Callable[[str], Path], name: str) -> None:
+    entry = {"kind": "custom", "table": "t.csv", "expected_images": 1}
+    assert name in load_params(overlays=[overlay(yaml.safe_dump({"corpus": {name: entry}}))]).corpus
+
+
+def test_a_corpus_may_not_take_the_place_of_an_evaluation_set(problems: typing.Callable[[str], list[str]]) -> None:
+    found = problems("corpus: {docci: {kind: custom, table: t.csv, expected_images: 1}}")
+    assert found == ["corpus = docci: no name for a corpus: the evaluation set docci is in data/benchmarks/docci"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

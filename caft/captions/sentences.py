@@ -12,9 +12,17 @@ logger = logging.getLogger(__name__)
 Splitter = Literal["spacy", "dreamlip"]
 SPLITTERS: tuple[Splitter, ...] = ("spacy", "dreamlip")
 
-# What always ends a sentence, for both splitters: a newline and DreamLIP's end mark.
-_HARD_BREAK = re.compile(r"\n|</s>")
-_DREAMLIP_BREAK = re.compile(r"\n|</s>|\.")
+# What always ends a sentence, for both splitters: a line break, as any system writes it, and DreamLIP's end mark.
+_LINE = r"[\n\r\x85\u2028\u2029]"
+_HARD_BREAK = re.compile(rf"{_LINE}|</s>")
+_DREAMLIP_BREAK = re.compile(rf"{_LINE}|</s>|\.")
+# An end in Chinese or Japanese, where no white space follows, with the marks that close it. What a closed quotation is
+# part of goes on: "said" in Japanese.
+_WIDE_CLOSING = "[」』）】》〉”’)\\]]"
+_WIDE_END = re.compile(
+    r"(?:[。｡]|(?<=[^\x00-\x7f])[！？]|[！？](?=[^\x00-\x7f]))[。｡！？…]*"
+    rf"(?:{_WIDE_CLOSING}+(?!{_WIDE_CLOSING}|と|って)|(?!{_WIDE_CLOSING}))"
+)
 # Ends that spaCy's sentencizer does not know.
 _MORE_ENDS = ("…", "...")
 # A piece as short as this is not a sentence: closing quotes, or the number of a list's entry.
@@ -54,8 +62,9 @@ def spans(text: str, splitter: Splitter = "spacy") -> list[tuple[int, int]]:
 
     Args:
         text: A caption.
-        splitter: "dreamlip" cuts at newlines, the literal `</s>` and every full stop, which is lost, as DreamLIP and
-            FLAIR do; "spacy" cuts at the first two and where spaCy's rule-based sentencizer ends a sentence.
+        splitter: "dreamlip" cuts at line breaks, the literal `</s>` and every full stop, which is lost, as DreamLIP and
+            FLAIR do; "spacy" cuts at the first two, after a Chinese or Japanese end, and where spaCy's rule-based
+            sentencizer ends a sentence.
 
     Returns:
         Sorted, disjoint spans without white space at either end, none empty.
@@ -77,7 +86,7 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
         return [_stripped(text, _between(text, _DREAMLIP_BREAK)) for text in texts]
     if splitter != "spacy":
         raise ValueError(f"splitter is '{splitter}', expected one of {', '.join(SPLITTERS)}")
-    lines = [_stripped(text, _between(text, _HARD_BREAK)) for text in texts]
+    lines = [_stripped(text, _wide_pieces(text)) for text in texts]
     sentencizer = _sentencizer()
     ends = sentencizer[1] if sentencizer else _PLAIN_END_INSIDE
     # Most lines end once, at their end: they are one sentence without asking.
@@ -144,6 +153,16 @@ def _between(text: str, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
         yield start, match.start()
         start = match.end()
     yield start, len(text)
+
+
+def _wide_pieces(text: str) -> Iterable[tuple[int, int]]:
+    """Lines of a text, also cut after Chinese and Japanese ends, which the sentencizer sees before white space only."""
+    for start, end in _between(text, _HARD_BREAK):
+        if not text.isascii():
+            for match in _WIDE_END.finditer(text, start, end):
+                yield start, match.end()
+                start = match.end()
+        yield start, end
 
 
 def _stripped(text: str, found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

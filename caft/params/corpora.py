@@ -1,10 +1,21 @@
 """The entries of the table `corpus`, and how their images are fetched."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from caft.params.section import Count, Positive, Section, Share, overrides
+
+# Names of files, folders and stages, and parts of commands, are made of a corpus' name.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+
+def name_problem(name: str) -> str | None:
+    """Says what is wrong with a corpus' name; None for a good one."""
+    if _NAME.fullmatch(name):
+        return None
+    return "no name for a corpus; expected up to 64 of a-z, A-Z, 0-9, _ and -, the first no -"
 
 
 class FetchParams(Section):
@@ -37,7 +48,10 @@ class Faults(Section):
 
 
 class RecaptionCorpus(Section):
-    """A corpus that is a CSV in DreamLIP's columns; its images come from their URLs, or out of `packed` tars."""
+    """A corpus that is a CSV in DreamLIP's columns; its images come from their URLs, or out of `packed` tars.
+
+    `minimum_usable` is the least share of the CSV's rows that must be usable, else the stage `source` fails.
+    """
 
     kind: Literal["recaption"]
     csv: str
@@ -45,10 +59,14 @@ class RecaptionCorpus(Section):
     expected_images: Positive
     licence: str
     fetch: FetchOverrides = FetchOverrides()
+    minimum_usable: Share = 0.5
 
 
 class CustomCorpus(Section):
-    """A table of the user's own, CSV or Parquet: address or file of each image, and its captions."""
+    """A table of the user's own, CSV or Parquet: address or file of each image, and its captions.
+
+    `minimum_usable` is as for a published CSV.
+    """
 
     kind: Literal["custom"]
     table: str
@@ -56,6 +74,7 @@ class CustomCorpus(Section):
     expected_images: Positive
     licence: str = "not stated"
     fetch: FetchOverrides = FetchOverrides()
+    minimum_usable: Share = 0.5
 
 
 class ScenesCorpus(Section):

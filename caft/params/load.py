@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from caft.params.corpora import ScenesCorpus, name_problem
 from caft.params.file import assigned, base_problems, merge, read, resolve
 from caft.params.problems import Problem, explain, nearest, report, show
 from caft.params.settings import Params
@@ -81,7 +82,7 @@ def _between_parts(params: Params) -> list[Problem]:
     Where the selection names an entry that is not there, rules on the selected entries wait until it is mended.
     """
     names = list(_names(params))
-    found = [*names, *_per_corpora(params), *_jobs(params)]
+    found = [*names, *_corpus_names(params), *_per_corpora(params), *_jobs(params)]
     if not names:
         for rule in (_batch, _micro_batch, _budget, _overridden_chunks, _levels):
             found += rule(params)
@@ -99,6 +100,16 @@ def _names(params: Params) -> _Broken:
             yield key, name, f"no such key in {table}{nearest(name, getattr(params, table))}"
     for name in sorted({name for name in params.corpora if params.corpora.count(name) > 1}):
         yield "corpora", params.corpora, f"names {name} twice"
+
+
+def _corpus_names(params: Params) -> _Broken:
+    homes = {Path(entry.path).parts[:3]: name for name, entry in params.benchmarks.items()}
+    for name, entry in params.corpus.items():
+        if problem := name_problem(name):
+            yield "corpus", name if name.isprintable() else ascii(name), problem
+        # What a corpus brings takes the place of that folder.
+        elif (taken := homes.get(("data", "benchmarks", name))) and not isinstance(entry, ScenesCorpus):
+            yield "corpus", name, f"no name for a corpus: the evaluation set {taken} is in data/benchmarks/{name}"
 
 
 def _per_corpora(params: Params) -> _Broken:

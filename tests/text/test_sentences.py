@@ -41,6 +41,22 @@ HARD = [
     ("", []),
     (" \n </s> \n", []),
 ]
+# Chinese and Japanese, where nothing follows an end, and line breaks of all systems.
+WIDE = [
+    ("一只猫坐着。一只狗在跑！它快吗？是的。", ["一只猫坐着。", "一只狗在跑！", "它快吗？", "是的。"]),
+    ("猫が座っている。犬が走る｡鳥！？魚", ["猫が座っている。", "犬が走る｡", "鳥！？", "魚"]),
+    ("「行け！」と言った。猫もいる。", ["「行け！」と言った。", "猫もいる。"]),
+    ("他说：“你好！”她走了。", ["他说：“你好！”", "她走了。"]),
+    ("（猫。）犬。", ["（猫。）", "犬。"]),
+    (
+        "标志写着STOP！一辆车停下。Then it goes. It rains。好",
+        ["标志写着STOP！", "一辆车停下。", "Then it goes.", "It rains。", "好"],
+    ),
+    ("A Yahoo！Japan logo is here.", ["A Yahoo！Japan logo is here."]),
+    ("好。 是吗？", ["好。", "是吗？"]),
+    ("猫，狗、鸟；鱼", ["猫，狗、鸟；鱼"]),
+]
+BREAKS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85"]
 # Known failures of the rule: what it should find, and does not.
 KNOWN_FAILURES = [
     ("He works at Acme Corp. Ltd. Their sign is red.", ["He works at Acme Corp. Ltd.", "Their sign is red."]),
@@ -60,6 +76,19 @@ MIXED = st.lists(
 @pytest.mark.parametrize(("text", "sentences"), HARD)
 def test_hard_captions(text: str, sentences: list[str]) -> None:
     assert split(text, "spacy") == sentences
+
+
+@pytest.mark.parametrize(("text", "sentences"), WIDE)
+def test_chinese_and_japanese_sentences_end_without_white_space(text: str, sentences: list[str]) -> None:
+    assert split(text, "spacy") == sentences
+    assert [text[start:end] for start, end in spans(text, "spacy")] == sentences
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@pytest.mark.parametrize("line_break", BREAKS, ids=ascii)
+def test_a_line_break_of_any_system_ends_a_sentence(splitter: Splitter, line_break: str) -> None:
+    text = f"a red cup{line_break}a blue cup{line_break}{line_break}a cat"
+    assert split(text, splitter) == ["a red cup", "a blue cup", "a cat"]
 
 
 @pytest.mark.parametrize(("text", "sentences"), KNOWN_FAILURES)
@@ -82,7 +111,7 @@ def test_spans_are_sorted_disjoint_stripped_and_cover_all_but_breaks(splitter: S
     for previous_end, (start, end) in zip(ends, found, strict=False):
         assert previous_end <= start < end <= len(text)
         assert text[start:end] == text[start:end].strip()
-        assert "\n" not in text[start:end] and "</s>" not in text[start:end]
+        assert not set(text[start:end]) & set("".join(BREAKS)) and "</s>" not in text[start:end]
     outside = "".join(text[a:b] for a, b in zip(ends, [*(start for start, _ in found), len(text)], strict=True))
     breaks = r"\n|</s>|\." if splitter == "dreamlip" else r"\n|</s>"
     assert not re.sub(breaks, "", outside).strip()
@@ -117,7 +146,7 @@ def test_without_spacy_a_plain_rule_finds_the_same_sentences_of_prose(monkeypatc
     rendered = [
         text for number, scene in enumerate(scenes) for text in captions(scene, generator(0, TRAIN, number, WORDS))
     ]
-    texts = [*PROSE, *(text for text, _ in HARD), *rendered]
+    texts = [*PROSE, *(text for text, _ in [*HARD, *WIDE]), *rendered]
     with_spacy = many_spans(texts, "spacy")
     assert sum(map(len, with_spacy)) > 2 * len(texts)
     sentences._sentencizer.cache_clear()

@@ -7,148 +7,47 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
-from urllib.parse import quote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from caft.data.tables.schema import CSV_COLUMNS, FIELDS
-from caft.digests import file_digest
+from caft.data.tables.header import CUSTOM as CUSTOM
+from caft.data.tables.header import DREAMLIP as DREAMLIP
+from caft.data.tables.header import Columns as Columns
+from caft.data.tables.header import other_separator, places
+from caft.data.tables.parquet_table import ParquetTable
+from caft.data.tables.record import FIELD_LIMIT, Record, checked
 from caft.errors import DataError, SchemaError
 
-# Longest field in characters. A quote that is never closed ends here at the latest.
-FIELD_LIMIT = 131_072
-ROWS_AT_ONCE = 1000  # of a Parquet file
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table mean what.
-
-    Attributes:
-        address: Names of the column that says where the image is, one of which must be there. A column `path` holds
-            names of files, relative to the table's folder.
-        captions: Field of each column of captions.
-        complete: All columns must be there; else one with captions suffices.
-    """
-
-    address: tuple[str, ...]
-    captions: Mapping[str, str]
-    complete: bool
-
-    @property
-    def names(self) -> str:
-        """What is expected, for errors."""
-        if self.complete:
-            return ", ".join((*self.address, *self.captions))
-        return f"{' or '.join(self.address)}, and of {', '.join(self.captions)} at least one"
-
-
-DREAMLIP = Columns(CSV_COLUMNS[:1], MappingProxyType(dict(zip(CSV_COLUMNS[1:], FIELDS, strict=True))), complete=True)
-# Whose annotator a field is named after makes no difference to training: long ones are taken apart, others are not.
-CUSTOM = Columns(
-    ("url", "path"),
-    MappingProxyType(
-        {
-            "long_caption": "long_ib",
-            "long_caption_2": "long_sv",
-            "long_caption_3": "long_lla",
-            "short_caption": "short_ib",
-            "short_caption_2": "short_sv",
-            "short_caption_3": "short_lla",
-            "raw_caption": "raw",
-        }
-    ),
-    complete=False,
-)
-
-
-class Record(NamedTuple):
-    """A record of a table.
-
-    Attributes:
-        line: Its first line in a CSV, or its row in a Parquet file, from 1.
-        problem: What is wrong, or None.
-        fields: Address and captions in order of `FIELDS`, "" for none; of a wrong record whatever was found.
-    """
-
-    line: int
-    problem: str | None
-    fields: Sequence[str]
+# By the first bytes: files that are named .csv by mistake, or that a reader might expect to be taken.
+_OTHER_FILES = {
+    b"\x1f\x8b": ("compressed by gzip", "unpack it (`gunzip --keep`)"),
+    b"BZh": ("compressed by bzip2", "unpack it (`bunzip2 --keep`)"),
+    b"\xfd7zXZ": ("compressed by xz", "unpack it (`xz --decompress --keep`)"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it (`zstd --decompress`)"),
+    b"PK\x03\x04": ("a zip archive or a workbook of Excel", "unpack it, or save the sheet as CSV in UTF-8"),
+    b"\xd0\xcf\x11\xe0": ("a workbook of Excel", "save the sheet as CSV in UTF-8"),
+    b"ARROW1": ("an Arrow or Feather file", "write it as Parquet"),
+    b"SQLite f": ("a database of SQLite", "export the table as CSV"),
+    b"{": ("JSON", "write its records as rows"),
+    b"[": ("JSON", "write its records as rows"),
+}
 
 
 def open_records(path: Path, columns: Columns) -> Table:
-    """Opens a table: Parquet if it is named so, else CSV.
+    """Opens a table: Parquet if it is named so or begins so, else CSV.
 
     Raises:
         DataError: It has not the columns, or is no such file; a CSV tells when its records are read.
     """
-    return ParquetTable(path, columns) if path.suffix == ".parquet" else CsvTable(path, columns)
-
-
-def _places(found: Sequence[str], columns: Columns, where: str) -> list[int]:
-    """Position of address and captions in a header; -1 for a missing column."""
-    address = [name for name in columns.address if name in found]
-    captions = {field: name for name, field in columns.captions.items() if name in found}
-    missing = [name for name in (*columns.address, *columns.captions) if name not in found]
-    if columns.complete and missing:
-        raise SchemaError(
-            f"{where} lacks the columns {', '.join(missing)}; found: {', '.join(found) or 'nothing'}; "
-            f"expected: {columns.names}. The published files with addresses have names that end in _url.csv"
-        )
-    if len(address) != 1 or not captions:
-        raise SchemaError(f"{where}: found the columns {', '.join(found) or 'none'}; expected: {columns.names}")
-    names = [address[0], *(captions.get(field, "") for field in FIELDS)]
-    return [found.index(name) if name else -1 for name in names]
-
-
-def _as_address(path: str) -> str:
-    """A file's name as an address that holds no folder of this machine; it is opened from the table's folder."""
-    return f"file:{quote(path.strip())}" if path.strip() else ""
-
-
-class ParquetTable(AbstractContextManager["ParquetTable"]):
-    """A Parquet file of strings."""
-
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self.path, self.bytes = path, path.stat().st_size
-        try:
-            self._file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: is no whole Parquet file ({str(error).strip()}); write it again") from None
-        schema = self._file.schema_arrow
-        self._names = [schema.names[place] if place >= 0 else "" for place in _places(schema.names, columns, str(path))]
-        for name in filter(None, self._names):
-            kind = schema.field(name).type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                raise SchemaError(f"{path}: column {name} is {kind}, expected string")
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file."""
-        return file_digest(self.path)
-
-    def __iter__(self) -> Iterator[Record]:
-        """Yields the rows; nulls are ""."""
-        row = 0
-        for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=[name for name in self._names if name]):
-            nothing = [None] * batch.num_rows
-            values = [batch[name].to_pylist() if name else nothing for name in self._names]
-            for fields in zip(*values, strict=True):
-                row += 1
-                texts = [field or "" for field in fields]
-                if self._names[0] == "path":
-                    texts[0] = _as_address(texts[0])
-                yield Record(row, None, texts)
+    with path.open("rb") as file:
+        begin = file.read(8)
+    if path.suffix.lower() in (".parquet", ".pq") or begin.startswith(b"PAR1"):
+        return ParquetTable(path, columns)
+    for start, (kind, remedy) in _OTHER_FILES.items():
+        if begin.startswith(start):
+            raise DataError(f"{path}: is {kind}, expected CSV or Parquet; {remedy}")
+    return CsvTable(path, columns)
 
 
 class CsvTable(AbstractContextManager["CsvTable"]):
@@ -177,16 +76,8 @@ class CsvTable(AbstractContextManager["CsvTable"]):
         csv.field_size_limit(FIELD_LIMIT)
         reader = csv.reader(lines, strict=True)
         lines.begin()
-        try:
-            header = next(reader, [])
-        except csv.Error as error:
-            raise DataError(f"{lines.path}: line 1 cannot be read ({error}); expected: {columns.names}") from None
-        if not lines.are_text():
-            raise DataError(
-                f"{lines.path}: line 1 is not UTF-8, as the published files are; convert it, for example by iconv"
-            )
-        places = _places(header, columns, f"{lines.path}: line 1")
-        is_path = header[places[0]] == "path"
+        header, wanted = self._header(reader)
+        is_path = header[wanted[0]] == "path"
         width = len(header)
         while True:
             line = lines.begin()
@@ -205,10 +96,27 @@ class CsvTable(AbstractContextManager["CsvTable"]):
             elif not lines.are_text():
                 yield Record(line, f"not UTF-8: {','.join(fields)}", fields)
             else:
-                texts = [fields[place] if place >= 0 else "" for place in places]
-                if is_path:
-                    texts[0] = _as_address(texts[0])
-                yield Record(line, None, texts)
+                texts = [fields[place] if place >= 0 else "" for place in wanted]
+                yield checked(line, texts, is_path, columns)
+
+    def _header(self, reader: Iterator[list[str]]) -> tuple[list[str], list[int]]:
+        """The names in the first line, and where address and captions are among them."""
+        lines, columns, where = self._lines, self._columns, f"{self.path}: line 1"
+        try:
+            problem, header = None, next(reader, [])
+        except csv.Error as error:
+            problem, header = error, []
+        if not lines.are_text():
+            raise DataError(f"{where} is not UTF-8, as the published files are; convert it, for example by iconv")
+        if separator := other_separator(lines.first, columns):
+            raise SchemaError(
+                f"{where}: columns are separated by {separator}, expected commas; save the table with commas"
+            )
+        if problem and "\r" in lines.first.rstrip("\r\n"):
+            raise DataError(f"{where} has carriage returns, and lines end in a newline; save the table with such lines")
+        if problem:
+            raise DataError(f"{where} cannot be read ({problem}); expected: {columns.names}")
+        return header, places(header, columns, where)
 
 
 class _Lines:
@@ -244,7 +152,8 @@ class _Lines:
             self.bytes += len(line)
             self.digest.update(line)
             try:
-                self._kept.append((line.decode("utf-8" if self.number else "utf-8-sig"), True))
+                text = line.decode("utf-8" if self.number else "utf-8-sig")
+                self._kept.append((text, self.number > 0 or "\0" not in text))  # UTF-16 may decode, too
             except UnicodeDecodeError:
                 self._kept.append((line.decode("utf-8", errors="replace"), False))
         self._place += 1
@@ -260,6 +169,11 @@ class _Lines:
     def are_text(self) -> bool:
         """Whether all lines of the record are UTF-8."""
         return all(decoded for _, decoded in self._kept[: self._place])
+
+    @property
+    def first(self) -> str:
+        """The record's first line, "" if there is none."""
+        return self._kept[0][0] if self._kept else ""
 
     def go_back(self) -> None:
         """Makes the record's second line the next one."""

@@ -8,9 +8,10 @@ addresses, on disk if memory does not suffice.
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caft.data.tables.database import bounded
+from caft.data.tables.nothing import is_nothing
 from caft.data.tables.records import DREAMLIP, Columns, Table, open_records
 from caft.data.tables.row_groups import RowGroups
 from caft.data.tables.schema import REJECTS, URLS
@@ -28,8 +30,9 @@ from caft.locking import locked
 from caft.progress import track
 from caft.storage import replacing, write_json
 
+logger = logging.getLogger(__name__)
+
 HUB_DATASET = "qidouxiong619/dreamlip_long_captions"
-NO_URL = {"", "none", "null", "nan"}  # what exports of missing values look like
 
 ROWS_AT_ONCE = 10_000
 TEXT_LENGTH = 200  # of a rejected record, in characters, is kept
@@ -39,7 +42,13 @@ RECORDS = pa.schema([*URLS, *(REJECTS.field(name) for name in ("line", "reason",
 
 
 def convert_table(
-    path: Path, corpus: str, folder: Path, work: Path, columns: Columns = DREAMLIP, memory_gb: int = 2
+    path: Path,
+    corpus: str,
+    folder: Path,
+    work: Path,
+    columns: Columns = DREAMLIP,
+    memory_gb: int = 2,
+    minimum_usable: float = 0.0,
 ) -> None:
     """Writes ``<corpus>.parquet``, ``<corpus>.rejects.parquet`` and ``<corpus>.json`` into `folder`.
 
@@ -53,12 +62,18 @@ def convert_table(
         work: For temporary files, as large as the result.
         columns: Which columns the table has.
         memory_gb: What the search for repeated addresses may hold before it uses `work`, in gigabytes.
+        minimum_usable: Least share of rows that can be used, repeated ones included, in [0, 1].
 
     Raises:
-        DataError: The file is missing, lacks a column or has no usable row, or counts do not add up.
+        DataError: The file is missing, lacks a column or has too few usable rows, or counts do not add up.
     """
+    if path.is_dir():
+        raise DataError(
+            f'{path}: is a folder, and a table is one file; join its parts, for example `duckdb -c "COPY (FROM '
+            f"'{path}/*.parquet') TO 'whole.parquet'\"`, and set corpus.{corpus} to the result"
+        )
     if not path.is_file():
-        if columns is DREAMLIP:
+        if columns.complete:
             advice = (
                 f"Fetch {path.name} from the hub data set {HUB_DATASET} and put it at that place, "
                 f"or set corpus.{corpus}.csv"
@@ -77,18 +92,41 @@ def convert_table(
         everything = scratch / "records.parquet"
         rows_in = _write_records(records, corpus, everything)
         repeated = _repeated(everything, scratch, memory_gb)
-        rows_out, dropped = _separate(everything, repeated, table, rejects)
+        rows_out, dropped, first = _separate(everything, repeated, table, rejects)
         if rows_in != rows_out + sum(dropped.values()):
             raise DataError(
                 f"{path}: {rows_in} records were read, but {rows_out} kept and {sum(dropped.values())} dropped; "
                 "the work folder was changed meanwhile: run the stage again"
             )
         if rows_out == 0:
-            raise DataError(f"{path}: of {rows_in} records none can be used; dropped were {dropped}")
+            raise DataError(f"{path}: of {rows_in} records none can be used; dropped were {dropped}{_in_words(first)}")
+        unusable = sum(dropped.values()) - dropped.get("duplicate_url", 0)
+        if rows_in - unusable < minimum_usable * rows_in:
+            raise DataError(
+                f"{path}: {rows_in - unusable} of {rows_in} records can be used ({1 - unusable / rows_in:.1%}), the least "
+                f"allowed is {minimum_usable:.0%} (corpus.{corpus}.minimum_usable). Dropped were {dropped}"
+                f"{_in_words(first)}. Mend the table, or lower that setting to go on without them"
+            )
         source = {"file": path.name, "bytes": records.bytes, "sha256": records.sha256}
     write_json(
         folder / f"{corpus}.json", {"rows_in": rows_in, "rows_out": rows_out, "dropped": dropped, "source": source}
     )
+    if dropped:
+        logger.warning(
+            "%s: %d of %d records are kept, dropped are %s%s. All are in %s",
+            *(corpus, rows_out, rows_in, dropped, _in_words(first), folder / f"{corpus}.rejects.parquet"),
+        )
+    else:
+        logger.info("%s: all %d records are kept", corpus, rows_out)
+
+
+def _in_words(first: Mapping[str, tuple[int, str]]) -> str:
+    """The first record that was dropped for each reason, in one line."""
+    found = []
+    for reason, (line, text) in sorted(first.items(), key=lambda item: item[1][0]):
+        shown = "".join(c if c.isprintable() else "?" for c in text[:80])
+        found.append(f"{reason} in line {line} ({shown})")
+    return f"; first are {', '.join(found)}" if found else ""
 
 
 @contextmanager
@@ -118,14 +156,14 @@ def _write_records(records: Table, corpus: str, path: Path) -> int:
     return count
 
 
-def _row(row_id: int, line: int, problem: str | None, fields: Sequence[str]) -> list[object]:
+def _row(row_id: int, line: int, problem: str | None, fields: Sequence[str], reason: str) -> list[object]:
     """Returns one row of `RECORDS`."""
     nothing = [None] * (len(URLS) - 1)
     if problem is not None:
-        return [row_id, *nothing, line, "bad_record", problem[:TEXT_LENGTH]]
+        return [row_id, *nothing, line, reason, problem[:TEXT_LENGTH]]
     url = fields[0].strip()
-    texts = [field if field.strip() else None for field in fields[1:]]
-    if url.lower() in NO_URL:
+    texts = [None if is_nothing(field) else field for field in fields[1:]]
+    if is_nothing(url):
         return [row_id, *nothing, line, "null_url", ",".join(fields)[:TEXT_LENGTH]]
     if not any(texts):
         return [row_id, *nothing, line, "no_caption", url[:TEXT_LENGTH]]
@@ -152,13 +190,16 @@ def _repeated(path: Path, scratch: Path, memory_gb: int) -> np.ndarray:
     return np.asarray(found["row_id"], dtype=np.int64)
 
 
-def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> tuple[int, dict[str, int]]:
+def _separate(
+    path: Path, repeated: np.ndarray, table: Path, rejects: Path
+) -> tuple[int, dict[str, int], dict[str, tuple[int, str]]]:
     """Writes good and rejected records to two files, in the order of the source.
 
     Returns:
-        Number of good ones, and of rejected ones by reason.
+        Number of good ones, of rejected ones by reason, and line and text of the first of each reason.
     """
     rows_out = 0
+    first: dict[str, tuple[int, str]] = {}
     dropped: Counter[str] = Counter()
     with (
         RowGroups(table, URLS, ROWS_AT_ONCE) as good_writer,
@@ -182,4 +223,6 @@ def _separate(path: Path, repeated: np.ndarray, table: Path, rejects: Path) -> t
             reject_writer.add(rejected)
             rows_out += good.num_rows
             dropped.update(rejected["reason"].to_pylist())
-    return rows_out, dict(sorted(dropped.items()))
+            for record in rejected.to_pylist():
+                first.setdefault(record["reason"], (record["line"], record["text"]))
+    return rows_out, dict(sorted(dropped.items())), first
