@@ -74,7 +74,7 @@ def ground(arguments: argparse.Namespace) -> None:
     for path in panels.write(panels.looks(shown, matches, list(found)), 1, output):
         print(path)
     for match in matches:
-        print(f'"{match.text}": {panels.score_line(match)}', file=sys.stderr)
+        print(f'"{" ".join(match.text.split())}": {panels.score_line(match)}', file=sys.stderr)
 
 
 def segment(arguments: argparse.Namespace) -> None:

@@ -274,7 +274,7 @@ def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monk
         (["segment", ".", "--model", "MODEL"], ".: is a folder; give one picture"),
         (["ground", "CAT", " \t\n ", "--model", "MODEL"], "has no sentence; give words to look for"),
         (["search", ".", "\u3000 ", "--model", "MODEL"], "has no sentence; give words to look for"),
-        (["ground", "CAT", TEXT, "--width", "0"], "expected a whole number from 64 to 4096, found '0'"),
+        (["ground", "CAT", TEXT, "--width", "0"], "expected a whole number from 64 to 2048, found '0'"),
         (["ground", "CAT", TEXT, "--reference", "absent.txt"], "absent.txt: cannot be read as a text"),
         (["search", ".", TEXT, "-o", "found.jpg", "--model", "MODEL"], "found.jpg: expected a name that ends in .png"),
         (["search", ".", TEXT, "-o", "found", "--model", "MODEL"], "found: expected a name that ends in .png"),
