@@ -129,6 +129,12 @@ def info(arguments: argparse.Namespace) -> None:
         metrics = {path.stem: read_json(path, "evaluate") for path in sorted(arguments.metrics.glob("*.json"))}
         if not metrics:
             raise CaftError(f"{arguments.metrics}: no .json file there; give the folder that the stages write, metrics")
+        for name, found in metrics.items():
+            if not isinstance(found, dict):
+                raise CaftError(
+                    f"{arguments.metrics / name}.json: expected an object of scores, found {type(found).__name__}; "
+                    "give the folder that the stages write, metrics"
+                )
         trained, own = metrics.get("train", {}).get("settings_digest"), model.card.fingerprint
         if trained not in (None, own):
             raise CaftError(f"{arguments.metrics}: scores of the model {trained}, not of {own}; run `dvc repro` again")

@@ -159,6 +159,10 @@ def test_info_is_the_card_and_the_weights(run, model, model_file, tmp_path):
     (tmp_path / "metrics/train.json").write_text('{"settings_digest": "another"}')
     code, _, errors = run("info", model_file, "--metrics", "metrics")
     assert code == 2 and "metrics: scores of the model another, not of 0123456789abcdef" in errors
+    for content, kind in (("null", "NoneType"), ("[]", "list"), ("3", "int")):
+        (tmp_path / "metrics/train.json").write_text(content)
+        code, _, errors = run("info", model_file, "--metrics", "metrics")
+        assert code == 2 and f"metrics/train.json: expected an object of scores, found {kind}" in errors
 
 
 # ---------------------------------------------------------------------- search
