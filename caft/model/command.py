@@ -75,7 +75,7 @@ def ground(arguments: argparse.Namespace) -> None:
     for path in panels.write(panels.looks(shown, matches, list(found)), 1, output):
         print(path)
     for match in matches:
-        print(f'"{match.text}": {panels.score_line(match)}', file=sys.stderr)
+        print(f'"{" ".join(match.text.split())}": {panels.score_line(match)}', file=sys.stderr)
 
 
 def segment(arguments: argparse.Namespace) -> None:
@@ -166,6 +166,12 @@ def _metrics(folder: Path, fingerprint: str | None) -> dict[str, Any]:
     found = {name: read_json(path, "evaluate") for name in SCORES if (path := folder / f"{name}.json").is_file()}
     if not found:
         raise CaftError(f"{folder}: none of {', '.join(SCORES)} (.json) there; give the folder that the stages write")
+    for name, scores in found.items():
+        if not isinstance(scores, dict):
+            raise CaftError(
+                f"{folder / name}.json: expected an object of scores, found {type(scores).__name__}; "
+                "give the folder that the stages write, metrics"
+            )
     if (trained := found.get("train", {}).get("settings_digest")) not in (None, fingerprint):
         raise CaftError(f"{folder}: scores of the model {trained}, not of {fingerprint}; run `dvc repro` again")
     return found

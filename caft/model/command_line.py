@@ -7,7 +7,7 @@ from pathlib import Path
 from caft.captions.sentences import SPLITTERS
 
 MODEL = "models/caft.safetensors"
-WIDTHS = range(64, 4097)
+WIDTHS = range(64, 2049)
 
 _RAW = argparse.RawDescriptionHelpFormatter
 _ABOUT = f"""\

@@ -159,6 +159,10 @@ def test_info_is_the_card_and_the_weights(run, model, model_file, tmp_path):
     (tmp_path / "metrics/train.json").write_text('{"settings_digest": "another"}')
     code, _, errors = run("info", model_file, "--metrics", "metrics")
     assert code == 2 and "metrics: scores of the model another, not of 0123456789abcdef" in errors
+    for content, kind in (("null", "NoneType"), ("[]", "list"), ("3", "int")):
+        (tmp_path / "metrics/train.json").write_text(content)
+        code, _, errors = run("info", model_file, "--metrics", "metrics")
+        assert code == 2 and f"metrics/train.json: expected an object of scores, found {kind}" in errors
 
 
 # ---------------------------------------------------------------------- search
@@ -274,7 +278,7 @@ def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monk
         (["segment", ".", "--model", "MODEL"], ".: is a folder; give one picture"),
         (["ground", "CAT", " \t\n ", "--model", "MODEL"], "has no sentence; give words to look for"),
         (["search", ".", "\u3000 ", "--model", "MODEL"], "has no sentence; give words to look for"),
-        (["ground", "CAT", TEXT, "--width", "0"], "expected a whole number from 64 to 4096, found '0'"),
+        (["ground", "CAT", TEXT, "--width", "0"], "expected a whole number from 64 to 2048, found '0'"),
         (["ground", "CAT", TEXT, "--reference", "absent.txt"], "absent.txt: cannot be read as a text"),
         (["search", ".", TEXT, "-o", "found.jpg", "--model", "MODEL"], "found.jpg: expected a name that ends in .png"),
         (["search", ".", TEXT, "-o", "found", "--model", "MODEL"], "found: expected a name that ends in .png"),
@@ -285,7 +289,7 @@ def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monk
         (["search", ".", TEXT, "--part-weight", "1.5"], "expected a number from 0 to 1, found '1.5'"),
         (["chunk", ""], "a caption without a sentence cannot be chunked; give a text"),
         (["info", "CAT"], "cannot be read as a torch checkpoint"),
-        (["info", "MODEL", "--metrics", "."], "no .json file there"),
+        (["info", "MODEL", "--metrics", "."], "none of train, retrieval, grounding, regions (.json) there"),
         (["convert", "MODEL", "-o", "out.safetensors"], "is in this project's form already"),
         (["convert", "absent.pt", "-o", "out.pt"], "out.pt: expected a name that ends in .safetensors"),
         (["convert", "absent.pt", "-o", "out.safetensors"], "absent.pt: not found"),
