@@ -1,6 +1,6 @@
 import pytest
 
-from caft.data.crawl.shards import cause_of
+from caft.data.crawl.causes import OTHER_KIND, cause_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,10 @@ from caft.data.crawl.shards import cause_of
 )
 def test_messages_of_failed_downloads_have_their_cause(message: str | None, cause: str) -> None:
     assert cause_of("failed_to_download", message) == cause
+
+
+def test_a_picture_that_opencv_alone_opens_is_a_loss_of_its_own() -> None:
+    assert cause_of("failed_to_resize", f"the picture {OTHER_KIND} (whatever)") == "other_kind"
 
 
 def test_whatever_the_decoder_says_is_a_decoding_loss() -> None:

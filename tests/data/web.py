@@ -149,6 +149,14 @@ def crawl_table(web: Web, rows: int, without: tuple[str, ...] = ()) -> pa.Table:
     return pa.table(columns, schema=URLS)
 
 
+def with_captions(rows: pa.Table) -> pa.Table:
+    """The source stage's table of rows with row_id and url: each caption names its field and row."""
+    columns: dict[str, list[Any]] = rows.select(["row_id", "url"]).to_pydict()
+    for name in FIELDS:
+        columns[name] = [f"{name} of row {row}." for row in columns["row_id"]]
+    return pa.table(columns, schema=URLS)
+
+
 def url_table(web: Web, order: list[int] | None = None) -> pa.Table:
     """The source stage's table of all addresses; `order` permutes which row has which address."""
     paths = [f"/good/{number}" for number in range(GOOD)]

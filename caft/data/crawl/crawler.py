@@ -1,10 +1,10 @@
-"""img2dataset as a program that ends when its parent ends. Runs as a script, and imports nothing of this project.
+"""img2dataset as a program that ends when its parent ends, and that sees pictures as the rest of this project does.
 
 ``python -P crawler.py PARENT '{"url_list": ..., ...}'``: keyword arguments of ``img2dataset.download`` as JSON.
 
 img2dataset's worker processes import their main script, so what stands here at module level is done in
 each of them. Each asks the kernel for a signal at its parent's death: otherwise workers of a killed run
-would go on writing into shards that the next run is fetching.
+would go on writing into shards that the next run is fetching. And in each, pictures are decoded by `caft.data.crawl.seen`.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import types
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -23,10 +24,27 @@ if sys.platform == "linux":
 # torch (webdataset does without), Ray (for another distributor), wandb (imported even when reports are off).
 sys.modules.update({"torch": None, "ray": None, "wandb": types.ModuleType("wandb")})  # type: ignore[dict-item]
 
+
+def _ours() -> types.ModuleType:
+    """Imports what takes OpenCV's place, from this checkout, whatever is installed, and without torch."""
+    # `caft.transforms` names it for its types alone, as far as decoding goes.
+    torch = types.ModuleType("torch")
+    torch.Tensor = object  # type: ignore[attr-defined]
+    sys.modules["torch"] = torch
+    sys.path.insert(0, str(Path(__file__).parents[3]))
+    try:
+        from caft.data.crawl import seen
+    finally:
+        sys.path.pop(0)
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    return seen
+
+
+import img2dataset.resizer  # noqa: E402  (by then torch must be out of the way)
+
+img2dataset.resizer.cv2.imdecode = _ours().decode
+
 if __name__ == "__main__":
     if os.getppid() != int(sys.argv[1]):
         sys.exit("the parent ended before this program began")
-
-    from img2dataset import download
-
-    download(**json.loads(sys.argv[2]))
+    img2dataset.download(**json.loads(sys.argv[2]))

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
+from caft.data.crawl.causes import cause_of
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint
 from caft.data.crawl.manifest import Manifest, Shard, note_shard, notes_folder, rows_fingerprint, shard_files
-from caft.data.crawl.shards import SUCCESS, cause_of
+from caft.data.crawl.shards import SUCCESS
 from caft.data.crawl.tars import PICTURES, any_members, canonicalise, parts
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded

@@ -16,8 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caft.data.crawl.causes import cause_of
 from caft.data.crawl.manifest import Shard, notes_folder, shard_files
-from caft.data.crawl.shards import SUCCESS, cause_of
+from caft.data.crawl.shards import SUCCESS
 from caft.storage import replacing
 
 # Of 4xx, too many requests, and those that servers give when they were slow. Dead links stay dead.
