@@ -206,7 +206,8 @@ def test_hanging_img2dataset_is_killed_and_run_again(
     web.hang = True
     # Longer than a start takes.
     monkeypatch.setattr("caft.data.crawl.crawl.STALL_SECONDS", 10 + 2 * fetched.seconds)
-    manifest = fetch_images("web", fetched.urls, folder, SETTINGS, nullcontext())
+    endless = SETTINGS.model_copy(update={"timeout_total": 1000})  # else each answer would be ended first
+    manifest = fetch_images("web", fetched.urls, folder, endless, nullcontext())
     assert manifest == fetched.manifest
     assert max(web.requests.values()) >= 2  # on a busy machine a start may take longer than that, and be tried again
 
