@@ -37,15 +37,21 @@ def check_manifest(name: str) -> None:
         ManifestError: They are not of the same shards, or not of as many images.
     """
     manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
-    listed = {shard["name"]: shard["successes"] for shard in manifest["shards"]}
     folder = Path("data/captions") / name
-    found = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")}
-    wrong = sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard, 0) != found.get(shard, 0))
-    if wrong:
+    tars: dict[str, str] = read_json(folder / "_summary.json", f"captions@{name}").get("shards", {})
+    listed = {shard["name"]: (shard["sha256"], shard["successes"]) for shard in manifest["shards"]}
+    found = {
+        path.stem: (tars.get(path.stem), pq.read_metadata(path).num_rows) for path in folder.glob("[0-9]*.parquet")
+    }
+    if wrong := sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard) != found.get(shard)):
         shard = wrong[0]
+        here, expected = (
+            f"tar {str(tar)[:12]} with {rows} images"
+            for tar, rows in (side.get(shard, ("-", 0)) for side in (found, listed))
+        )
         raise ManifestError(
-            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json; shard {shard} has "
-            f"{found.get(shard, 0)} rows, expected {listed.get(shard, 0)}; run `dvc repro captions@{name}`"
+            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json, the first is {shard}: its captions are "
+            f"of {here}, the manifest has {expected}; run `dvc repro captions@{name}`"
         )
 
 
