@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from caft.data.training.index import build_index, read_summary
+from caft.data.crawl.repeats import dropped_above, repeated_pictures
+from caft.data.training.index import Repeats, build_index, read_summary
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.params import Params
-from caft.storage import read_json, replacing, write_json
+from caft.storage import read_json, replacing, scratch_folder, write_json
 from pipelines.stage import run
 
 
@@ -21,12 +22,15 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for corpus in corpora:
         check_manifest(corpus["name"])
         corpus["manifest"] = file_digest(Path(f"data/images/{corpus['name']}.json"))
+    tables = [path for corpus in corpora for path in Path("data/captions", corpus["name"]).glob("[0-9]*.parquet")]
+    copies = repeated_pictures(tables, 1, scratch_folder(params, "index"), params.storage.memory_gb)
     with replacing("data/index") as folder:
-        without = build_index(folder, corpora, params.selected_recipe.splitter)
-        counts = {entry["name"]: entry["count"] for entry in read_summary(folder)["corpora"]}
+        repeats = Repeats(copies, dropped_above(params.data.repeated_images))
+        without = build_index(folder, corpora, params.selected_recipe.splitter, repeats=repeats)
+        entries = read_summary(folder)["corpora"]
     write_json(
         "metrics/data.json",
-        {corpus["name"]: account(corpus, counts[corpus["name"]], without[corpus["name"]]) for corpus in corpora},
+        {entry["name"]: account(entry, without[entry["name"]]) for entry in entries},
     )
 
 
@@ -55,18 +59,20 @@ def check_manifest(name: str) -> None:
         )
 
 
-def account(corpus: dict[str, str], rows_out: int, no_sentence: int) -> dict[str, Any]:
-    """Rows of a corpus from its source to the index.
+def account(corpus: dict[str, Any], no_sentence: int) -> dict[str, Any]:
+    """Rows of a corpus from its source to the index, by its entry there.
 
     Raises:
         DataError: Some rows were neither kept nor counted as dropped.
     """
-    name = corpus["name"]
+    name, rows_out = corpus["name"], corpus["count"]
     source = read_json(f"data/urls/{name}.json", f"source@{name}")
     manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
     dropped = Counter(source["dropped"]) + Counter(manifest["lost"])
     if no_sentence:
         dropped["no_sentence"] = no_sentence
+    if "repeated_images" in corpus:
+        dropped["repeated_image"] = corpus["repeated_images"]
     if source["rows_in"] != rows_out + dropped.total():
         raise DataError(
             f"{name}: {source['rows_in']} rows in the source, {rows_out} in the index and {dropped.total()} counted as "

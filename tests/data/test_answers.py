@@ -1,6 +1,7 @@
 """Answers that never end, are huge or compressed, and addresses that only browsers open: each is a picture or its cause."""
 
 import gzip
+import hashlib
 import io
 import os
 import time
@@ -20,6 +21,8 @@ from PIL import Image
 
 from caft.data.crawl.answers import Asking, spelled
 from caft.data.crawl.fetch import fetch_images
+from caft.params import load_params
+from pipelines.fetch import warn_of_repeats
 from tests.data.test_fetch import images_of, rows_of
 from tests.data.web import SETTINGS, colour, with_captions
 
@@ -67,6 +70,8 @@ class Answer(BaseHTTPRequestHandler):
             content, headers = zlib.compress(content), {"Content-Encoding": "deflate"}
         elif kind == "bomb":
             content, headers = gzip.compress(bytes(100 * MOST)), {"Content-Encoding": "gzip"}
+        elif kind == "gone":
+            content = jpeg(35)  # "photo unavailable", with status 200
         elif kind == "mislabelled":
             headers = {"Content-Encoding": "gzip"}
         elif kind == "drip_header":
@@ -171,6 +176,23 @@ def test_a_folder_a_pipe_and_a_huge_file_in_the_place_of_a_picture_are_losses(tm
     names = ["folder.jpg", "pipe.jpg", "good.jpg", "huge.jpg", "gone.jpg"]
     manifest, pixels = fetched_from(tmp_path, [f"file:{name}" for name in names], home)
     assert manifest.lost == {"no_file": 3, "too_large": 1} and set(pixels) == {"file:good.jpg"}
+
+
+@pytest.mark.slow
+def test_one_picture_for_many_addresses_is_warned_of(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = load_params("params.yaml")
+    monkeypatch.setenv("CAFT_STORAGE", str(tmp_path))
+    addresses = [f"{host.address}/{'gone' if number < 5 else 'good'}/{number}/p.jpg" for number in range(9)]
+    manifest, _ = fetched_from(tmp_path, addresses)
+    (tmp_path / "images").rename(tmp_path / "cc3m")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "cc3m").rename(tmp_path / "images/cc3m")
+    warn_of_repeats(params, "cc3m", manifest.as_json())
+    digest = hashlib.sha256(jpeg(35)).hexdigest()[:12]
+    found = f"cc3m: 1 pictures came for more than 3 addresses each, 5 images in all; the most frequent for 5 (SHA-256 {digest})"
+    assert found in caplog.text and "data.repeated_images: drop_above 3" in caplog.text
 
 
 @pytest.mark.parametrize(
