@@ -20,7 +20,7 @@ _FEW = 3  # addresses of one picture that are nothing to speak of: sizes, mirror
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     corpus: str = arguments.corpus
-    manifest = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"))
+    manifest = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"), arguments.retry)
     write_json(f"data/images/{corpus}.json", manifest)
     came, entry = manifest["successes"], params.corpus[corpus]
     logger.info("%s: %d of %d images; lost: %s", corpus, came, manifest["rows"], manifest["lost"])
@@ -49,5 +49,11 @@ def part(params: Params, arguments: argparse.Namespace, number: int, parts: int)
     fetch_part(params, arguments.corpus, Path(f"data/urls/{arguments.corpus}.parquet"), number, parts)
 
 
+def retry_argument(parser: argparse.ArgumentParser) -> None:
+    """Lost rows can be tried again."""
+    words = "try rows again that were lost: for these causes of data/images/CORPUS.json, or for any"
+    parser.add_argument("--retry", nargs="*", metavar="CAUSE", help=words)
+
+
 if __name__ == "__main__":
-    run(main, corpus=True)
+    run(main, corpus=True, more=retry_argument)

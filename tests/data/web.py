@@ -83,6 +83,7 @@ class Web:
         delay: Seconds before each answer.
         slow: Seconds before each answer to a ``/slow/`` address, which is else as a ``/good/`` one.
         hang: While set, the first answer to each ``/good/`` address never ends: a byte now and then.
+        restored: Kinds of faults that are none any more.
         requests: How often each path was asked for.
         answers: What the last answer to each path was, as the loss is called; None for a picture.
     """
@@ -92,12 +93,14 @@ class Web:
     delay: float = 0.0
     slow: float = 0.0
     hang: bool = False
+    restored: set[str] = field(default_factory=set)
     requests: Counter[str] = field(default_factory=Counter)
     answers: dict[str, str | None] = field(default_factory=dict)
     lock: Any = field(default_factory=Lock)
 
     def reset(self) -> None:
         self.version, self.delay, self.slow, self.hang = 0, 0.0, 0.0, False
+        self.restored = set()
         self.requests.clear()
         self.answers.clear()
 
@@ -109,6 +112,8 @@ class Web:
             hanging = self.hang and is_first
             failing = kind in STATUS and (is_first or kind not in ("later", "flaky"))
             fault = FAULTS.get(kind, CRAWL.get(kind, (0, None)))[1]
+            if kind in self.restored:
+                kind, failing, fault = "good", False, None
             self.answers[handler.path] = f"http_{STATUS[kind]}" if failing else fault
         time.sleep(self.slow if kind == "slow" else self.delay)
         if failing:
