@@ -3,7 +3,7 @@
 # Guess: a JPEG whose EXIF tag says "turn me" is stored upright, or stored with its tag.
 # Seen:  it is stored as it lies and without the tag, status `success`; only the column `exif` of the table still has the
 #        orientation. Such pictures are trained on sideways, without a word.
-# Here:  data/README.md says so; the index does not turn such pictures yet.
+# Here:  the workers decode with `caft.transforms.open_image` in the place of OpenCV (caft/data/crawl/seen.py).
 set -euo pipefail
 work=$(mktemp -d); trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
 python3 -m venv "$work/env"

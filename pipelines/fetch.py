@@ -3,26 +3,45 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 from caft.data.crawl.fetch import fetch, fetch_part
+from caft.data.crawl.manifest import notes_folder, shard_files
+from caft.data.crawl.repeats import repeated_pictures
 from caft.params import Params
 from caft.params.corpora import ScenesCorpus
-from caft.storage import write_json
+from caft.storage import images_folder, write_json
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
+_FEW = 3  # addresses of one picture that are nothing to speak of: sizes, mirrors
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     corpus: str = arguments.corpus
-    manifest = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"))
+    manifest = fetch(params, corpus, Path(f"data/urls/{corpus}.parquet"), arguments.retry)
     write_json(f"data/images/{corpus}.json", manifest)
     came, entry = manifest["successes"], params.corpus[corpus]
     logger.info("%s: %d of %d images; lost: %s", corpus, came, manifest["rows"], manifest["lost"])
     if not isinstance(entry, ScenesCorpus):
         share, expected = 100 * came / entry.expected_images, entry.expected_images
         logger.info("%s: %.1f%% of the %d images that the paper had, or that you expect", corpus, share, expected)
+    warn_of_repeats(params, corpus, manifest)
+
+
+def warn_of_repeats(params: Params, corpus: str, manifest: dict[str, Any]) -> None:
+    """Says if one picture came for many addresses: hosts answer so where the picture asked for is gone."""
+    folder = images_folder(params, corpus)
+    tables = [shard_files(folder, shard["name"])[1] for shard in manifest["shards"]]
+    memory = params.storage.memory_gb
+    if copies := repeated_pictures(tables, _FEW, notes_folder(folder), memory, "status = 'success'"):
+        picture, rows = next(iter(copies.items()))
+        logger.warning(
+            "%s: %d pictures came for more than %d addresses each, %d images in all; the most frequent for %d (SHA-256 %s). "
+            "Hosts answer so where a picture is gone; to train without them, set data.repeated_images: drop_above %d",
+            *(corpus, len(copies), _FEW, sum(copies.values()), rows, picture[:12], _FEW),
+        )
 
 
 def part(params: Params, arguments: argparse.Namespace, number: int, parts: int) -> None:
@@ -30,5 +49,11 @@ def part(params: Params, arguments: argparse.Namespace, number: int, parts: int)
     fetch_part(params, arguments.corpus, Path(f"data/urls/{arguments.corpus}.parquet"), number, parts)
 
 
+def retry_argument(parser: argparse.ArgumentParser) -> None:
+    """Lost rows can be tried again."""
+    words = "try rows again that were lost: for these causes of data/images/CORPUS.json, or for any"
+    parser.add_argument("--retry", nargs="*", metavar="CAUSE", help=words)
+
+
 if __name__ == "__main__":
-    run(main, corpus=True)
+    run(main, corpus=True, more=retry_argument)

@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from caft.data.training.index import build_index, read_summary
+from caft.data.crawl.repeats import dropped_above, repeated_pictures
+from caft.data.training.index import Repeats, build_index, read_summary
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.params import Params
-from caft.storage import read_json, replacing, write_json
+from caft.storage import read_json, replacing, scratch_folder, write_json
 from pipelines.stage import run
 
 
@@ -21,12 +22,15 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for corpus in corpora:
         check_manifest(corpus["name"])
         corpus["manifest"] = file_digest(Path(f"data/images/{corpus['name']}.json"))
+    tables = [path for corpus in corpora for path in Path("data/captions", corpus["name"]).glob("[0-9]*.parquet")]
+    copies = repeated_pictures(tables, 1, scratch_folder(params, "index"), params.storage.memory_gb)
     with replacing("data/index") as folder:
-        without = build_index(folder, corpora, params.selected_recipe.splitter)
-        counts = {entry["name"]: entry["count"] for entry in read_summary(folder)["corpora"]}
+        repeats = Repeats(copies, dropped_above(params.data.repeated_images))
+        without = build_index(folder, corpora, params.selected_recipe.splitter, repeats=repeats)
+        entries = read_summary(folder)["corpora"]
     write_json(
         "metrics/data.json",
-        {corpus["name"]: account(corpus, counts[corpus["name"]], without[corpus["name"]]) for corpus in corpora},
+        {entry["name"]: account(entry, without[entry["name"]]) for entry in entries},
     )
 
 
@@ -37,30 +41,38 @@ def check_manifest(name: str) -> None:
         ManifestError: They are not of the same shards, or not of as many images.
     """
     manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
-    listed = {shard["name"]: shard["successes"] for shard in manifest["shards"]}
     folder = Path("data/captions") / name
-    found = {path.stem: pq.read_metadata(path).num_rows for path in folder.glob("[0-9]*.parquet")}
-    wrong = sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard, 0) != found.get(shard, 0))
-    if wrong:
+    tars: dict[str, str] = read_json(folder / "_summary.json", f"captions@{name}").get("shards", {})
+    listed = {shard["name"]: (shard["sha256"], shard["successes"]) for shard in manifest["shards"]}
+    found = {
+        path.stem: (tars.get(path.stem), pq.read_metadata(path).num_rows) for path in folder.glob("[0-9]*.parquet")
+    }
+    if wrong := sorted(shard for shard in listed.keys() | found.keys() if listed.get(shard) != found.get(shard)):
         shard = wrong[0]
+        here, expected = (
+            f"tar {str(tar)[:12]} with {rows} images"
+            for tar, rows in (side.get(shard, ("-", 0)) for side in (found, listed))
+        )
         raise ManifestError(
-            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json; shard {shard} has "
-            f"{found.get(shard, 0)} rows, expected {listed.get(shard, 0)}; run `dvc repro captions@{name}`"
+            f"{folder}: {len(wrong)} shards are not those of data/images/{name}.json, the first is {shard}: its captions are "
+            f"of {here}, the manifest has {expected}; run `dvc repro captions@{name}`"
         )
 
 
-def account(corpus: dict[str, str], rows_out: int, no_sentence: int) -> dict[str, Any]:
-    """Rows of a corpus from its source to the index.
+def account(corpus: dict[str, Any], no_sentence: int) -> dict[str, Any]:
+    """Rows of a corpus from its source to the index, by its entry there.
 
     Raises:
         DataError: Some rows were neither kept nor counted as dropped.
     """
-    name = corpus["name"]
+    name, rows_out = corpus["name"], corpus["count"]
     source = read_json(f"data/urls/{name}.json", f"source@{name}")
     manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
     dropped = Counter(source["dropped"]) + Counter(manifest["lost"])
     if no_sentence:
         dropped["no_sentence"] = no_sentence
+    if "repeated_images" in corpus:
+        dropped["repeated_image"] = corpus["repeated_images"]
     if source["rows_in"] != rows_out + dropped.total():
         raise DataError(
             f"{name}: {source['rows_in']} rows in the source, {rows_out} in the index and {dropped.total()} counted as "

@@ -19,11 +19,13 @@ def name_problem(name: str) -> str | None:
 
 
 class FetchParams(Section):
-    """How img2dataset is called; `timeout` is in seconds, `image_size` the short side in pixels."""
+    """How img2dataset is called; times are in seconds, `image_size` is the short side in pixels."""
 
     processes: Positive
     threads: Positive
     timeout: Positive
+    timeout_total: Positive
+    most_bytes: Positive
     retries: Count
     images_per_shard: Positive
     image_size: Positive

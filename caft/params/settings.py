@@ -31,6 +31,7 @@ class DataParams(Section):
     fraction: Annotated[float, Field(gt=0, le=1)]
     shards_at_once: Positive | None
     damaged: Literal["stop", "replace"]
+    repeated_images: Annotated[str, Field(pattern=r"^(keep|drop_above [1-9][0-9]*)$")]
     exclude_eval_duplicates: bool
 
 

@@ -87,7 +87,7 @@ class TrainJob:
         recipe, data, seed = self.params.selected_recipe, self.params.data, self.params.seed
         launcher = self.params.selected_launcher
         index = TrainingIndex(self.index_folder, self.images_root)
-        training, validation = split_validation(index.row_ids, recipe.validation_images)
+        training, validation = split_validation(index.row_ids, recipe.validation_images, index.repeats)
         training = without(nested(index.row_ids, training, data.fraction), read_excluded(self.excluded))
         steps = recipe.steps(len(training))
         seed_step(seed, -1, 0)  # the model starts alike on all ranks

@@ -15,7 +15,7 @@ import numpy as np
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training import subsets
-from caft.data.training.index import read_summary
+from caft.data.training.index import read_repeats, read_summary
 from caft.digests import code_digest, file_digest
 from caft.errors import DataError
 from caft.locking import locked
@@ -108,7 +108,8 @@ def _settings(params: Params) -> dict[str, Any]:
         settings["threads"] = launcher.cpus_per_task  # sums are divided among them
     if params.data.fraction < 1:
         row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
-        settings["subset"] = subsets.describe(row_ids, recipe.validation_images, params.data.fraction)
+        repeats = read_repeats(INDEX)
+        settings["subset"] = subsets.describe(row_ids, recipe.validation_images, params.data.fraction, repeats)
     # Only where they are not the default, so that they do not change what a run is called.
     if params.data.shards_at_once is not None:
         settings["shards_at_once"] = params.data.shards_at_once

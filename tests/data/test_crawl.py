@@ -1,16 +1,19 @@
 """A larger crawl from a server that does everything servers do: counts by cause, and the second pass."""
 
+import shutil
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from caft.data.crawl.fetch import fetch_images
 from caft.data.crawl.manifest import Manifest, shard_files, verify
 from caft.data.tables.recaption import join_captions
-from tests.data.web import CRAWL, SETTINGS, Web, crawl_table
+from caft.errors import DataError
+from tests.data.web import CRAWL, SETTINGS, Web, crawl_table, with_captions
 
 pytestmark = pytest.mark.slow
 ROWS = 500
@@ -76,3 +79,43 @@ def test_both_passes_are_looked_at_and_not_repeated(crawl, web: Web) -> None:  #
     shard_files(folder / "images", "00002")[0].unlink()
     assert fetch_images("web", folder / "urls.parquet", folder / "images", settings, nullcontext()) == manifest
     assert not web.requests
+
+
+def test_what_failed_is_tried_again_when_asked_and_never_again_by_itself(web: Web, tmp_path: Path) -> None:
+    kinds = {"good": 8, "later": 2, "missing": 3, "html": 2, "opt_out": 1, "error": 1}
+    paths = [f"/{kind}/{number}" for kind, count in kinds.items() for number in range(count)]
+    urls = pa.table({"row_id": range(0, 10 * len(paths), 10), "url": [web.address + path for path in paths]})
+    pq.write_table(with_captions(urls), tmp_path / "urls.parquet")
+    settings = SETTINGS.model_copy(update={"second_pass": True, "images_per_shard": 9})
+
+    def fetched(again: list[str] | None = None) -> Manifest:
+        web.requests.clear()
+        return fetch_images("web", tmp_path / "urls.parquet", tmp_path / "images", settings, nullcontext(), None, again)
+
+    def asked() -> Counter[str]:
+        return Counter(path.split("/")[1] for path in web.requests.elements())
+
+    first = fetched()
+    assert first.lost == {"decode": 2, "http_404": 3, "http_500": 1, "opt_out": 1} and first.successes == 10
+    assert asked() == {"good": 8, "later": 4, "missing": 3, "html": 2, "opt_out": 1, "error": 2}
+    web.restored = {"missing"}
+    assert fetched() == first and not asked()
+    for wrong in ("http_403", "opt_out"):
+        with pytest.raises(DataError, match=f"no row to try again for {wrong}; rows are lost for decode, http_404"):
+            fetched([wrong])
+    second = fetched(["http_404"])
+    assert second.lost == {"decode": 2, "http_500": 1, "opt_out": 1} and second.successes == 13
+    assert asked() == {"missing": 3} and second.rows == first.rows
+    assert fetched() == second and not asked()  # the folder remembers
+    web.restored = {"missing", "html"}
+    third = fetched([])
+    assert third.lost == {"http_500": 1, "opt_out": 1} and asked() == {"html": 2, "error": 1}
+    assert fetched([]).lost == third.lost and asked() == {"error": 1}  # what failed again, again
+    tables = [shard_files(tmp_path / "images", shard.name)[1] for shard in third.shards]
+    won = [row for table in tables for row in pq.read_table(table).to_pylist() if row["status"] == "success"]
+    assert sorted(row["row_id"] for row in won) == sorted({row["row_id"] for row in won}) and len(won) == 15
+    assert {row["row_id"]: row["url"] for row in won}.items() <= dict(
+        zip(*urls.to_pydict().values(), strict=True)
+    ).items()
+    shutil.rmtree(tmp_path / "images/again-1")  # what a pass left is fetched again like any shard
+    assert fetched().lost == third.lost

@@ -1,3 +1,4 @@
+import argparse
 import io
 import json
 import os
@@ -20,6 +21,8 @@ from caft.data.crawl.manifest import known_shard
 from caft.data.crawl.tars import members
 from caft.errors import DataError, ManifestError
 from caft.params import Params
+from caft.storage import write_json
+from pipelines import captions, index
 from tests.data.web import FAULTS, GOOD, SETTINGS, Fetched, Web, colour, url_table
 
 pytestmark = pytest.mark.slow  # img2dataset takes seconds to start
@@ -206,7 +209,8 @@ def test_hanging_img2dataset_is_killed_and_run_again(
     web.hang = True
     # Longer than a start takes.
     monkeypatch.setattr("caft.data.crawl.crawl.STALL_SECONDS", 10 + 2 * fetched.seconds)
-    manifest = fetch_images("web", fetched.urls, folder, SETTINGS, nullcontext())
+    endless = SETTINGS.model_copy(update={"timeout_total": 1000})  # else each answer would be ended first
+    manifest = fetch_images("web", fetched.urls, folder, endless, nullcontext())
     assert manifest == fetched.manifest
     assert max(web.requests.values()) >= 2  # on a busy machine a start may take longer than that, and be tried again
 
@@ -274,3 +278,21 @@ def test_too_few_images_are_an_error_with_the_causes(project: Params) -> None:
     strict = project.model_copy(update={"fetch": project.fetch.model_copy(update={"minimum_yield": 0.9})})
     with pytest.raises(DataError, match=r"34 of 48 images came \(70.8%\), the least allowed is 90%.*'http_404': 3"):
         fetch(strict, "cc3m", Path("data/urls/cc3m.parquet"))
+
+
+def test_captions_of_other_pictures_than_the_manifests_are_refused_by_the_index(
+    web: Web, project: Params, ray: None
+) -> None:
+    urls = Path("data/urls/cc3m.parquet")
+    write_json("data/images/cc3m.json", fetch(project, "cc3m", urls))
+    captions.main(project, argparse.Namespace(corpus="cc3m"))
+    index.check_manifest("cc3m")
+    (Path("images/cc3m") / "00002.tar").unlink()
+    web.version = 1  # as many pictures, but others, so each lies elsewhere in its tar
+    manifest = fetch(project, "cc3m", urls)
+    write_json("data/images/cc3m.json", manifest)
+    wrong = r"1 shards are not those of data/images/cc3m.json, the first is 00002: .*run `dvc repro captions@cc3m`"
+    with pytest.raises(ManifestError, match=wrong):
+        index.check_manifest("cc3m")
+    captions.main(project, argparse.Namespace(corpus="cc3m"))
+    index.check_manifest("cc3m")

@@ -1,6 +1,7 @@
 """Index, reader and batches on a small corpus written as the stages write it."""
 
 import io
+import math
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from caft.captions.sentences import SPLITTERS, Splitter, split
 from caft.captions.tokenizer import encode
+from caft.data.crawl.repeats import dropped_above, repeated_pictures
 from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.data.tables.sentence_table import write_sentences
 from caft.data.training.batch import BatchOrder, Sampling, TrainingSet, collate, sample_sub_captions
-from caft.data.training.index import build_index, read_summary
+from caft.data.training.index import Repeats, build_index, read_summary
 from caft.data.training.reader import TrainingIndex
 from caft.data.training.subsets import split_validation
 from caft.errors import DataError
@@ -222,6 +224,70 @@ def test_held_out_rows_do_not_depend_on_position() -> None:
     shuffled = np.random.default_rng(0).permutation(row_ids)
     assert set(shuffled[split_validation(shuffled, 100)[1]]) == set(row_ids[held_out])
     assert 0 < np.mean(held_out < 500) < 1
+
+
+def test_a_repeated_picture_is_held_out_with_all_of_its_rows_or_not_at_all() -> None:
+    # The same 2,000 pictures in two corpora, in another order.
+    order = np.random.default_rng(1).permutation(2000)
+    row_ids = np.concatenate([np.arange(2000), np.arange(2000)])
+    pictures = np.concatenate([np.arange(2000), order])
+    firsts = np.concatenate([np.arange(2000), order])
+    training, held_out = split_validation(row_ids, 200, np.stack([np.arange(4000), firsts], axis=1))
+    assert len(held_out) == 200 and sorted([*training, *held_out]) == list(range(4000))
+    assert not set(pictures[training]) & set(pictures[held_out])
+    alone = split_validation(row_ids, 200)
+    assert set(pictures[alone[0]]) & set(pictures[alone[1]])  # by row alone, most are trained on as well
+
+
+def test_a_picture_of_more_rows_than_are_held_out_is_trained_on_and_others_stay_as_they_were() -> None:
+    row_ids = np.arange(1000)
+    of_one = np.sort(np.random.default_rng(2).choice(1000, 300, replace=False))
+    training, held_out = split_validation(row_ids, 100, np.stack([of_one, np.full(300, of_one[0])], axis=1))
+    assert len(held_out) == 100 and set(of_one) <= set(training)
+    others = np.setdiff1d(split_validation(row_ids, 140)[1], of_one)
+    assert set(others) <= set(held_out) or set(held_out) <= set(others)
+    same = split_validation(row_ids, 100, np.zeros((0, 2), np.int64))
+    assert all(np.array_equal(a, b) for a, b in zip(same, split_validation(row_ids, 100), strict=True))
+
+
+@pytest.mark.parametrize(("above", "kept"), [(math.inf, 12), (3, 8), (1, 6)])
+def test_pictures_under_many_addresses_are_kept_or_all_of_their_images_dropped_and_counted(
+    tmp_path: Path, above: float, kept: int
+) -> None:
+    rng = np.random.default_rng(3)
+    _corpus(tmp_path, "one", [[_captions(rng) for _ in range(4)] for _ in range(2)])
+    _corpus(tmp_path, "two", [[_captions(rng) for _ in range(4)]], first_row=100)
+    # Picture x: rows 0, 2, 5 and 101. Picture y: rows 1 and 102. All others are there once.
+    same = {0: "x", 2: "x", 5: "x", 101: "x", 1: "y", 102: "y"}
+    tables = sorted((tmp_path / "captions").glob("*/0*.parquet"))
+    rows: list[int] = []
+    for path in tables:
+        table = pq.read_table(path)
+        ids = table["row_id"].to_pylist()
+        rows += ids
+        digests = [same.get(row, f"alone {row}") for row in ids]
+        place = table.column_names.index("sha256")
+        pq.write_table(table.set_column(place, "sha256", pa.array(digests)), path)
+    copies = repeated_pictures(tables, 1, tmp_path / "work", 1)
+    assert copies == {"x": 4, "y": 2}
+    corpora = [{"name": name, "fingerprint": ""} for name in ("one", "two")]
+    folders = tmp_path / "captions", tmp_path / "sentences"
+    build_index(tmp_path / "index", corpora, "spacy", *folders, Repeats(copies, above))
+    index = TrainingIndex(tmp_path / "index", tmp_path)
+    expected = [row for row in rows if copies.get(same.get(row, ""), 1) <= above]
+    assert index.row_ids.tolist() == expected and len(expected) == kept
+    dropped = {entry["name"]: entry.get("repeated_images", 0) for entry in index.corpora}
+    assert dropped == {
+        name: sum(row not in expected for row in rows if (row >= 100) == (name == "two")) for name in dropped
+    }
+    groups = {
+        frozenset(i for i, row in enumerate(expected) if same.get(row) == picture) for picture in set(same.values())
+    } - {frozenset()}
+    assert {tuple(pair) for pair in index.repeats.tolist()} == {(i, min(group)) for group in groups for i in group}
+
+
+def test_the_rule_for_repeated_pictures_in_words() -> None:
+    assert (dropped_above("keep"), dropped_above("drop_above 12")) == (math.inf, 12)
 
 
 def test_damaged_data_is_named(made, index_of, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

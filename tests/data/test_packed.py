@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from caft.data.crawl.fetch import ensure_images, fetch
+from caft.data.crawl.manifest import Manifest
 from caft.data.crawl.packed import link_packed
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import FIELDS
@@ -24,7 +26,8 @@ from caft.data.training.index import build_index
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import Params
-from tests.data.web import GOOD, Fetched, colour, picture
+from caft.transforms import open_image
+from tests.data.web import GOOD, Fetched, colour, picture, with_captions
 
 pytestmark = pytest.mark.usefixtures("ray")
 
@@ -174,6 +177,10 @@ def test_a_packed_corpus_by_its_setting_is_looked_at_heals_and_refuses_to_be_mix
     [
         ({}, r"mirror: holds no .tar; set corpus.web.packed"),
         ({"a.tar": b"no tar"}, r"a\.tar: is no whole tar"),
+        (
+            {"a.tar": bytes(10240), "b.tar": bytes(1024)},
+            r"mirror: no picture in its 2 tars \(endings: jpg, jpeg, .*\); set",
+        ),
     ],
 )
 def test_unusable_mirrors_are_one_clear_error(
@@ -194,3 +201,125 @@ def test_pictures_without_urls_are_one_clear_error(fetched: Fetched, tmp_path: P
         tar.write({"__key__": "1", "jpg": buffer.getvalue(), "txt": "words"})
     with pytest.raises(DataError, match="1 pictures, none with a JSON that holds its `url`"):
         link_packed("web", fetched.urls, tmp_path / "mirror", tmp_path / "images", 1)
+
+
+def packed_by_hand(folder: Path, tars: dict[str, list[tuple[str, bytes | None]]]) -> None:
+    """Writes tars of members in the given order; a member without content is a folder's own entry."""
+    folder.mkdir()
+    for name, members in tars.items():
+        with tarfile.open(folder / name, "w") as tar:
+            for member, content in members:
+                info = tarfile.TarInfo(member)
+                if content is None:
+                    info.type = tarfile.DIRTYPE
+                info.size = len(content or b"")
+                tar.addfile(info, io.BytesIO(content or b""))
+
+
+def note(number: int) -> bytes:
+    return json.dumps({"url": f"http://host/{number}", "status": "success"}).encode()
+
+
+def coloured(number: int, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), colour(number)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def linked(tmp_path: Path, rows: int) -> tuple[Manifest, dict[int, tuple[int, int, int]], dict[str, int]]:
+    """Links the tars in `mirror`; the manifest, the pixel of each row that has a picture, and the counts beside it."""
+    urls = pa.table({"row_id": list(range(rows)), "url": [f"http://host/{number}" for number in range(rows)]})
+    pq.write_table(with_captions(urls), tmp_path / "urls.parquet")
+    manifest = link_packed("web", tmp_path / "urls.parquet", tmp_path / "mirror", tmp_path / "images", 1)
+    join_captions(manifest.as_json(), tmp_path / "images", tmp_path / "urls.parquet", tmp_path / "captions")
+    pixels = {}
+    for path in (tmp_path / "captions").glob("0*.parquet"):
+        content = (tmp_path / "images" / f"{path.stem}.tar").read_bytes()
+        for row in pq.read_table(path).to_pylist():
+            image = open_image(content[row["offset"] : row["offset"] + row["size"]])
+            assert image.size == (row["width"], row["height"])
+            pixels[row["row_id"]] = image.getpixel((20, 15))
+    return manifest, pixels, json.loads((tmp_path / "images/about/fetched.json").read_text())
+
+
+def near(pixels: dict[int, tuple[int, int, int]], numbers: set[int]) -> bool:
+    assert set(pixels) == numbers
+    return all(np.abs(np.subtract(pixels[number], colour(number))).max() < 12 for number in numbers)
+
+
+def test_keys_with_stops_and_every_ending_are_found(tmp_path: Path) -> None:
+    kinds = ["JPEG", "GIF", "TIFF", "BMP", "AVIF", "PPM", "PNG"]
+    names = ["v1.0.jpg", "a.b.c.GIF", "sub.dir/x.tiff", "v1.1.bmp", "2.avif", "ünder.ppm", "sub.dir/y.z.PNG"]
+    members = []
+    for number, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        members += [(name, coloured(number, kind)), (name.rpartition(".")[0] + ".json", note(number))]
+    packed_by_hand(tmp_path / "mirror", {"a.tar": members})
+    manifest, pixels, _ = linked(tmp_path, 8)
+    assert (manifest.successes, manifest.lost) == (7, {"not_packed": 1})
+    assert near(pixels, set(range(7)))
+
+
+@pytest.mark.parametrize("mask_first", [True, False])
+def test_of_two_files_with_one_key_the_first_ending_in_the_order_is_the_picture_and_others_are_counted(
+    tmp_path: Path, mask_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    members: list[tuple[str, bytes | None]] = []
+    for number, (kept, mask) in enumerate([("jpg", "png"), ("webp", "png"), ("jpeg", "tiff"), ("png", "pgm")]):
+        kinds = {"jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "png": "PNG", "tiff": "TIFF", "pgm": "PPM"}
+        pair = [
+            (f"{number}.{kept}", coloured(number, kinds[kept])),
+            (f"{number}.{mask}", coloured(29, kinds[mask])),
+        ]
+        members += [*(pair[::-1] if mask_first else pair), (f"{number}.json", note(number))]
+    members.append(("4.seg.png", coloured(29, "PNG")))  # another key, and no JSON
+    packed_by_hand(tmp_path / "mirror", {"a.tar": members})
+    manifest, pixels, counts = linked(tmp_path, 4)
+    assert (manifest.successes, manifest.lost) == (4, {})
+    assert near(pixels, set(range(4)))
+    assert (counts["beside_a_picture"], counts["images_not_used"]) == (4, 1)
+    assert "4 files beside a picture of the same key" in caplog.text
+
+
+def test_tars_without_pictures_and_folders_own_entries_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    packed_by_hand(
+        tmp_path / "mirror",
+        {
+            "a.tar": [
+                ("folder", None),
+                ("folder/1.jpg", coloured(1, "JPEG")),
+                ("folder/1.json", note(1)),
+                ("end", None),
+            ],
+            "b.tar": [],
+            "c.tar": [("2.json", note(2)), ("3.json", note(3))],  # what failed, as img2dataset writes it
+        },
+    )
+    manifest, pixels, _ = linked(tmp_path, 4)
+    assert (manifest.successes, manifest.lost) == (1, {"not_packed": 3})
+    assert near(pixels, {1})
+
+
+def test_a_picture_that_is_cut_inside_its_tar_is_lost_when_the_tar_is_listed(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    noise.save(buffer, "JPEG")
+    members = [("0.jpg", buffer.getvalue()[: len(buffer.getvalue()) // 2]), ("0.json", note(0))]
+    members += [("1.jpg", coloured(1, "JPEG")), ("1.json", note(1))]
+    packed_by_hand(tmp_path / "mirror", {"a.tar": members})
+    manifest, pixels, _ = linked(tmp_path, 2)
+    assert (manifest.successes, manifest.lost) == (1, {"decode": 1})
+    assert near(pixels, {1})
+
+
+def test_one_odd_json_or_name_costs_its_picture_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    odd = [b"{", b"[1]", b'{"url": 3}', b'{"url": "http://host/4\\ud800"}', b"[" * 100_000, b"\xff\xfe"]
+    members: list[tuple[str, bytes | None]] = []
+    for number, content in enumerate([note(0), json.dumps({"url": "http://host/1", "sha256": 5}).encode(), *odd]):
+        members += [(f"{number}.jpg", coloured(number, "JPEG")), (f"{number}.json", content)]
+    members.append(("\udcff.jpg", coloured(9, "JPEG")))  # a name that is no UTF-8
+    packed_by_hand(tmp_path / "mirror", {"a.tar": members})
+    manifest, pixels, counts = linked(tmp_path, 8)
+    assert (manifest.successes, manifest.lost) == (2, {"not_packed": 6})
+    assert near(pixels, {0, 1})
+    assert (counts["broken_notes"], counts["images_not_used"]) == (4, 7)
+    assert "4 JSON files of the tars are none" in caplog.text

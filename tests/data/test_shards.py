@@ -1,6 +1,6 @@
 import pytest
 
-from caft.data.crawl.shards import cause_of
+from caft.data.crawl.causes import OTHER_KIND, cause_of
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,12 @@ from caft.data.crawl.shards import cause_of
         ("unknown url type: 'None'", "bad_url"),
         ("<urlopen error unknown url type: ttp>", "bad_url"),
         ("Use of image disallowed by X-Robots-Tag directive", "opt_out"),
+        ("no whole answer within 60 seconds (fetch.timeout_total)", "too_slow"),
+        ("an answer of more than 9 bytes (fetch.most_bytes)", "too_large"),
+        ("folder/a.jpg is no file", "no_file"),
+        ("nonnumeric port: 'port'", "bad_url"),
+        ("Invalid IPv6 URL", "bad_url"),
+        ("encoding with 'idna' codec failed (UnicodeError: label too long)", "bad_url"),
         ("IncompleteRead(100 bytes read, 50 more expected)", "cut_short"),
         ("got 300 and 27 odd things", "other:got # and # odd things"),
         (None, "other:no message"),
@@ -26,6 +32,10 @@ from caft.data.crawl.shards import cause_of
 )
 def test_messages_of_failed_downloads_have_their_cause(message: str | None, cause: str) -> None:
     assert cause_of("failed_to_download", message) == cause
+
+
+def test_a_picture_that_opencv_alone_opens_is_a_loss_of_its_own() -> None:
+    assert cause_of("failed_to_resize", f"the picture {OTHER_KIND} (whatever)") == "other_kind"
 
 
 def test_whatever_the_decoder_says_is_a_decoding_loss() -> None:

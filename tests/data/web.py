@@ -21,6 +21,8 @@ SETTINGS = FetchParams(
     processes=1,
     threads=8,
     timeout=2,
+    timeout_total=20,
+    most_bytes=1_000_000,
     retries=0,
     images_per_shard=12,
     image_size=32,
@@ -81,6 +83,7 @@ class Web:
         delay: Seconds before each answer.
         slow: Seconds before each answer to a ``/slow/`` address, which is else as a ``/good/`` one.
         hang: While set, the first answer to each ``/good/`` address never ends: a byte now and then.
+        restored: Kinds of faults that are none any more.
         requests: How often each path was asked for.
         answers: What the last answer to each path was, as the loss is called; None for a picture.
     """
@@ -90,12 +93,14 @@ class Web:
     delay: float = 0.0
     slow: float = 0.0
     hang: bool = False
+    restored: set[str] = field(default_factory=set)
     requests: Counter[str] = field(default_factory=Counter)
     answers: dict[str, str | None] = field(default_factory=dict)
     lock: Any = field(default_factory=Lock)
 
     def reset(self) -> None:
         self.version, self.delay, self.slow, self.hang = 0, 0.0, 0.0, False
+        self.restored = set()
         self.requests.clear()
         self.answers.clear()
 
@@ -107,6 +112,8 @@ class Web:
             hanging = self.hang and is_first
             failing = kind in STATUS and (is_first or kind not in ("later", "flaky"))
             fault = FAULTS.get(kind, CRAWL.get(kind, (0, None)))[1]
+            if kind in self.restored:
+                kind, failing, fault = "good", False, None
             self.answers[handler.path] = f"http_{STATUS[kind]}" if failing else fault
         time.sleep(self.slow if kind == "slow" else self.delay)
         if failing:
@@ -146,6 +153,14 @@ def crawl_table(web: Web, rows: int, without: tuple[str, ...] = ()) -> pa.Table:
     columns: dict[str, list[Any]] = {"row_id": list(range(rows)), "url": [web.address + path for path in paths]}
     for name in FIELDS:
         columns[name] = [f"{name} of {path}" for path in paths]
+    return pa.table(columns, schema=URLS)
+
+
+def with_captions(rows: pa.Table) -> pa.Table:
+    """The source stage's table of rows with row_id and url: each caption names its field and row."""
+    columns: dict[str, list[Any]] = rows.select(["row_id", "url"]).to_pydict()
+    for name in FIELDS:
+        columns[name] = [f"{name} of row {row}." for row in columns["row_id"]]
     return pa.table(columns, schema=URLS)
 
 

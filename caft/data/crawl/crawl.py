@@ -149,11 +149,12 @@ def _start(folder: Path, urls: Path, shards: int, settings: FetchParams, home: P
         "enable_wandb": False,
         "incremental_mode": "incremental",
     }
+    limits = settings.model_dump(include={"timeout_total", "most_bytes"})
     script = Path(__file__).with_name("crawler.py")
     with _log(folder).open("ab") as log:
         return subprocess.Popen(
             # -P: the script's folder must not be a place to import from, its neighbours have common names
-            [sys.executable, "-P", str(script), str(os.getpid()), json.dumps(arguments)],
+            [sys.executable, "-P", str(script), str(os.getpid()), *map(json.dumps, (arguments, limits))],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -36,13 +36,14 @@ from caft.storage import images_folder, in_checkout, read_json, replacing, write
 logger = logging.getLogger(__name__)
 
 
-def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
+def fetch(params: Params, corpus: str, urls: Path, again: Sequence[str] | None = None) -> dict[str, Any]:
     """Fetches the missing shards of a corpus and returns its manifest.
 
     Args:
         params: Settings.
         corpus: A key of the table `corpus`.
         urls: Table of the source stage.
+        again: Causes of which lost rows are tried once more; empty, of all but an owner's refusal; None, only what is missing.
 
     Returns:
         The content of the manifest's file: nothing in it depends on when or how often it ran.
@@ -50,15 +51,14 @@ def fetch(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
     Raises:
         DataError: Shards could not be completed, too few images came, or the folder holds another list's images.
     """
-    folder = images_folder(params, corpus)
     settings = params.fetch_for(corpus)
-    manifest = _complete(params, corpus, urls)
+    manifest = _complete(params, corpus, urls, again)
     if manifest.successes < settings.minimum_yield * manifest.rows:
         raise DataError(
             f"{corpus}: {manifest.successes} of {manifest.rows} images came "
             f"({manifest.successes / manifest.rows:.1%}), the least allowed is {settings.minimum_yield:.0%} "
-            f"(fetch.minimum_yield). Losses by cause: {manifest.lost}. To try all again, remove {folder} and run "
-            f"`dvc repro fetch@{corpus}`; to accept them, lower fetch.minimum_yield"
+            f"(fetch.minimum_yield). Losses by cause: {manifest.lost}. To try lost ones again, run "
+            f"`python -m pipelines.fetch {corpus} --retry` (causes after it choose); to accept them, lower fetch.minimum_yield"
         )
     return manifest.as_json()
 
@@ -168,12 +168,16 @@ def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, st
         ensure_images(params, name, manifest)
 
 
-def _complete(params: Params, corpus: str, urls: Path) -> Manifest:
+def _complete(params: Params, corpus: str, urls: Path, again: Sequence[str] | None = None) -> Manifest:
     """Completes a corpus' images from where its settings say that they are."""
     entry, folder, settings = params.corpus[corpus], images_folder(params, corpus), params.fetch_for(corpus)
     if (packed := _packed(entry)) is not None:
+        if again is not None:
+            raise DataError(
+                f"{corpus}: its images are packed in {packed}, where nothing is fetched that could be tried again"
+            )
         return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb)
-    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry))
+    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry), again)
 
 
 def _packed(entry: CorpusParams) -> str | None:
@@ -200,6 +204,7 @@ def fetch_images(
     settings: FetchParams,
     serve: AbstractContextManager[None],
     home: Path | None = None,
+    again: Sequence[str] | None = None,
 ) -> Manifest:
     """Completes a folder of image shards; one that is complete is only looked at.
 
@@ -210,6 +215,7 @@ def fetch_images(
         settings: How img2dataset is called.
         serve: Makes the addresses answer while it is entered; entered only if something is missing.
         home: Folder from which addresses that name files are taken.
+        again: As for `fetch`.
 
     Raises:
         DataError: As `fetch`.
@@ -218,10 +224,15 @@ def fetch_images(
     with locked(folder, "fetching into it"), ExitStack() as stack:
         crawling = _Crawling(corpus, stack, serve, home)
         listed, source = _begin(corpus, urls, folder, settings)
-        done = crawling.complete(folder, listed, settings)
-        if settings.second_pass:
-            done = _retry(crawling, folder, done, settings)
-        manifest = Manifest(corpus, fingerprint(source), tuple(done[name] for name in sorted(done)))
+        standing = retry.Standing(crawling.complete(folder, listed, settings))
+        for further in retry.passes(folder, settings.second_pass):
+            _try_again(crawling, folder, standing, further, settings)
+        if again is not None:
+            if asked := retry.further_pass(folder, standing.shards, again):
+                _try_again(crawling, folder, standing, asked, settings)
+            else:
+                logger.info("%s: nothing to try again", corpus)
+        manifest = Manifest(corpus, fingerprint(source), tuple(shard for _, shard in sorted(standing.shards.items())))
     if manifest.rows != source["rows"]:
         raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
     return manifest
@@ -239,25 +250,28 @@ def _begin(corpus: str, urls: Path, folder: Path, settings: FetchParams) -> tupl
     return listed, source
 
 
-def _retry(crawling: _Crawling, folder: Path, first: Mapping[str, Shard], settings: FetchParams) -> dict[str, Shard]:
-    """Shards of the first pass without the rows that were retried, and the shards of these rows."""
-    rows, done = retry.transient_failures(folder, first)
+def _try_again(
+    crawling: _Crawling, folder: Path, standing: retry.Standing, again: retry.Pass, settings: FetchParams
+) -> None:
+    """Tries the rows of a further pass, whose shards come after those that are there."""
+    rows = retry.take_failures(folder, standing, again)
     if not rows.num_rows:
-        return done
-    home, asked = retry.prepare(folder, rows)
-    listed = notes_folder(home) / "urls.parquet"
+        return
+    home = folder / again.folder
+    asked, listed = retry.prepare(home, rows), notes_folder(home) / "urls.parquet"
     if not listed.exists():
         write_list(listed, asked, settings.images_per_shard)
     # Most of what did not answer once will not answer again.
     patient = settings.model_copy(update={"minimum_yield": 0.0})
+    first = len(standing.shards)
     for position, name in enumerate(sorted(crawling.complete(home, listed, patient))):
-        target = f"{len(first) + position:05d}"
+        target = f"{first + position:05d}"
         if known_shard(folder, target) is None or not _same_tar(home, name, folder, target):
             retry.link_shard(home, name, folder, target)
-        done[target] = known_shard(folder, target) or settle(
+        standing.shards[target] = known_shard(folder, target) or settle(
             folder, target, asked_rows(pq.ParquetFile(listed), position)
         )
-    return done
+        standing.of_shard[target] = standing.passes
 
 
 def _same_tar(home: Path, name: str, folder: Path, target: str) -> bool:

@@ -7,7 +7,6 @@ would have written them. What the list has and no tar holds makes a last shard, 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
+from caft.data.crawl.causes import cause_of
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint
 from caft.data.crawl.manifest import Manifest, Shard, note_shard, notes_folder, rows_fingerprint, shard_files
-from caft.data.crawl.shards import SUCCESS, cause_of
-from caft.data.crawl.tars import PICTURES, any_members, canonicalise, parts
+from caft.data.crawl.shards import SUCCESS
+from caft.data.crawl.tars import PICTURES, any_members, canonicalise, chosen, parts
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
 from caft.digests import file_digest
@@ -49,6 +48,8 @@ FOUND = pa.schema(
 # The columns that `crawl` leaves, as far as anything reads them.
 TABLE = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *list(FOUND)[3:], FOUND.field("key")])
 ABSENT = "not_packed"
+# Of the rules by which `list_tar` reads a tar: a table by others is made again.
+RULES = "2"
 
 
 class Tar(NamedTuple):
@@ -89,64 +90,86 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         work.mkdir(exist_ok=True)
         tasks = [Tar(tar, work / f"{place:05d}.parquet") for place, tar in enumerate(tars)]
         ray_tasks(list_tar, [task for task in tasks if not _is_listed(task)], f"{corpus} tars")
+        if not any(pq.read_metadata(task.found).num_rows for task in tasks):
+            raise DataError(
+                f"{packed}: no picture in its {len(tars)} tars (endings: {', '.join(PICTURES)}); set corpus.{corpus}.packed to "
+                "the folder of the tars, or to null"
+            )
         joined = work / "joined.parquet"
         unused = _join(urls, tasks, joined, memory_gb)
         shards = [_link(folder, task, joined) for task in track(tasks, f"{corpus} shards")]
         if sum(shard.rows for shard in shards) < source["rows"]:
             shards.append(_absent(folder, f"{len(tasks):05d}", joined))
     logger.info("%s: %d images of the tars are not in the list, or there before", corpus, unused)
-    write_json(notes_folder(folder) / "fetched.json", {"tars": len(tars), "images_not_used": unused})
+    beside, broken = (sum(int(_seen(task)[count]) for task in tasks) for count in ("beside", "broken_notes"))
+    if beside:
+        logger.warning("%s: %d files beside a picture of the same key were not taken for it", corpus, beside)
+    if broken:
+        logger.warning("%s: %d JSON files of the tars are none; their images are not used", corpus, broken)
+    counts = {"images_not_used": unused, "beside_a_picture": beside, "broken_notes": broken}
+    write_json(notes_folder(folder) / "fetched.json", {"tars": len(tars), **counts})
     return Manifest(corpus, fingerprint(source), tuple(shards))
 
 
 def list_tar(task: Tar) -> int:
-    """Writes the table of a tar's pictures; returns their number.
+    """Writes the table of a tar's pictures, each of which is decoded; returns their number.
 
     Raises:
         DataError: The tar is damaged, or its pictures have no URLs.
     """
-    pictures, notes = {}, {}
-    for member in any_members(task.path):
-        key, ending = parts(member.name)
-        if ending in PICTURES:
-            pictures[key] = member
-        elif ending == "json":
-            notes[key] = member
+    held = any_members(task.path)
+    pictures, beside = chosen(held)
+    notes = {key: member for member in held for key, ending in [parts(member.name)] if ending == "json"}
     rows: list[list[Any]] = []
+    broken = 0
     with task.path.open("rb") as file:
         for place, (key, member) in enumerate(pictures.items()):
             file.seek(member.offset)
             content = file.read(member.size)
-            note: dict[str, Any] = {}
+            note: dict[str, str] | None = {}
             if key in notes:
                 file.seek(notes[key].offset)
-                note = _note(file.read(notes[key].size), f"{task.path}: {notes[key].name}")
-            url, sha256 = note.get("url"), note.get("sha256") or hashlib.sha256(content).hexdigest()
-            try:
-                with Image.open(io.BytesIO(content)) as image:  # reads its header alone
-                    rows.append([place, key, url and url.strip(), SUCCESS, None, image.width, image.height, sha256])
-            except (UnidentifiedImageError, OSError) as error:
-                rows.append([place, key, url and url.strip(), "failed_to_resize", str(error)[:100], None, None, sha256])
-    if not any(row[2] for row in rows):
+                note = _note(file.read(notes[key].size))
+            broken += note is None
+            url, sha256 = (note or {}).get("url"), (note or {}).get("sha256") or hashlib.sha256(content).hexdigest()
+            rows.append([place, key, url, *_looked_at(content), sha256])
+    if rows and not any(row[2] for row in rows):
         raise DataError(
             f"{task.path}: {len(rows)} pictures, none with a JSON that holds its `url`, so they cannot be told apart; "
             "take the published tars, or fetch by URL (corpus.<name>.packed: null)"
         )
     state = task.path.stat()
     seen = {"bytes": str(state.st_size), "modified": str(state.st_mtime_ns), "sha256": file_digest(task.path)}
-    columns = zip(*rows, strict=True)
+    seen |= {"rules": RULES, "beside": str(beside), "broken_notes": str(broken)}
+    columns = zip(*rows, strict=True) if rows else [()] * len(FOUND)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
     with replacing(task.found) as temporary:
         pq.write_table(pa.table(arrays, schema=FOUND.with_metadata(seen)), temporary, compression="zstd")
     return len(rows)
 
 
-def _note(content: bytes, where: str) -> dict[str, Any]:
+def _looked_at(content: bytes) -> tuple[str, str | None, int | None, int | None]:
+    """Status, error message, width and height of a picture: of the whole of it, since a header may be all that is left."""
+    from caft.transforms import open_image  # of torch; of those that import this module, few read a picture
+
+    try:
+        image = open_image(content)
+    except DataError as error:
+        return "failed_to_resize", str(error)[:100], None, None
+    return SUCCESS, None, image.width, image.height
+
+
+def _note(content: bytes) -> dict[str, str] | None:
+    """What a JSON beside a picture says of `url` and `sha256`; None if it is no JSON."""
     try:
         note = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"{where}: is no JSON ({error})") from None
-    return note if isinstance(note, dict) and isinstance(note.get("url"), str) else {}
+        found = {key: note[key].strip() for key in ("url", "sha256") if isinstance(note.get(key), str)}
+        "".join(found.values()).encode()
+    except (ValueError, RecursionError):  # also half a surrogate pair, which is no text
+        return None
+    except AttributeError:  # a list, or a number
+        return {}
+    return found
 
 
 def _is_listed(task: Tar) -> bool:
@@ -154,7 +177,8 @@ def _is_listed(task: Tar) -> bool:
     if not task.found.exists():
         return False
     state, seen = task.path.stat(), _seen(task)
-    return (seen["bytes"], seen["modified"]) == (str(state.st_size), str(state.st_mtime_ns))
+    now = (str(state.st_size), str(state.st_mtime_ns), RULES)
+    return (seen["bytes"], seen["modified"], seen.get("rules")) == now
 
 
 def _seen(task: Tar) -> dict[str, str]:

@@ -7,53 +7,24 @@ were asked for, its tar opens, and the images in it are exactly the successes of
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caft.data.crawl.causes import cause_of
 from caft.data.crawl.manifest import Shard, note_shard, rows_fingerprint, shard_files
 from caft.data.crawl.tars import canonicalise, members
 from caft.digests import file_digest
 from caft.errors import DataError
 
 SUCCESS = "success"
-MESSAGE_LENGTH = 60  # characters of an unknown message that are kept as the cause
 COLUMNS = ["row_id", "url", "key", "status", "error_message", "sha256"]
 
-# First match wins; messages as Python's urllib and img2dataset word them.
-CAUSES = (
-    (re.compile(r"X-Robots-Tag"), "opt_out"),
-    (re.compile(r"timed out|handshake operation timed"), "timeout"),
-    (re.compile(r"IncompleteRead"), "cut_short"),
-    (re.compile(r"\[Errno 2\]"), "no_file"),
-    (re.compile(r"unknown url type|no host given"), "bad_url"),
-    (re.compile(r"urlopen error|Connection|Remote end closed|\[Errno"), "unreachable"),
-)
 NO_ANSWER = ("timeout", "unreachable")
 # In a smaller shard, which the last one may be, most addresses may be dead by chance.
 FEWEST_ROWS = 20
-HTTP_STATUS = re.compile(r"HTTP Error (\d{3})")
-
-
-def cause_of(status: str, message: str | None) -> str:
-    """Returns why a row has no image, from img2dataset's status and error message.
-
-    One of ``http_<code>``, ``timeout``, ``decode``, ``opt_out``, ``cut_short``, ``no_file``, ``bad_url``, ``unreachable``
-    or ``other:<message>``
-    with digits masked, so that messages differing in numbers are counted together.
-    """
-    if status == "failed_to_resize":
-        return "decode"
-    text = message or "no message"
-    if found := HTTP_STATUS.search(text):
-        return f"http_{found[1]}"
-    for pattern, cause in CAUSES:
-        if pattern.search(text):
-            return cause
-    return f"other:{re.sub(r'[0-9]+', '#', text)[:MESSAGE_LENGTH]}"
 
 
 def stats_are_written(folder: Path, name: str) -> bool:

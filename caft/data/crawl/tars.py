@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,7 +19,12 @@ from caft.storage import replacing
 BLOCK = 512
 RECORD = 20 * BLOCK  # tars are padded with zeros to whole records
 SIZE_FIELD = slice(124, 136)
-PICTURES = ("jpg", "jpeg", "png", "webp")  # endings
+# Endings of pictures. Of several files with one key, that with the first of these is the picture: a mask or a depth map
+# beside it has an ending that loses nothing.
+PICTURES = (
+    *("jpg", "jpeg", "jpe", "jfif", "webp", "avif", "heic", "heif", "jp2", "j2k", "png", "gif", "bmp"),
+    *("tif", "tiff", "ppm", "pgm", "pnm", "tga", "ico"),
+)
 
 
 class Member(NamedTuple):
@@ -82,10 +87,25 @@ def members(path: Path) -> Iterator[Member]:
 
 
 def parts(name: str) -> tuple[str, str]:
-    """Key and ending of a member, as webdataset takes them apart: at the first stop of its last part."""
+    """Key and ending of a member, taken apart at the last stop of its last part: `a/v1.0.JPG` is ("a/v1.0", "jpg")."""
     folder, slash, file = name.rpartition("/")
-    key, _, ending = file.partition(".")
+    key, _, ending = file.rpartition(".")
     return folder + slash + key, ending.lower()
+
+
+def chosen(found: Iterable[Member]) -> tuple[dict[str, Member], int]:
+    """Of the members of a tar, the picture of each key, in the tar's order, and how many others could be one, too."""
+    best: dict[str, tuple[int, Member]] = {}
+    candidates = 0
+    for member in found:
+        key, ending = parts(member.name)
+        if ending in PICTURES:
+            candidates += 1
+            rank = PICTURES.index(ending)
+            if key not in best or rank < best[key][0]:
+                best[key] = rank, member
+    pictures = sorted((member.offset, key) for key, (_, member) in best.items())
+    return {key: best[key][1] for _, key in pictures}, candidates - len(best)
 
 
 def pictures(path: Path) -> dict[str, Member]:
@@ -98,20 +118,21 @@ def pictures(path: Path) -> dict[str, Member]:
         found: list[Member] = list(members(path))
     except DataError:
         found = any_members(path)
-    named = ((parts(member.name), member) for member in found)
-    return {key: member for (key, ending), member in named if ending in PICTURES}
+    return chosen(found)[0]
 
 
 def any_members(path: Path) -> list[Member]:
-    """Members of an uncompressed tar of any form, in its order; slower than `members`.
+    """Files of an uncompressed tar of any form, in its order; slower than `members`.
 
     Raises:
-        DataError: The file is cut short or is no tar, or holds something other than plain, unique files.
+        DataError: The file is cut short or is no tar, or holds something other than folders and plain, unique files.
     """
     found: dict[str, Member] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", encoding="utf-8", errors="backslashreplace") as tar:
             for info in tar:
+                if info.isdir():
+                    continue  # a folder's own entry, as `tar cf x.tar folder` writes it
                 if not info.isreg() or info.name in found:
                     raise DataError(f"{path}: {info.name} is not a plain file, or is there twice")
                 found[info.name] = Member(info.name, info.offset_data, info.size)

@@ -79,7 +79,10 @@ def join_captions(
             raise DataError(f"{shard.target}: {rows} rows for {entry['successes']} images; remove {work} and run again")
     shutil.rmtree(work / GATHERED, ignore_errors=True)
     summary = {"rows_in": manifest["successes"], "rows_out": manifest["successes"], "dropped": {}}
-    write_json(work / "_summary.json", summary)
+    # Which tars the offsets are of.
+    write_json(
+        work / "_summary.json", {**summary, "shards": {entry["name"]: entry["sha256"] for entry in manifest["shards"]}}
+    )
     return summary
 
 

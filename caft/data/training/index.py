@@ -7,13 +7,16 @@ All arrays are flat and of fixed width, so that 27 million rows stay out of Pyth
 * `token_ends.npy`, `tokens.npy`: end of each sentence's ids, and the ids;
 * `text_ends.npy`, `text.npy`: end of each sentence's UTF-8 text, and the text, needed only where two sentences meet
   at punctuation, since the tokenizer may then merge across the join;
+* `repeats.npy` (n, 2), if a picture is there more than once: the place of each such image, and that of the first with the
+  same picture;
 * `index.json`: what the index was made of.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -34,12 +37,23 @@ ARRAYS: dict[str, np.dtype[Any]] = {
 }
 
 
+class Repeats(NamedTuple):
+    """Which pictures are there more than once: rows of each by its SHA-256, and above how many all of them are left out."""
+
+    rows: Mapping[str, int]
+    dropped_above: float
+
+
+NO_REPEATS = Repeats({}, math.inf)
+
+
 def build_index(
     folder: Path,
     corpora: Sequence[dict[str, str]],
     splitter: Splitter,
     captions_root: Path = Path("data/captions"),
     sentences_root: Path = Path("data/sentences"),
+    repeats: Repeats = NO_REPEATS,
 ) -> dict[str, int]:
     """Writes an index, shard by shard.
 
@@ -49,6 +63,7 @@ def build_index(
         splitter: Whose sentences to take.
         captions_root: Holds a folder of caption tables for each corpus.
         sentences_root: Holds a folder of sentence tables for each corpus.
+        repeats: Over all of the corpora. How many images of a corpus are left out by it, index.json says with the corpus.
 
     Returns:
         For each corpus, how many images have no sentence at all; they are left out.
@@ -63,21 +78,30 @@ def build_index(
     shards: list[list[str]] = []
     entries = []
     without: dict[str, int] = {}
+    places: dict[str, list[int]] = {}
     for corpus in corpora:
         name = corpus["name"]
-        first = totals["images"]
+        first, dropped = totals["images"], 0
         without[name] = 0
         paths = sorted((captions_root / name).glob("[0-9]*.parquet"))
         for path in track(paths, f"{name} shards"):
-            without[name] += _add_shard(path, sentences_root / name / path.name, splitter, len(shards), parts, totals)
+            sentences = sentences_root / name / path.name
+            counts = _add_shard(path, sentences, splitter, len(shards), parts, totals, repeats, places)
+            without[name] += counts[0]
+            dropped += counts[1]
             shards.append([name, path.stem])
         entries.append({**corpus, "first": first, "count": totals["images"] - first})
+        if dropped:
+            entries[-1]["repeated_images"] = dropped
     parts["captions"].write(np.int64(totals["sentences"]).tobytes())
     for name, file in parts.items():
         file.close()
         _finish(folder / f".{name}", folder / f"{name}.npy", ARRAYS[name])
     if not totals["images"]:
         raise DataError(f"{captions_root}: no image with a caption in {', '.join(c['name'] for c in corpora)}")
+    pairs = sorted((place, found[0]) for found in places.values() if len(found) > 1 for place in found)
+    if pairs:
+        np.save(folder / "repeats.npy", np.array(pairs, np.int64))
     write_json(
         folder / "index.json",
         {"version": 1, "images": totals["images"], "splitter": splitter, "corpora": entries, "shards": shards},
@@ -92,8 +116,14 @@ def _add_shard(
     shard: int,
     parts: Mapping[str, BinaryIO],
     totals: dict[str, int],
-) -> int:
-    """Appends one shard; returns how many of its images have no sentence."""
+    repeats: Repeats,
+    places: dict[str, list[int]],
+) -> tuple[int, int]:
+    """Appends one shard, and to `places` where its repeated pictures are.
+
+    Returns:
+        How many of its images have no sentence, and how many others are left out since their picture is repeated.
+    """
     from caft.data.tables.schema import CAPTIONS, SENTENCES, open_table  # what only reads an index needs no pyarrow
 
     if not sentences_path.exists():
@@ -105,8 +135,9 @@ def _add_shard(
         raise DataError(f"{sentences_path}: its rows are not those of {captions_path}; run `dvc repro sentences` again")
     columns = [captions[field].to_pylist() for field in FIELDS]
     added: dict[str, Any] = {name: [] for name in ARRAYS} | {"text": bytearray()}
-    skipped = 0
+    skipped = dropped = 0
     rows = zip(
+        captions["sha256"].to_pylist(),
         captions["offset"].to_pylist(),
         captions["size"].to_pylist(),
         row_ids,
@@ -115,10 +146,15 @@ def _add_shard(
         *columns,
         strict=True,
     )
-    for offset, size, row_id, spans, ids, *fields in rows:
+    for sha256, offset, size, row_id, spans, ids, *fields in rows:
         if not any(spans):
             skipped += 1
             continue
+        if (copies := repeats.rows.get(sha256, 1)) > repeats.dropped_above:
+            dropped += 1
+            continue
+        if copies > 1:
+            places.setdefault(sha256, []).append(totals["images"] + len(added["images"]))
         added["images"].append((shard, offset, size, row_id))
         for text, found, encoded in zip(fields, spans, ids, strict=True):
             added["captions"].append(totals["sentences"])
@@ -134,7 +170,7 @@ def _add_shard(
     totals["images"] += len(added["images"])
     for name, values in added.items():
         parts[name].write(np.array(values, ARRAYS[name]).tobytes())
-    return skipped
+    return skipped, dropped
 
 
 def _finish(raw: Path, target: Path, dtype: np.dtype[Any]) -> None:
@@ -160,3 +196,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: no whole index here ({error}); run `dvc repro index`") from None
     return summary
+
+
+def read_repeats(folder: Path) -> np.ndarray:
+    """Places of an index' images whose picture is there more than once, each with the first place of the picture, (n, 2)."""
+    path = folder / "repeats.npy"
+    return np.asarray(np.load(path)) if path.exists() else np.zeros((0, 2), np.int64)

@@ -10,7 +10,7 @@ from caft.captions.chunking import JOINERS
 from caft.captions.sentences import Splitter
 from caft.captions.tokenizer import encode, is_plain
 from caft.data.tables.fields import FIELDS
-from caft.data.training.index import ARRAYS, read_summary
+from caft.data.training.index import ARRAYS, read_repeats, read_summary
 from caft.errors import DataError
 from caft.transforms import open_image
 
@@ -39,6 +39,7 @@ class TrainingIndex:
         self._captions = arrays["captions"]
         self._token_ends, self._tokens = arrays["token_ends"], arrays["tokens"]
         self._text_ends, self._text = arrays["text_ends"], arrays["text"]
+        self.repeats = read_repeats(folder)
         self._files: dict[int, int] = {}
         self._joiner = JOINERS[self.splitter]
         self._joiner_ids = encode(self._joiner)

@@ -16,14 +16,19 @@ from caft.errors import DataError
 _SALT = np.uint64(0x5CA11A6)
 
 
-def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def split_validation(
+    row_ids: np.ndarray, count: int, repeats: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions for training and for validation; the `count` smallest hashes of row ids are held out.
 
-    A held-out image stays held out when rows are added after it only by chance of its hash, never by its position.
+    A held-out image stays held out when rows are added after it only by chance of its hash, never by its position. A
+    picture that is there more than once has the smallest hash of its rows, and is held out with all of them or, if they are
+    more than are still to be held out, trained on.
 
     Args:
         row_ids: Row of each image in its source, (images,).
         count: Images to hold out; at most a quarter of all.
+        repeats: Positions of images whose picture is there more than once, each with the first of that picture, (n, 2).
 
     Returns:
         Positions for training and positions for validation, ascending.
@@ -35,8 +40,29 @@ def split_validation(row_ids: np.ndarray, count: int) -> tuple[np.ndarray, np.nd
         hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         hashes ^= hashes >> np.uint64(31)
     held_out = np.zeros(len(row_ids), bool)
-    held_out[np.argsort(hashes, kind="stable")[:count]] = True
+    if repeats is None or not len(repeats):
+        held_out[np.argsort(hashes, kind="stable")[:count]] = True
+    else:
+        held_out[_by_picture(hashes, repeats, count)] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _by_picture(hashes: np.ndarray, repeats: np.ndarray, count: int) -> list[int]:
+    """Positions of up to `count` images, in order of hash, with all copies of each."""
+    pictures = np.arange(len(hashes))
+    pictures[repeats[:, 0]] = repeats[:, 1]
+    np.minimum.at(hashes, pictures, hashes.copy())
+    order = np.lexsort((pictures, hashes[pictures]))
+    found: list[int] = []
+    begin = 0
+    while len(found) < count and begin < len(order):
+        end = begin + 1
+        while end < len(order) and pictures[order[end]] == pictures[order[begin]]:
+            end += 1
+        if len(found) + end - begin <= count:
+            found += order[begin:end].tolist()
+        begin = end
+    return found
 
 
 def read_excluded(path: Path) -> np.ndarray:
@@ -89,9 +115,11 @@ def nested(row_ids: np.ndarray, positions: np.ndarray, fraction: float) -> np.nd
     return positions[np.sort(order[:count])]
 
 
-def describe(row_ids: np.ndarray, validation_images: int, fraction: float) -> dict[str, Any]:
+def describe(
+    row_ids: np.ndarray, validation_images: int, fraction: float, repeats: np.ndarray | None = None
+) -> dict[str, Any]:
     """Identifies the subset of a run: its fraction, and the number and digest of its images."""
-    training, _ = split_validation(row_ids, validation_images)
+    training, _ = split_validation(row_ids, validation_images, repeats)
     chosen = nested(row_ids, training, fraction)
     return {"fraction": fraction, "images": len(chosen), "digest": digest(chosen)}
 

@@ -1,0 +1,221 @@
+"""Answers that never end, are huge or compressed, and addresses that only browsers open: each is a picture or its cause."""
+
+import gzip
+import hashlib
+import io
+import os
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock, Thread
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from caft.data.crawl.answers import Asking, spelled
+from caft.data.crawl.fetch import fetch_images
+from caft.params import load_params
+from pipelines.fetch import warn_of_repeats
+from tests.data.test_fetch import images_of, rows_of
+from tests.data.web import SETTINGS, colour, with_captions
+
+TOTAL, MOST = 3, 200_000
+SPELLINGS = {"ü.jpg": "%C3%BC.jpg", "a b.jpg": "a%20b.jpg", "100%.jpg": "100%.jpg", "%C3%A4.jpg": "%C3%A4.jpg"}
+
+
+def jpeg(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), colour(number)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+class Host(ThreadingHTTPServer):
+    """Answers `/KIND/NUMBER/...` as its kind says; counts requests by path as sent, and bytes sent by kind."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.requests: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.lock = Lock()
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Host
+
+    def do_GET(self) -> None:
+        _, kind, number, *_ = self.path.split("/")
+        with self.server.lock:
+            self.server.requests[self.path] += 1
+        try:
+            self._answer(kind, int(number))
+        except ConnectionError:
+            pass  # the client has had enough
+
+    def _answer(self, kind: str, number: int) -> None:
+        content, headers = jpeg(number), {}
+        if kind == "gzip":
+            content, headers = gzip.compress(content), {"Content-Encoding": "gzip"}
+        elif kind == "deflate":
+            content, headers = zlib.compress(content), {"Content-Encoding": "deflate"}
+        elif kind == "bomb":
+            content, headers = gzip.compress(bytes(100 * MOST)), {"Content-Encoding": "gzip"}
+        elif kind == "gone":
+            content = jpeg(35)  # "photo unavailable", with status 200
+        elif kind == "mislabelled":
+            headers = {"Content-Encoding": "gzip"}
+        elif kind == "drip_header":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                self._send(kind, b"x")
+                time.sleep(0.3)
+        elif kind == "loop":
+            time.sleep(0.5)
+            self.send_response(302)
+            self.send_header("Location", f"/loop/{number}/{time.monotonic_ns()}")
+            self.end_headers()
+            return
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if kind == "huge":
+            self.send_header("Content-Length", str(10**9))
+        self.end_headers()
+        if kind in ("endless", "huge"):
+            while True:
+                self._send(kind, bytes(1 << 16))
+        if kind == "drip":
+            while True:
+                self._send(kind, b"\xff")
+                time.sleep(0.3)
+        self._send(kind, content)
+
+    def _send(self, kind: str, content: bytes) -> None:
+        self.wfile.write(content)
+        with self.server.lock:
+            self.server.sent[kind] += len(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    server = Host()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def fetched_from(tmp_path: Path, addresses: list[str], home: Path | None = None, **changes: object):  # type: ignore[no-untyped-def]
+    """Fetches addresses; the manifest, and the middle pixel of each that came."""
+    urls = with_captions(pa.table({"row_id": list(range(len(addresses))), "url": addresses}))
+    pq.write_table(urls, tmp_path / "urls.parquet")
+    update = {"images_per_shard": 1000, "timeout_total": TOTAL, "most_bytes": MOST, "minimum_yield": 0.0, "retries": 1}
+    settings = SETTINGS.model_copy(update=update | {"threads": 32} | changes)
+    folder = tmp_path / "images"
+    manifest = fetch_images("web", tmp_path / "urls.parquet", folder, settings, nullcontext(), home)
+    pixels = {
+        row["url"]: images_of(folder, name)[str(row["key"])].getpixel((20, 15))
+        for name, rows in rows_of(folder).items()
+        for row in rows
+    }
+    return manifest, pixels
+
+
+@pytest.mark.slow
+def test_no_answer_of_a_host_holds_a_corpus_up_and_each_is_counted_by_what_it_did(host: Host, tmp_path: Path) -> None:
+    kinds = {"drip": 3, "drip_header": 2, "loop": 1, "endless": 2, "huge": 2, "bomb": 2, "good": 24}
+    kinds |= {"gzip": 2, "deflate": 1, "mislabelled": 1}
+    addresses = [f"{host.address}/{kind}/{number}/p.jpg" for kind, count in kinds.items() for number in range(count)]
+    begun = time.monotonic()
+    manifest, pixels = fetched_from(tmp_path, addresses)
+    seconds = time.monotonic() - begun
+    assert manifest.lost == {"too_large": 6, "too_slow": 6}
+    assert manifest.successes == len(pixels) == 28 and manifest.rows == 40
+    for url, pixel in pixels.items():
+        assert np.abs(np.subtract(pixel, colour(int(url.split("/")[4])))).max() < 12
+    assert seconds < 2 * TOTAL + 15  # the rest is img2dataset's start
+    # Loopback's buffers hold some megabytes; none of these was asked for again, nor was a whole gigabyte read.
+    assert host.sent["endless"] + host.sent["huge"] < 4 * 20_000_000
+    for kind in ("endless", "huge", "bomb", "drip", "good"):
+        assert {count for path, count in host.requests.items() if path.startswith(f"/{kind}/")} == {1}
+
+
+@pytest.mark.slow
+def test_addresses_that_a_browser_opens_are_asked_for_as_a_browser_does_and_rows_keep_theirs(
+    host: Host, tmp_path: Path
+) -> None:
+    addresses = {f"{host.address}/good/{number}/{name}": name for number, name in enumerate(SPELLINGS)}
+    odd = f" {host.address}/good/7/x\ty.jpg?q=ä b&c=%20#part"
+    manifest, pixels = fetched_from(tmp_path, [*addresses, odd])
+    assert (manifest.successes, manifest.lost) == (5, {})
+    assert set(pixels) == {*addresses, odd}
+    expected = {f"/good/{number}/{sent}" for number, sent in enumerate(SPELLINGS.values())}
+    assert set(host.requests) == expected | {"/good/7/xy.jpg?q=%C3%A4%20b&c=%20"}
+
+
+@pytest.mark.slow
+def test_a_folder_a_pipe_and_a_huge_file_in_the_place_of_a_picture_are_losses(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "folder.jpg").mkdir(parents=True)
+    os.mkfifo(home / "pipe.jpg")
+    (home / "good.jpg").write_bytes(jpeg(3))
+    (home / "huge.jpg").write_bytes(jpeg(3) + bytes(MOST))
+    names = ["folder.jpg", "pipe.jpg", "good.jpg", "huge.jpg", "gone.jpg"]
+    manifest, pixels = fetched_from(tmp_path, [f"file:{name}" for name in names], home)
+    assert manifest.lost == {"no_file": 3, "too_large": 1} and set(pixels) == {"file:good.jpg"}
+
+
+@pytest.mark.slow
+def test_one_picture_for_many_addresses_is_warned_of(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = load_params("params.yaml")
+    monkeypatch.setenv("CAFT_STORAGE", str(tmp_path))
+    addresses = [f"{host.address}/{'gone' if number < 5 else 'good'}/{number}/p.jpg" for number in range(9)]
+    manifest, _ = fetched_from(tmp_path, addresses)
+    (tmp_path / "images").rename(tmp_path / "cc3m")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "cc3m").rename(tmp_path / "images/cc3m")
+    warn_of_repeats(params, "cc3m", manifest.as_json())
+    digest = hashlib.sha256(jpeg(35)).hexdigest()[:12]
+    found = f"cc3m: 1 pictures came for more than 3 addresses each, 5 images in all; the most frequent for 5 (SHA-256 {digest})"
+    assert found in caplog.text and "data.repeated_images: drop_above 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("http://host/plain/%41.jpg?a=1&b=%2F", "http://host/plain/%41.jpg?a=1&b=%2F"),
+        ("https://host/ü b.jpg", "https://host/%C3%BC%20b.jpg"),
+        ("http://bücher.example:8080/x", "http://xn--bcher-kva.example:8080/x"),
+        ('http://host/a"<>`{}.jpg', "http://host/a%22%3C%3E%60%7B%7D.jpg"),
+        ("http://host/a'[1]|^.jpg", "http://host/a'[1]|^.jpg"),
+        ("http://host?q=日本", "http://host/?q=%E6%97%A5%E6%9C%AC"),
+        ("http://host\\folder\\a.jpg", "http://host/folder/a.jpg"),
+        ("HTTP://Host/A.jpg#top", "http://Host/A.jpg"),
+        ("file:a b.jpg", "file:a b.jpg"),
+    ],
+)
+def test_addresses_are_spelled_as_browsers_do(written: str, sent: str) -> None:
+    assert spelled(written) == sent
+    assert spelled(sent) == sent
+
+
+def test_what_is_no_address_is_an_error_in_words(host: Host) -> None:
+    ask = Asking(TOTAL, MOST)
+    for url in ("http://[::1/x.jpg", f"http://{'ä' * 80}.example/x.jpg", "http://host:port/x.jpg", "ttp://x"):
+        key, content, message = ask((5, url), 2, 0, None, None)
+        assert (key, content) == (5, None) and message
