@@ -27,6 +27,7 @@ NO_RESULT = {
     "caft/errors.py": "words for users",
     "caft/digests.py": "names results",
     "caft/locking.py": "who may write at a time",
+    "caft/loopback.py": "which way to this machine itself",
     "caft/progress.py": "log lines",
     "caft/storage.py": "where files lie",
     "caft/params/problems.py": "words for users",

@@ -20,10 +20,12 @@ os.environ.update(
     }
 )
 
+from caft import loopback  # noqa: E402
 from caft.errors import CaftError, ParamsError, exits_with_message  # noqa: E402
 from caft.params import Params, arithmetic, load_params  # noqa: E402
 from caft.storage import disk_problem, runs_folder  # noqa: E402
 
+loopback.spare()
 Main = Callable[[Params, argparse.Namespace], None]
 
 

@@ -26,6 +26,7 @@ LEVELS = [
         "caft.storage",
         "caft.progress",
         "caft.locking",
+        "caft.loopback",
         "caft.transforms",
         "caft.digests",
     ),

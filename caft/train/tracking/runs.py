@@ -6,19 +6,16 @@ import hashlib
 import json
 import logging
 import os
-import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft import storage
-from caft.errors import TrackingError
-from caft.locking import locked
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
+from caft.train.tracking.server import connect, experiment_of, one_writer, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,9 +64,9 @@ def open_run(
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
     """
     uri = storage.tracking_uri(params)
-    with _translated(uri), _lock(params):
-        client = _client(uri)
-        experiment = _experiment(client, params, uri)
+    with translated(uri), one_writer(params):
+        client = connect(uri)
+        experiment = experiment_of(client, params, uri)
         query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
         run = found[0] if found else client.create_run(experiment, tags={FINGERPRINT_TAG: fingerprint}, run_name=name)
@@ -102,7 +99,7 @@ class Run:
 
         now = int(time.time() * 1000)
         points = []
-        with _translated(self._uri):
+        with translated(self._uri):
             for step, row in rows:
                 # The compare page plots the metric that was stored first, so not the count of samples.
                 for column, value in sorted(row.items(), key=lambda item: item[0] == "samples"):
@@ -118,16 +115,16 @@ class Run:
 
         A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
         """
-        with _translated(self._uri):
+        with translated(self._uri):
             self._replace(self.run_id, dict(score_names(prefix, scores)))
-            with _lock(self._params):
+            with one_writer(self._params):
                 place(self._client, self.run_id)
                 if over_seeds := seed_scores(self._client, self.run_id, prefix):
                     self._replace(*over_seeds)
 
     def deviations(self, prefix: str) -> dict[str, float]:
         """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed."""
-        with _translated(self._uri):
+        with translated(self._uri):
             found = seed_scores(self._client, self.run_id, prefix)
         scores = found[1] if found else {}
         return {name.removeprefix("sd/"): value for name, value in scores.items() if name.startswith("sd/")}
@@ -135,19 +132,19 @@ class Run:
     def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
         """Stores all effective settings, with the origin of each, as settings.json."""
         table = {key: {"value": value, "origin": origin} for key, (value, origin) in effective.items()}
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.log_dict(self.run_id, table, "settings.json")
 
     def log_file(self, path: Path | str) -> None:
         """Stores a file among the run's artifacts, under its name."""
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.log_artifact(self.run_id, str(path))
 
     def log_model(self, weights: Path) -> None:
         """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it."""
         from caft.train.tracking.model import log_model
 
-        with _translated(self._uri):
+        with translated(self._uri):
             log_model(self._client, self.run_id, weights)
 
     def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
@@ -165,12 +162,12 @@ class Run:
                 profile=json.dumps(counts, sort_keys=True),
             )
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "training")]))
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.log_inputs(self.run_id, inputs)
 
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run as FINISHED, FAILED or KILLED; it can be opened again."""
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.set_terminated(self.run_id, status)
 
     def _stored(self, key: str) -> int:
@@ -209,60 +206,6 @@ class Run:
             elif stored[key] != text:
                 logger.info("the run keeps %s = %s of its first start; now it is %s", key, stored[key], text)
         self._client.log_batch(self.run_id, params=new)
-
-
-def _client(uri: str) -> MlflowClient:
-    """A client, with telemetry off and without the chatter of the first start."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    # A server that is down should be reported within a minute; MLflow's own limit is several minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # MLflow would retry a file that cannot be opened for a minute and a half.
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA schema_version")
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
-    """Id of the experiment, created if needed."""
-    name = params.storage.experiment
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        # A server decides by itself where artifacts go.
-        location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        return str(client.create_experiment(name, artifact_location=location))
-    if experiment.lifecycle_stage != "active":
-        raise TrackingError(
-            f"{uri}: the experiment '{name}' was deleted; restore it in the MLflow UI or with "
-            f"`mlflow experiments restore -x {experiment.experiment_id}`, or set storage.experiment to another name"
-        )
-    return str(experiment.experiment_id)
-
-
-def _lock(params: Params) -> AbstractContextManager[None]:
-    """One process at a time: two that create the database, or the same run, at once would collide."""
-    return locked(storage.root(params), "writing to MLflow", name=".mlflow.lock")
-
-
-@contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    """Turns the tracker's errors into a TrackingError."""
-    try:
-        yield
-    except (TrackingError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # MLflow passes on what its database, server and file system raise, of many types
-        reason = str(error).strip().splitlines()
-        raise TrackingError(
-            f"MLflow at {uri}: {type(error).__name__}: {reason[0][:300] if reason else 'no message'}; check "
-            "storage.tracking_uri in params.yaml, and that its server runs or its folder can be written"
-        ) from error
 
 
 def commit() -> str | None:
