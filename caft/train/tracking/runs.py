@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft import storage
+from caft.train.tracking import origin
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 from caft.train.tracking.server import connect, experiment_of, one_writer, translated
@@ -30,11 +29,17 @@ EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training her
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
 
 
-def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequence[Path | str]) -> Run:
+def open_training(
+    params: Params,
+    fingerprint: str,
+    alike: str,
+    overlays: Sequence[Path | str],
+    over: Callable[[str], bool] | None = None,
+) -> Run:
     """Opens the run of a training, among the other seeds and the sweep or ablation that it belongs to.
 
     The fingerprint is a hash of everything that changes the training's result; `alike` is the same without seed and superpixel
-    weights, which depend on the seed.
+    weights, which depend on the seed. `over` tells whether a job of a cluster, by its id, will not run again.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
@@ -44,21 +49,27 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
     tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: run_name(params, overlays, "seeds")}
     if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
-    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params))
+    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params), over)
     run.log_settings(params.effective())
     return run
 
 
 def open_run(
-    params: Params, fingerprint: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, object]
+    params: Params,
+    fingerprint: str,
+    name: str,
+    tags: Mapping[str, str],
+    parameters: Mapping[str, object],
+    over: Callable[[str], bool] | None = None,
 ) -> Run:
     """Opens the run of a fingerprint, or creates it with its experiment and its database.
 
     A run that exists keeps its name, and its parameters where they differ: equal fingerprints mean equal results, so
     only how the work was launched can have changed.
 
-    The name is that of a new run. The tags are set, as are the commit and the name of the DVC experiment; then the run's
-    state is RUNNING.
+    The name is that of a new run. The tags are set, as are the commit, a digest of uncommitted changes of the code, which
+    are stored as `changes.diff`, the name of the DVC experiment and the process; the run's state is RUNNING. Other runs
+    whose process or job, of which `over` tells, is gone are ended.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
@@ -67,13 +78,19 @@ def open_run(
     with translated(uri), one_writer(params):
         client = connect(uri)
         experiment = experiment_of(client, params, uri)
+        changed = origin.diff()
         query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
         run = found[0] if found else client.create_run(experiment, tags={FINGERPRINT_TAG: fingerprint}, run_name=name)
         run_id = run.info.run_id
+        origin.end_abandoned(client, experiment, run_id, over)
         client.update_run(run_id, status="RUNNING")
-        for key, value in {**_origin(), **tags}.items():
+        for key, value in {**origin.tags(changed), **tags}.items():
             client.set_tag(run_id, key, value)
+        if changed:
+            logger.warning("the code has changes since commit %.7s: %s", origin.commit(), origin.digest(changed))
+            if len(changed) <= origin.LONGEST_DIFF:
+                client.log_text(run_id, changed.decode(errors="replace"), "changes.diff")
         opened = Run(client, params, uri, run_id)
         opened._log_parameters(parameters)
         place(client, run_id)
@@ -165,6 +182,11 @@ class Run:
         with translated(self._uri):
             self._client.log_inputs(self.run_id, inputs)
 
+    def set_job(self, job: str) -> None:
+        """Says which job of a cluster trains the run: it outlives the process that follows it."""
+        with translated(self._uri):
+            self._client.set_tag(self.run_id, origin.JOB_TAG, job)
+
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run as FINISHED, FAILED or KILLED; it can be opened again."""
         with translated(self._uri):
@@ -206,19 +228,3 @@ class Run:
             elif stored[key] != text:
                 logger.info("the run keeps %s = %s of its first start; now it is %s", key, stored[key], text)
         self._client.log_batch(self.run_id, params=new)
-
-
-def commit() -> str | None:
-    """Returns the commit of the code; None outside of git."""
-    return _origin().get("mlflow.source.git.commit")
-
-
-def _origin() -> dict[str, str]:
-    """Tags that say which code and which DVC experiment a run is from; the commit is absent outside of git."""
-    tags = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", "")}
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        tags["mlflow.source.git.commit"] = head.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        logger.debug("no git commit to tag the run with")
-    return {key: value for key, value in tags.items() if value}
