@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caft import loopback
+from caft.data import loopback
 from caft.data.crawl.manifest import Shard, forget_shard, notes_folder, shard_files
 from caft.data.crawl.shards import settle, stats_are_written
 from caft.errors import DataError

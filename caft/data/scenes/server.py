@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from caft import loopback
+from caft.data import loopback
 from caft.data.scenes.grammar import PIXELS, TRAIN, generator, training_scene
 from caft.data.scenes.render import jpeg, render
 from caft.errors import LaunchError

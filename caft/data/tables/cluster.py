@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from caft import loopback
+from caft.data import loopback
 from caft.errors import CaftError, LaunchError
 from caft.progress import track
 

@@ -8,10 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from typing import Any
 
 logger = logging.getLogger(__name__)
 COMMIT_TAG, CHANGES_TAG = "mlflow.source.git.commit", "caft.changes"
@@ -58,7 +55,7 @@ def tags(content: bytes) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def end_abandoned(client: MlflowClient, experiment: str, but: str | None, over: Callable[[str], bool] | None) -> None:
+def end_abandoned(client: Any, experiment: str, but: str | None, over: Callable[[str], bool] | None) -> None:
     """Marks runs as KILLED that are RUNNING but whose process, or job, is gone.
 
     A run is left alone if this process cannot know: it is another machine's, or a job's and nobody tells of jobs.

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft import storage
+from caft.data import loopback
 from caft.train.tracking import origin
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
-from caft.train.tracking.server import connect, experiment_of, one_writer, translated
+from caft.train.tracking.server import experiment_of, one_writer, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +80,7 @@ def open_run(
     """
     uri = storage.tracking_uri(params)
     with translated(uri), one_writer(params):
-        client = connect(uri)
+        client = _client(uri)
         experiment = experiment_of(client, params, uri)
         changed = origin.diff()
         query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
@@ -125,7 +129,11 @@ class Run:
                         continue
                     self._last_step[key] = step
                     points.append(Metric(key, float(value), now, step))
-            self._client.log_batch(self.run_id, metrics=points)
+            try:
+                self._client.log_batch(self.run_id, metrics=points)
+            except BaseException:
+                self._last_step.clear()  # the tracker may have taken some: it is asked the next time
+                raise
 
     def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
         """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
@@ -228,3 +236,22 @@ class Run:
             elif stored[key] != text:
                 logger.info("the run keeps %s = %s of its first start; now it is %s", key, stored[key], text)
         self._client.log_batch(self.run_id, params=new)
+
+
+def _client(uri: str) -> MlflowClient:
+    """A client, with telemetry off and without the chatter of the first start."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    loopback.spare()
+    # A server that is down should be reported within a minute; MLflow's own limit is several minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow would retry a file that cannot be opened for a minute and a half.
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)

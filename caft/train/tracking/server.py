@@ -1,25 +1,19 @@
-"""The tracker itself: a client for it, its experiment, one writer at a time, and what its errors mean."""
+"""The tracker itself: its experiment, one writer at a time, and what its errors mean."""
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from caft import loopback, storage
+from caft import storage
 from caft.errors import CaftError, TrackingError
 from caft.locking import locked
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
     from caft.params import Params
 
 # Seconds to wait for another writer. The longest of them makes the database, in some twenty.
@@ -27,26 +21,7 @@ PATIENCE = 180.0
 _OF_PROXIES = ("403", "407", "502", "503", "504")  # codes that proxies answer with
 
 
-def connect(uri: str) -> MlflowClient:
-    """A client, with telemetry off and without the chatter of the first start."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    loopback.spare()
-    # A server that is down should be reported within a minute; MLflow's own limit is several minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # MLflow would retry a file that cannot be opened for a minute and a half.
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA schema_version")
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def experiment_of(client: MlflowClient, params: Params, uri: str) -> str:
+def experiment_of(client: Any, params: Params, uri: str) -> str:
     """Id of the experiment, created if needed.
 
     Raises:

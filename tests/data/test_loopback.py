@@ -10,7 +10,7 @@ import pytest
 from tests.ports import free_port
 
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 def behind_a_proxy(code: str, *arguments: object, **variables: str) -> str:
@@ -112,7 +112,7 @@ def test_a_tracking_server_on_loopback_is_reached(host: str, tmp_path: Path) -> 
 def test_what_the_user_spares_stays_spared(
     small: str | None, large: str | None, then: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from caft import loopback
+    from caft.data import loopback
 
     for name, value in (("no_proxy", small), ("NO_PROXY", large)):
         monkeypatch.delenv(name, raising=False)
