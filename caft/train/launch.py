@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
@@ -61,7 +62,7 @@ def train(
         )
     ensure_indexed(params, str(INDEX), summary["corpora"])
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
-    settings = inputs.settings_of(params, INDEX, EXCLUDED)
+    settings = _settings(params)
     read = Inputs.read(settings, inputs.files_of(INDEX, EXCLUDED, superpixels))
     runs, name = storage.runs_folder(params), read.name
     folder = runs / name
@@ -86,6 +87,11 @@ def train(
         read.write(folder)
         _run(job, launch, keep, open_training(params, name, read.alike, overlays, over))
     return folder
+
+
+def _settings(params: Params) -> dict[str, Any]:
+    """What changes the result of this checkout's training, beside its data and code."""
+    return inputs.settings_of(params, INDEX, EXCLUDED)
 
 
 def _run(job: TrainJob, launch: Launch, keep: Callable[[Path], None], tracked: Run) -> None:
