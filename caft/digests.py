@@ -37,10 +37,14 @@ NO_RESULT = {
     "caft/weights/content.py": "words for users",
     "caft/weights/misfits.py": "words for users",
     "caft/train/cost.py": "what a step costs, by formula",
+    "caft/train/follow.py": "what a job has written down",
+    "caft/train/inputs.py": "names runs",
     "caft/train/plan.py": "what a run will take",
+    "caft/train/seal.py": "whether a file is whole",
     "caft/train/speed.py": "how fast it goes",
     "caft/train/stalled.py": "when waiting for images ends",
     "caft/train/tracking": "a copy of metrics and weights for people",
+    "caft/data/loopback.py": "which way to this machine itself",
     "caft/data/tables/cluster.py": "which process works on a shard",
     "caft/data/tables/database.py": "how much memory a query takes",
 }
@@ -65,11 +69,16 @@ def tensors_digest(tensors: Iterable[tuple[str, "Tensor"]]) -> str:
 
 def code_digest(modules: Iterable[str]) -> str:
     """SHA-256 over the code that some modules of this package depend on; those of other packages are passed over."""
-    digest = hashlib.sha256()
-    for path in closure(module for module in modules if module.split(".")[0] == "caft"):
-        meaning = _code(path).meaning if path.suffix == ".py" else file_digest(ROOT / path)
-        digest.update(f"{path.as_posix()} {meaning}\n".encode())
-    return digest.hexdigest()
+    lines = [f"{path} {digest}\n" for path, digest in code_digests(modules).items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def code_digests(modules: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of what each file says that some modules of this package depend on, by its path; of others none."""
+    paths = closure(module for module in modules if module.split(".")[0] == "caft")
+    return {
+        path.as_posix(): _code(path).meaning if path.suffix == ".py" else file_digest(ROOT / path) for path in paths
+    }
 
 
 def closure(

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from caft.errors import LaunchError
 
 logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
+_HOLDER = re.compile(r"process (\d+) on (.+)")
 
 
 @contextmanager
@@ -58,9 +60,23 @@ def locked(folder: Path, doing: str, patience: float = math.inf, name: str = ".l
 def _name(holder: Path) -> str:
     """The process that has a lock; it writes its name just after it took the lock."""
     try:
-        return holder.read_text() or "another process"
+        name = holder.read_text()
     except FileNotFoundError:
+        name = ""
+    if (found := _HOLDER.fullmatch(name)) is None:
         return "another process"
+    if found[2] == socket.gethostname() and _is_stopped(int(found[1])):
+        return f"{name}, which was stopped (Ctrl-Z?) and goes on by `kill -CONT {found[1]}`,"
+    return name
+
+
+def _is_stopped(process: int) -> bool:
+    with suppress(ImportError):
+        import psutil  # the pipeline alone has it
+
+        with suppress(psutil.Error):
+            return bool(psutil.Process(process).status() == psutil.STATUS_STOPPED)
+    return False
 
 
 def end_with(process: int) -> None:

@@ -20,10 +20,13 @@ os.environ.update(
     }
 )
 
+from caft.data import loopback  # noqa: E402
 from caft.errors import CaftError, ParamsError, exits_with_message  # noqa: E402
 from caft.params import Params, arithmetic, load_params  # noqa: E402
 from caft.storage import disk_problem, runs_folder  # noqa: E402
+from pipelines.signals import ends_when_told  # noqa: E402
 
+loopback.spare()
 Main = Callable[[Params, argparse.Namespace], None]
 
 
@@ -63,7 +66,7 @@ def run(
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
-    with exits_with_message():
+    with exits_with_message(), ends_when_told():
         params = load_params(arguments.params, arguments.overlay, arguments.set)
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)

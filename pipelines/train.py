@@ -9,22 +9,22 @@ from caft.train.job import TrainJob
 from caft.train.launch import train, write_results
 from caft.train.plan import plan
 from pipelines.stage import run
-from slurm import submit
+from slurm import queue, submit
 from slurm.rank import Interruptible
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    write_results(trained(params, arguments.overlay))
+    trained(params, arguments.overlay, write_results)
 
 
-def trained(params: Params, overlays: Sequence[str]) -> Path:
+def trained(params: Params, overlays: Sequence[str], keep: Callable[[Path], None] = lambda folder: None) -> Path:
     """Trains, unless the run has ended before, and returns the run's folder; see `caft.train.launch.train`."""
 
     def launch(job: TrainJob, follow: Callable[[], None]) -> None:
         submit.run(Interruptible(job), params.selected_launcher, job.run_folder, follow)
 
-    return train(params, overlays, launch)
+    return train(params, overlays, launch, keep, queue.is_over)
 
 
 if __name__ == "__main__":

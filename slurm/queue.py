@@ -78,6 +78,15 @@ def state(job: str) -> State:
     return State(name.split()[0], f"exit code {exit_code}")  # "CANCELLED by 1000"
 
 
+def is_over(job: str) -> bool:
+    """Whether a job will not run again; False where nobody can be asked, as on a machine without Slurm."""
+    try:
+        found = state(job)
+    except NoAnswer:
+        return False
+    return found.is_over and found.is_known or not found.is_known and _call("scontrol", "ping")[0] == 0
+
+
 def alive(name: str) -> list[str]:
     """Ids of this user's jobs of a name that wait or run, oldest first.
 

@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,8 @@ def run(
         identity, ended = handle.job_id, None
     else:
         identity = _on_cluster(job, launcher, run_folder)
-        ended = _wait(identity, launcher.slurm, progress)
+        with _left([identity]):
+            ended = _wait(identity, launcher.slurm, progress)
     progress()
     _check(identity, ended, launcher, run_folder, what, again)
 
@@ -78,8 +79,24 @@ def run_side_by_side(jobs: Mapping[Path, Job], launcher: LauncherParams, what: s
     assert launcher.slurm is not None
     under_way = {folder: _on_cluster(job, launcher, folder) for folder, job in jobs.items()}
     for folder, identity in under_way.items():
-        ended = _wait(identity, launcher.slurm, lambda: None)
+        with _left(under_way.values()):
+            ended = _wait(identity, launcher.slurm, lambda: None)
         _check(identity, ended, launcher, folder, what, again)
+
+
+@contextmanager
+def _left(jobs: Iterable[str]) -> Iterator[None]:
+    """Tells whoever interrupts the waiting what becomes of the jobs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        names = " ".join(jobs)
+        one = " " not in names
+        words = ("goes", "it", "it") if one else ("go", "them", "them")
+        raise KeyboardInterrupt(
+            f"job{'' if one else 's'} {names} {words[0]} on; `dvc repro` attaches to {words[1]} again, "
+            f"`scancel {names}` ends {words[2]}"
+        ) from None
 
 
 def _on_cluster(job: Job, launcher: LauncherParams, run_folder: Path) -> str:

@@ -366,6 +366,8 @@ def keys_read(stage: str) -> dict[str, str]:
 
 # Of a stage that computes with the network; `pipelines.stage.prepare` reads it.
 ROUNDING = "launchers.${launch}.arithmetic"
+# Of the stages that train: negatives are drawn among the images of a rank.
+RANKS = {"launchers.${launch}.nodes", "launchers.${launch}.tasks_per_node"}
 
 
 @pytest.mark.parametrize("stage", stages())
@@ -373,6 +375,8 @@ def test_dvc_lists_exactly_the_settings_that_a_stage_reads(stage: str) -> None:
     expected = set(keys_read(stage))
     if any(code.startswith("caft/network") for code in stages()[stage]["deps"]):
         expected.add(ROUNDING)  # read before the stage is
+    if stage == "train":
+        expected |= RANKS
     assert sorted(stages()[stage].get("params", [])) == sorted(expected), keys_read(stage)
 
 
@@ -389,7 +393,7 @@ def test_no_stage_depends_on_where_it_runs() -> None:
     for name, stage in stages().items():
         for key in stage.get("params", []):
             places = ("launch", "jobs", "launchers", "storage", "weights")
-            assert key == ROUNDING or key.split(".")[0] not in places, name
+            assert key == ROUNDING or key in RANKS and name == "train" or key.split(".")[0] not in places, name
 
 
 def test_metrics_and_curves_are_kept_by_git_and_all_else_by_dvc() -> None:

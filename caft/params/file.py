@@ -140,6 +140,8 @@ def base_problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]
             yield location[:2], "give splitter beside base: the stage index depends on this key of a recipe alone", ""
         elif table == "launchers" and "arithmetic" not in entry:
             yield location[:2], "give arithmetic beside base: stages depend on this key of a launcher alone", ""
+        elif table == "launchers" and name == content.get("launch") and not {"nodes", "tasks_per_node"} <= entry.keys():
+            yield location[:2], "give nodes and tasks_per_node beside base: the stage train depends on them alone", ""
 
 
 def _with_base(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -56,6 +56,7 @@ class LauncherParams(Section):
     arithmetic: Arithmetic
     nodes: Positive
     tasks_per_node: Positive
+    ranks_of_run: Positive | None = None
     gpus_per_node: Count
     cpus_per_task: Positive
     workers: Count

@@ -22,7 +22,9 @@ from caft.model.card import ModelCard
 from caft.network.caft import CAFT
 from caft.params import Params, arithmetic
 from caft.storage import disk_problem
-from caft.train.distributed import World, barrier, seed_step, start, stop
+from caft.train import seal
+from caft.train.distributed import World, barrier, of_main, seed_step, start, stop
+from caft.train.inputs import Inputs, changes, check, files_of
 from caft.train.labels import batch_labels
 from caft.train.stalled import each_in_time
 from caft.train.task import TrainingTask
@@ -32,6 +34,8 @@ from caft.weights.files import fill, read_weights, save_model
 
 # How long the ranks of an earlier job of the run may take to end.
 _PATIENCE_SECONDS = 60.0
+# What a run that has ended leaves in its folder, each with a seal.
+RESULTS = ("final.safetensors", "final.json", "metrics.jsonl")
 
 
 class Notice(Protocol):
@@ -48,7 +52,8 @@ class TrainJob:
     """A picklable callable that trains from the newest checkpoint of its run, or from the start.
 
     `run_folder` is shared by all ranks, `excluded` has the positions in the index that are left out, `images_root` a folder
-    of shards for each corpus; `superpixels` are SFCN's weights, and `card` is written beside the final ones.
+    of shards for each corpus; `superpixels` are SFCN's weights, and `card` is written beside the final ones. `inputs` are
+    what the run was named by when it was submitted: the main rank looks at each start whether they are still there.
     """
 
     params: Params
@@ -59,6 +64,7 @@ class TrainJob:
     images_root: Path
     superpixels: Path | None
     card: ModelCard
+    inputs: Inputs | None = None
 
     def __call__(self, notice: Notice | None = None) -> None:
         """Runs one rank; the others are found by torch's environment variables, see `caft.train.distributed.start`.
@@ -75,6 +81,9 @@ class TrainJob:
         try:
             with alone if world.is_main else nullcontext():
                 barrier()  # no rank looks for a checkpoint while another job can still write one
+                if self.inputs is not None:
+                    files = files_of(self.index_folder, self.excluded, self.superpixels)
+                    check(of_main(changes(self.inputs, files) if world.is_main else None))
                 self._train(world, notice)
         except (OSError, RuntimeError) as error:
             if (problem := disk_problem(error)) is None:
@@ -127,6 +136,7 @@ class TrainJob:
             notice.leave()
         if world.is_main:
             save_model(model, self.run_folder / "final.safetensors", self.card)
+            seal.put(*(self.run_folder / name for name in RESULTS))
         barrier()
 
 

@@ -15,6 +15,7 @@ from caft.network import gpu
 from caft.network.caft import CAFT
 from caft.params import Params
 from caft.storage import replacing
+from caft.train import seal
 from caft.train.compiled import fast_labels
 from caft.train.distributed import World, barrier
 from caft.train.stalled import time_limit
@@ -50,7 +51,7 @@ def batch_labels(
         return lambda batch: model.superpixel_labels(gpu.sent(batch.images, world.device))
     paths = [folder / f"superpixels-{rank}-of-{world.size}.npy" for rank in range(world.size)]
     rows = range(world.rank, len(index), world.size)
-    if not paths[world.rank].exists():
+    if seal.fault(paths[world.rank]) is not None:
         header = {"descr": dtype.str, "fortran_order": False, "shape": (len(rows), size, size)}
         with replacing(paths[world.rank]) as temporary, temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
@@ -60,6 +61,7 @@ def batch_labels(
                 images = torch.stack([squash(picture, size) for picture in pictures])
                 maps = model.superpixel_labels(images.to(world.device)).cpu().numpy()
                 file.write(maps.astype(dtype).tobytes())
+        seal.put(paths[world.rank])
     barrier()
     parts = [np.load(path, mmap_mode="r") for path in paths]
 

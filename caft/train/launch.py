@@ -1,28 +1,24 @@
 """One run of training: its name, its job, its metrics in the tracker, and what the stage `train` keeps of it."""
 
-import hashlib
-import json
 import logging
-import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
-from caft.data.training import subsets
-from caft.data.training.index import read_repeats, read_summary
-from caft.digests import code_digest, file_digest
+from caft.data.training.index import read_summary
+from caft.digests import file_digest
 from caft.errors import DataError
 from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.params import Params, arithmetic
-from caft.train.job import TrainJob
+from caft.train import inputs, seal
+from caft.train.follow import Follower, Tail
+from caft.train.inputs import Inputs
+from caft.train.job import RESULTS, TrainJob
 from caft.train.plan import INDEX, plan
 from caft.train.references import draw_references
 from caft.train.tracking.runs import Run, open_training
@@ -35,10 +31,23 @@ SUPERPIXELS = Path("models/sfcn.safetensors")
 Launch = Callable[[TrainJob, Callable[[], None]], None]
 
 
-def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
-    """Trains, unless the run has ended before, and returns the run's folder, named by its fingerprint.
+def train(
+    params: Params,
+    overlays: Sequence[str],
+    launch: Launch,
+    keep: Callable[[Path], None] = lambda folder: None,
+    over: Callable[[str], bool] | None = None,
+) -> Path:
+    """Trains, unless the run has ended before, and returns the run's folder, named by all that its weights follow from.
 
-    The overlays, files and values that were merged over the settings file, name the tracked run.
+    If another process trains this run, waits for it and takes the weights.
+
+    Args:
+        params: The settings.
+        overlays: Files and values that were merged over the settings file; they name the tracked run.
+        launch: Runs the job.
+        keep: Given the folder once the weights are there, before the tracker is asked for the last time.
+        over: Whether a job of a cluster, by its id, will not run again.
 
     Raises:
         CaftError: The settings, the index or the job are at fault.
@@ -53,14 +62,15 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
             "run `dvc repro index`"
         )
     ensure_indexed(params, str(INDEX), summary["corpora"])
-    settings = _settings(params)
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
-    name = fingerprint(settings, INDEX, superpixels)
-    alike = fingerprint({**settings, "seed": None}, INDEX, None)  # without SFCN's weights, which depend on the seed
-    folder = storage.runs_folder(params) / name
-    with locked(folder, "training this run", patience=0):
-        reading = {key: settings["recipe"][key] for key in ("splitter", "chunks", "balanced_rule")}
-        facts = {**settings, **reading, "fingerprint": name, "data": summary["corpora"]}
+    settings = _settings(params)
+    read = Inputs.read(settings, inputs.files_of(INDEX, EXCLUDED, superpixels))
+    runs, name = storage.runs_folder(params), read.name
+    folder = runs / name
+    with locked(folder, "training this run"):
+        reading = {key: getattr(recipe, key) for key in ("splitter", "chunks", "balanced_rule")}
+        whole = {**settings, "recipe": recipe.model_dump(mode="json")}
+        facts = {**whole, **reading, "fingerprint": name, "data": summary["corpora"]}
         facts["references"] = draw_references(INDEX)
         job = TrainJob(
             params,
@@ -71,120 +81,63 @@ def train(params: Params, overlays: Sequence[str], launch: Launch) -> Path:
             storage.root(params) / "images",
             superpixels.resolve() if superpixels is not None else None,
             ModelCard.model_validate(facts, strict=False),
+            read,
         )
-        _run(job, launch, open_training(params, name, alike, overlays))
+        if not any((folder / "checkpoints").glob("step-*.pt")):
+            for sentence in inputs.left(runs, read):
+                logger.warning(sentence)
+        read.write(folder)
+        _run(job, launch, keep, open_training(params, name, read.alike, overlays, over))
     return folder
 
 
-def fingerprint(settings: dict[str, Any], index_folder: Path, weights: Path | None) -> str:
-    """The name of a run: sixteen hexadecimal digits over settings, data, superpixels and the code of the job.
-
-    Other comments and docstrings do not change it; see `caft.digests`.
-
-    Args:
-        settings: Model, recipe, seed and arithmetic; not the rest of the launcher, which only moves the work.
-        index_folder: The training index.
-        weights: SFCN's; without them, it is what runs of all seeds have in common, if `settings` has no seed.
-    """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update((index_folder / "index.json").read_bytes())
-    if weights is not None:
-        digest.update(weights.read_bytes())
-    digest.update(code_digest(["caft.train.job"]).encode())
-    return digest.hexdigest()[:16]
-
-
 def _settings(params: Params) -> dict[str, Any]:
-    """What changes the result of a training, beside its data and code."""
-    recipe = params.selected_recipe
-    settings: dict[str, Any] = {
-        "model": params.selected_model.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": params.seed,
-        "arithmetic": arithmetic.current(),
-    }
-    launcher = params.selected_launcher
-    if settings["arithmetic"] == "native" and not launcher.gpus_per_node:
-        settings["threads"] = launcher.cpus_per_task  # sums are divided among them
-    if params.data.fraction < 1:
-        row_ids = np.load(INDEX / "images.npy", mmap_mode="r")["row_id"]
-        repeats = read_repeats(INDEX)
-        settings["subset"] = subsets.describe(row_ids, recipe.validation_images, params.data.fraction, repeats)
-    # Only where they are not the default, so that they do not change what a run is called.
-    if params.data.shards_at_once is not None:
-        settings["shards_at_once"] = params.data.shards_at_once
-    if params.data.damaged != "stop":
-        settings["damaged"] = params.data.damaged
-    left_out = subsets.read_excluded(EXCLUDED)
-    if len(left_out):
-        settings["excluded"] = {"images": len(left_out), "digest": subsets.digest(left_out)}
-    return settings
+    """What changes the result of this checkout's training, beside its data and code."""
+    return inputs.settings_of(params, INDEX, EXCLUDED)
 
 
-class Tail:
-    """The lines that another process added to a file of JSON lines since the last look; all if the file was replaced."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.position = 0
-        self.file = (0, 0)
-
-    def new(self) -> list[dict[str, Any]]:
-        """Objects of the whole lines that were written since the last call."""
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as file:
-            state = os.fstat(file.fileno())
-            if self.file != (state.st_dev, state.st_ino):
-                self.file, self.position = (state.st_dev, state.st_ino), 0
-            file.seek(self.position)
-            content = file.read()
-        end = content.rfind(b"\n") + 1
-        self.position += end
-        return [json.loads(line) for line in content[:end].splitlines()]
-
-
-def _run(job: TrainJob, launch: Launch, tracked: Run) -> None:
+def _run(job: TrainJob, launch: Launch, keep: Callable[[Path], None], tracked: Run) -> None:
     """Runs the job unless the run has ended before, and copies its metrics into the tracker.
 
-    Whether a run is resumed is decided in three places: here if it has ended (`final.json`), by `submit.run` if its job
-    is under way, and else by `Trainer._resume`, which takes the newest whole checkpoint.
+    Whether a run is resumed is decided in three places: here if it has ended (its results are there, as their seals say),
+    by `submit.run` if its job is under way, and else by `Trainer._resume`, which takes the newest whole checkpoint.
     """
     folder = job.run_folder
-    metrics = Tail(folder / "metrics.jsonl")
-
-    def follow() -> None:
-        rows = metrics.new()
-        tracked.log_metrics([(row["step"], row) for row in rows])
-        for row in rows:
-            _log(row)
-
-    status = "FAILED"
+    follower = Follower(folder, tracked)
+    status, weights = "FAILED", None
     try:
         tracked.log_data(storage.read_json("metrics/data.json", "index"))
-        if (folder / "final.json").exists():  # written after the weights
+        if _has_ended(job):
             logger.info("run %s has ended before; its weights are taken", folder.name)
-            tracked.log_metrics([(row["step"], row) for row in metrics.new()])
         else:
-            launch(job, follow)
-        tracked.log_model(folder / "final.safetensors")
-        status = "FINISHED"
+            launch(job, follower.follow)
+        keep(folder)
+        status, weights = "FINISHED", folder / "final.safetensors"
     except KeyboardInterrupt:
         # A job of a cluster goes on without this process, and so does its run.
         status = "FAILED" if job.params.selected_launcher.slurm is None else "RUNNING"
+        follower.follow()
         raise
     finally:
         if status != "RUNNING":
-            tracked.finish(status)
+            follower.finish(status, weights)
 
 
-def _log(row: dict[str, Any]) -> None:
-    """Prints a validation, and every fiftieth step."""
-    if "validation_t2i_r1" in row:
-        part = row.get("validation_part_t2i_r1", math.nan)
-        logger.info("step %d: held-out T2I R@1 %.1f whole, %.1f part", row["step"], row["validation_t2i_r1"], part)
-    elif row["step"] % 50 == 0 and "loss" in row:
-        logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
+def _has_ended(job: TrainJob) -> bool:
+    """Whether the results of a run are all there, as they were written."""
+    folder = job.run_folder
+    faults = [fault for name in RESULTS if (fault := seal.fault(folder / name)) is not None]
+    if len(faults) == len(RESULTS):
+        return False
+    if faults:
+        logger.warning("%s; the run's end is made again, from its newest whole checkpoint", "; ".join(faults))
+        for name in RESULTS:
+            (folder / name).unlink(missing_ok=True)
+        return False
+    if read_card(folder / "final.safetensors").record() != job.card.record():  # other steps between validations, say
+        storage.write_json(folder / "final.json", job.card.record())
+        seal.put(folder / "final.json")
+    return True
 
 
 def write_results(folder: Path) -> None:

@@ -106,6 +106,7 @@ class Trainer:
         self.step = 0
         self.skipped, self.skipped_in_a_row = 0, 0
         self._unread: Verdict | None = None
+        self._lines = ""  # of the curves up to the checkpoint
         groups = parameter_groups(task, recipe.weight_decay)
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
@@ -131,7 +132,7 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.skipped = state["step"], state["skipped"]
+        self.step, self.skipped, self._lines = state["step"], state["skipped"], state["metrics"]
         logger.info("resuming at step %d of %d", self.step, self.steps)
         if state["ranks"] != self.world.size:
             logger.warning(
@@ -166,7 +167,8 @@ class Trainer:
             CaftError: The gradients were not finite in too many steps one after another.
         """
         if self.world.is_main:
-            self._forget_later_metrics()
+            with replacing(self.metrics) as temporary:  # the steps of later lines are done again
+                temporary.write_text(self._lines)
         self.task.train()
         speed = Speed(self.task.model.config, self.recipe, self.world, self.half is not None)
         packs = self.half is not None and can_pack()
@@ -315,22 +317,9 @@ class Trainer:
                 "step": self.step,
                 "skipped": self.skipped,
                 "ranks": self.world.size,
+                "metrics": self.metrics.read_text(),
                 "task": self.task.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
             }
             checkpoint.save(self.run_folder / "checkpoints", self.step, state)
-
-    def _forget_later_metrics(self) -> None:
-        """Drops lines past the checkpoint: their steps are done again."""
-        if not self.metrics.exists():
-            return
-        kept = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= self.step:
-                    kept.append(line + "\n")
-            except json.JSONDecodeError:
-                continue  # cut off by a kill
-        with replacing(self.metrics) as temporary:
-            temporary.write_text("".join(kept))

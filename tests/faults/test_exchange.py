@@ -12,6 +12,7 @@ import pytest
 from tests.faults import stages
 from tests.faults.checkout import dvc, make_checkout
 from tests.faults.conftest import Finished
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -84,3 +85,37 @@ def test_a_pull_makes_the_report_without_images_and_without_training(first: Path
     assert (second / "reports/paper.json").read_bytes() == (first / "reports/paper.json").read_bytes()
     for name in ("data", "metrics", "models", "plots", "reports/expressions"):
         assert stages.content(second / name) == stages.content(first / name), name
+
+
+def test_after_a_merge_with_conflicts_either_lock_does(tmp_path: Path) -> None:
+    """What docs/exchange.md says: settle params.yaml, take either lock, `dvc repro`."""
+    scenes = {"port": free_port(), "images": 24, "evaluation_images": 8, "regions": 4}
+    here = make_checkout(tmp_path / "caft", {"corpus": {"scenes": scenes}})
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+
+    def run_with(images: int) -> None:
+        text = (here / "params.yaml").read_text()
+        (here / "params.yaml").write_text(re.sub(r"(    images: )\d+", rf"\g<1>{images}", text))
+        call_dvc(here, "repro", "source@scenes")
+        call_git(here, "add", "params.yaml", "dvc.lock")
+        subprocess.run([*git, "commit", "--quiet", "--message", f"{images} images"], cwd=here, check=True)
+
+    run_with(24)
+    call_git(here, "checkout", "--quiet", "-b", "more")
+    run_with(30)
+    call_git(here, "checkout", "--quiet", "-")
+    run_with(36)
+    merged = subprocess.run([*git, "merge", "more"], cwd=here, capture_output=True, text=True)
+    assert merged.returncode == 1 and "<<<<<<<" in (here / "dvc.lock").read_text()
+
+    text = (here / "params.yaml").read_text()
+    settled = re.sub(r"<<<<<<< HEAD\n.*?=======\n(.*?)>>>>>>> more\n", r"\1", text, flags=re.DOTALL)
+    (here / "params.yaml").write_text(settled)  # theirs, while the lock is ours
+    call_git(here, "checkout", "HEAD", "--", "dvc.lock")
+    call_git(here, "add", "params.yaml", "dvc.lock")
+    call_dvc(here, "repro", "source@scenes")
+    assert "up to date" in call_dvc(here, "status", "source@scenes")
+    rows = pq.read_table(here / "data/urls/scenes.parquet")
+    theirs = subprocess.run(["git", "show", "more:dvc.lock"], cwd=here, capture_output=True, text=True, check=True)
+    assert (here / "dvc.lock").read_text() == theirs.stdout and rows.num_rows > 30
+    subprocess.run([*git, "commit", "--quiet", "--all", "--no-edit"], cwd=here, check=True)

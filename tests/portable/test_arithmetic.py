@@ -181,6 +181,9 @@ def test_what_changes_the_bits_names_the_run(monkeypatch: pytest.MonkeyPatch, tm
         return launch._settings(load_params(PROJECT / "params.yaml", [tmp_path / "over.yaml"]))
 
     one = settings("cpus_per_task: 1", "portable")
+    assert one["ranks"] == 2 and settings("tasks_per_node: 1", "portable")["ranks"] == 1
+    # A run that two ranks began may go on with one, where that is asked for.
+    assert settings("tasks_per_node: 1, ranks_of_run: 2", "portable") == one
     assert one["arithmetic"] == "portable" and "threads" not in one
     assert settings("cpus_per_task: 4, workers: 2", "portable") == one
     native = settings("cpus_per_task: 1", "native")

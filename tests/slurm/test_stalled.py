@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from caft.errors import DataError
 from caft.params import load_params
-from caft.train import job, stalled
+from caft.train import job, seal, stalled
 from caft.train.stalled import each_in_time
 from tests.faults.conftest import Finished
 
@@ -60,6 +60,7 @@ def test_a_training_whose_shard_hangs_ends_in_that_error(
         count = len(job.TrainingIndex(index, checkout / "images"))
         size = params.selected_model.image_size
         np.save(folder / "superpixels-0-of-1.npy", np.zeros((count, size, size), np.uint8))
+        seal.put(folder / "superpixels-0-of-1.npy")
     for tar in (checkout / "images/scenes").glob("*.tar"):
         tar.unlink()
         os.mkfifo(tar)

@@ -32,10 +32,10 @@ from pathlib import Path
 
 copy, index = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path.insert(0, str(copy))
-from caft.train.launch import fingerprint
+from caft.train.inputs import Inputs, files_of
 
 def name():
-    return fingerprint({"seed": 0}, index, None)
+    return Inputs.read({"seed": 0}, files_of(index, index / "none", None)).name
 
 names = {"": name()}
 for path in sorted(copy.rglob("*.py")):

@@ -60,6 +60,19 @@ def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, capl
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".other.lock"]
 
 
+def test_a_stopped_process_is_called_that(tmp_path: Path) -> None:
+    holder = started(HOLD, tmp_path)
+    try:
+        holder.send_signal(signal.SIGSTOP)
+        words = rf"process {holder.pid} on \S+, which was stopped \(Ctrl-Z\?\) and goes on by `kill -CONT {holder.pid}`, is tr"
+        with pytest.raises(LaunchError, match=words):
+            with locked(tmp_path, "training this run", patience=0.5):
+                pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 def test_a_process_ends_with_another_one_whose_exit_code_nobody_has_collected() -> None:
     launcher = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     watcher = started(WATCH, launcher.pid)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from caft.train.launch import Tail
+from caft.train.follow import Tail
 
 
 def test_each_whole_line_is_given_once_and_all_again_after_a_replacement(tmp_path: Path) -> None:

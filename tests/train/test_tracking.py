@@ -1,5 +1,6 @@
 """Runs in a real MLflow on SQLite: found again by fingerprint, resumed, under parents, and opened by two at once."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -371,3 +372,104 @@ def test_a_parent_that_was_deleted_is_made_again(fresh):
     client.delete_run(again.info.run_id)
     assert training(fresh, "seed0").run_id == runs[0].run_id
     assert family(fresh) == [(SET,), *((SET, f"b48-s{seed}-tiny-smoke-scenes") for seed in (0, 1))]
+
+
+# ---- the code's changes, and runs that nobody has open
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """A checkout of git, which is this process's folder, and a function that calls git there."""
+
+    def git(*arguments):
+        command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    (tmp_path / "caft").mkdir()
+    (tmp_path / "caft/train.py").write_text("loss = 1\n")
+    (tmp_path / "notes.txt").write_text("a\n")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "Code")
+    monkeypatch.chdir(tmp_path)
+    return git
+
+
+def test_a_run_of_edited_code_says_so_and_keeps_the_diff(fresh, edited, tmp_path):
+    run = opened(fresh, "code")
+    assert "caft.changes" not in stored(fresh, run).data.tags
+    (tmp_path / "notes.txt").write_text("no code\n")
+    assert "caft.changes" not in stored(fresh, opened(fresh, "code")).data.tags
+
+    (tmp_path / "caft/train.py").write_text("loss = 100\n")
+    found = stored(fresh, opened(fresh, "code"))
+    whole = edited("diff", "HEAD", "--", "caft")
+    assert found.data.tags["caft.changes"] == hashlib.sha256(whole.encode()).hexdigest()[:16]
+    assert found.data.tags["mlflow.source.git.commit"] == edited("rev-parse", "HEAD").strip()
+    assert "-loss = 1\n+loss = 100\n" in artifact(found, "changes.diff")
+
+    (tmp_path / "caft/new.py").write_text("loss = 3\n")  # which git does not know
+    edited("add", "caft/train.py")
+    again = stored(fresh, opened(fresh, "code"))
+    assert again.data.tags["caft.changes"] != found.data.tags["caft.changes"]
+    assert "+loss = 100\n" in artifact(again, "changes.diff") and "+loss = 3\n" in artifact(again, "changes.diff")
+
+
+def artifact(run, name):
+    return (Path(run.info.artifact_uri.removeprefix("file://")) / name).read_text()
+
+
+def test_a_long_diff_is_a_digest_alone(fresh, edited, tmp_path):
+    (tmp_path / "caft/table.txt").write_text("a line\n" * 200_000)
+    found = stored(fresh, opened(fresh, "long"))
+    assert len(found.data.tags["caft.changes"]) == 16
+    assert not (Path(found.info.artifact_uri.removeprefix("file://")) / "changes.diff").exists()
+
+
+OPEN = """
+import sys, time
+from caft.params import load_params
+from caft.train.tracking.runs import open_run
+params = load_params("params.yaml", values=[f"storage.root={sys.argv[1]}", f"storage.experiment={sys.argv[2]}"])
+run = open_run(params, sys.argv[3], sys.argv[3], {}, {})
+if len(sys.argv) > 4:
+    run.set_job(sys.argv[4])
+print(run.run_id, flush=True)
+time.sleep(600)
+"""
+
+
+def test_runs_whose_process_or_job_is_gone_are_ended_by_whoever_comes_next(fresh):
+    def status(run_id):
+        return MlflowClient(tracking_uri(fresh)).get_run(run_id).info.status
+
+    others = []
+    for words in (["killed"], ["alive"], ["waiting", "71"], ["over", "72"]):
+        command = [sys.executable, "-c", OPEN, fresh.storage.root, fresh.storage.experiment, *words]
+        others.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    try:
+        killed, alive, waiting, over = (process.stdout.readline().strip() for process in others)
+        elsewhere = opened(fresh, "elsewhere").run_id
+        MlflowClient(tracking_uri(fresh)).set_tag(elsewhere, "caft.host", "another-machine")
+        mine = opened(fresh, "mine")
+        assert {status(run_id) for run_id in (killed, alive, waiting, over)} == {"RUNNING"}
+        for number in (0, 2, 3):
+            others[number].kill()
+            others[number].wait()
+        opened(fresh, "next")  # by a stage that knows of no jobs
+        assert [status(run_id) for run_id in (killed, alive, waiting, over)] == ["KILLED", *["RUNNING"] * 3]
+        open_training(fresh, "training", "alike", [], over=lambda job: job == "72")
+        assert [status(run_id) for run_id in (killed, alive, waiting, over)] == ["KILLED", *["RUNNING"] * 2, "KILLED"]
+        assert status(elsewhere) == status(mine.run_id) == "RUNNING"
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+
+
+def test_a_number_that_another_process_has_now_is_not_taken_for_the_first_one(fresh):
+    run = opened(fresh, "reused")
+    client = MlflowClient(tracking_uri(fresh))
+    client.set_tag(run.run_id, "caft.process_started", "12345.0")  # this process's number, but not its start
+    opened(fresh, "next")
+    assert stored(fresh, run).info.status == "KILLED"

@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caft.data import loopback
 from caft.data.crawl.manifest import Shard, forget_shard, notes_folder, shard_files
 from caft.data.crawl.shards import settle, stats_are_written
 from caft.errors import DataError
@@ -151,6 +152,7 @@ def _start(folder: Path, urls: Path, shards: int, settings: FetchParams, home: P
     }
     limits = settings.model_dump(include={"timeout_total", "most_bytes"})
     script = Path(__file__).with_name("crawler.py")
+    loopback.spare()
     with _log(folder).open("ab") as log:
         return subprocess.Popen(
             # -P: the script's folder must not be a place to import from, its neighbours have common names

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from caft.data import loopback
 from caft.data.scenes.grammar import PIXELS, TRAIN, generator, training_scene
 from caft.data.scenes.render import jpeg, render
 from caft.errors import LaunchError
@@ -49,6 +50,7 @@ def serving(port: int, seed: int, side: int) -> Iterator[None]:
     Raises:
         LaunchError: The port is taken, or the server ends before it answers.
     """
+    loopback.spare()
     with _listening(port) as listener:
         # The child gets the socket that listens already: nobody else can take the port in between.
         numbers = (listener.fileno(), os.getpid(), seed, side)
@@ -88,18 +90,19 @@ def _listening(port: int) -> socket.socket:
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline, said = time.monotonic() + START_SECONDS, ""
     while process.poll() is None and time.monotonic() < deadline:
         try:
             urllib.request.urlopen(f"http://{HOST}:{port}{READY}", timeout=1).close()
             return
-        except (urllib.error.URLError, OSError):
+        except (urllib.error.URLError, OSError) as error:
+            said = str(error)
             time.sleep(0.05)
-    state = "gave no answer" if process.poll() is None else f"ended with code {process.returncode}"
-    raise LaunchError(
-        f"the picture server on {HOST}:{port} {state} within {START_SECONDS:.0f} seconds of its start; "
-        "its own message is above"
-    )
+    if process.poll() is None:
+        state = f"gave no answer within {START_SECONDS:.0f} seconds of its start ({said}); look what else uses the port"
+    else:
+        state = f"ended with code {process.returncode}; its own message is above"
+    raise LaunchError(f"the picture server on {HOST}:{port} {state}")
 
 
 class _Handler(BaseHTTPRequestHandler):

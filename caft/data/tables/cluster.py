@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
+from caft.data import loopback
 from caft.errors import CaftError, LaunchError
 from caft.progress import track
 
@@ -106,6 +107,7 @@ def ray_started() -> Iterator[None]:
         LaunchError: There is no cluster at that address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    loopback.spare()
     import ray
 
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}

@@ -15,7 +15,7 @@ from caft.eval.paper.targets import load_targets
 from caft.eval.scores.metrics import run_of
 from caft.model.card import ModelCard
 from caft.params import Params
-from caft.train.tracking.runs import commit
+from caft.train.tracking.origin import commit
 
 GRAPH = "pipelines/ablation/dvc.yaml"
 FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")

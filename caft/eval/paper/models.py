@@ -11,7 +11,8 @@ from caft.eval.scores.metrics import run_of
 from caft.model.card import ModelCard
 from caft.params import Params
 from caft.params.models import ModelParams
-from caft.train.tracking.runs import Run, commit
+from caft.train.tracking.origin import commit
+from caft.train.tracking.runs import Run
 
 _SCORES = ("retrieval", "grounding", "regions")
 # What makes a model one of the paper's; how it is built beyond these is its method.

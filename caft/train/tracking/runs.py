@@ -7,18 +7,18 @@ import json
 import logging
 import os
 import sqlite3
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caft import storage
-from caft.errors import TrackingError
-from caft.locking import locked
+from caft.data import loopback
+from caft.train.tracking import origin
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
+from caft.train.tracking.server import experiment_of, one_writer, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,11 +33,17 @@ EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training her
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
 
 
-def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequence[Path | str]) -> Run:
+def open_training(
+    params: Params,
+    fingerprint: str,
+    alike: str,
+    overlays: Sequence[Path | str],
+    over: Callable[[str], bool] | None = None,
+) -> Run:
     """Opens the run of a training, among the other seeds and the sweep or ablation that it belongs to.
 
     The fingerprint is a hash of everything that changes the training's result; `alike` is the same without seed and superpixel
-    weights, which depend on the seed.
+    weights, which depend on the seed. `over` tells whether a job of a cluster, by its id, will not run again.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
@@ -47,36 +53,48 @@ def open_training(params: Params, fingerprint: str, alike: str, overlays: Sequen
     tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: run_name(params, overlays, "seeds")}
     if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
-    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params))
+    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params), over)
     run.log_settings(params.effective())
     return run
 
 
 def open_run(
-    params: Params, fingerprint: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, object]
+    params: Params,
+    fingerprint: str,
+    name: str,
+    tags: Mapping[str, str],
+    parameters: Mapping[str, object],
+    over: Callable[[str], bool] | None = None,
 ) -> Run:
     """Opens the run of a fingerprint, or creates it with its experiment and its database.
 
     A run that exists keeps its name, and its parameters where they differ: equal fingerprints mean equal results, so
     only how the work was launched can have changed.
 
-    The name is that of a new run. The tags are set, as are the commit and the name of the DVC experiment; then the run's
-    state is RUNNING.
+    The name is that of a new run. The tags are set, as are the commit, a digest of uncommitted changes of the code, which
+    are stored as `changes.diff`, the name of the DVC experiment and the process; the run's state is RUNNING. Other runs
+    whose process or job, of which `over` tells, is gone are ended.
 
     Raises:
         TrackingError: The tracker cannot be reached, or its experiment was deleted.
     """
     uri = storage.tracking_uri(params)
-    with _translated(uri), _lock(params):
+    with translated(uri), one_writer(params):
         client = _client(uri)
-        experiment = _experiment(client, params, uri)
+        experiment = experiment_of(client, params, uri)
+        changed = origin.diff()
         query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time ASC"])
         run = found[0] if found else client.create_run(experiment, tags={FINGERPRINT_TAG: fingerprint}, run_name=name)
         run_id = run.info.run_id
+        origin.end_abandoned(client, experiment, run_id, over)
         client.update_run(run_id, status="RUNNING")
-        for key, value in {**_origin(), **tags}.items():
+        for key, value in {**origin.tags(changed), **tags}.items():
             client.set_tag(run_id, key, value)
+        if changed:
+            logger.warning("the code has changes since commit %.7s: %s", origin.commit(), origin.digest(changed))
+            if len(changed) <= origin.LONGEST_DIFF:
+                client.log_text(run_id, changed.decode(errors="replace"), "changes.diff")
         opened = Run(client, params, uri, run_id)
         opened._log_parameters(parameters)
         place(client, run_id)
@@ -102,7 +120,7 @@ class Run:
 
         now = int(time.time() * 1000)
         points = []
-        with _translated(self._uri):
+        with translated(self._uri):
             for step, row in rows:
                 # The compare page plots the metric that was stored first, so not the count of samples.
                 for column, value in sorted(row.items(), key=lambda item: item[0] == "samples"):
@@ -111,23 +129,27 @@ class Run:
                         continue
                     self._last_step[key] = step
                     points.append(Metric(key, float(value), now, step))
-            self._client.log_batch(self.run_id, metrics=points)
+            try:
+                self._client.log_batch(self.run_id, metrics=points)
+            except BaseException:
+                self._last_step.clear()  # the tracker may have taken some: it is asked the next time
+                raise
 
     def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
         """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
 
         A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
         """
-        with _translated(self._uri):
+        with translated(self._uri):
             self._replace(self.run_id, dict(score_names(prefix, scores)))
-            with _lock(self._params):
+            with one_writer(self._params):
                 place(self._client, self.run_id)
                 if over_seeds := seed_scores(self._client, self.run_id, prefix):
                     self._replace(*over_seeds)
 
     def deviations(self, prefix: str) -> dict[str, float]:
         """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed."""
-        with _translated(self._uri):
+        with translated(self._uri):
             found = seed_scores(self._client, self.run_id, prefix)
         scores = found[1] if found else {}
         return {name.removeprefix("sd/"): value for name, value in scores.items() if name.startswith("sd/")}
@@ -135,19 +157,19 @@ class Run:
     def log_settings(self, effective: Mapping[str, tuple[Any, str]]) -> None:
         """Stores all effective settings, with the origin of each, as settings.json."""
         table = {key: {"value": value, "origin": origin} for key, (value, origin) in effective.items()}
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.log_dict(self.run_id, table, "settings.json")
 
     def log_file(self, path: Path | str) -> None:
         """Stores a file among the run's artifacts, under its name."""
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.log_artifact(self.run_id, str(path))
 
     def log_model(self, weights: Path) -> None:
         """Stores weights with their card as the run's model, once; docs/tracking.md says how to use it."""
         from caft.train.tracking.model import log_model
 
-        with _translated(self._uri):
+        with translated(self._uri):
             log_model(self._client, self.run_id, weights)
 
     def log_data(self, corpora: Mapping[str, Mapping[str, Any]]) -> None:
@@ -165,12 +187,17 @@ class Run:
                 profile=json.dumps(counts, sort_keys=True),
             )
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "training")]))
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.log_inputs(self.run_id, inputs)
+
+    def set_job(self, job: str) -> None:
+        """Says which job of a cluster trains the run: it outlives the process that follows it."""
+        with translated(self._uri):
+            self._client.set_tag(self.run_id, origin.JOB_TAG, job)
 
     def finish(self, status: str = "FINISHED") -> None:
         """Ends the run as FINISHED, FAILED or KILLED; it can be opened again."""
-        with _translated(self._uri):
+        with translated(self._uri):
             self._client.set_terminated(self.run_id, status)
 
     def _stored(self, key: str) -> int:
@@ -214,6 +241,7 @@ class Run:
 def _client(uri: str) -> MlflowClient:
     """A client, with telemetry off and without the chatter of the first start."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    loopback.spare()
     # A server that is down should be reported within a minute; MLflow's own limit is several minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
     for name in ("alembic", "mlflow.store.db.utils"):
@@ -227,55 +255,3 @@ def _client(uri: str) -> MlflowClient:
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _experiment(client: MlflowClient, params: Params, uri: str) -> str:
-    """Id of the experiment, created if needed."""
-    name = params.storage.experiment
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        # A server decides by itself where artifacts go.
-        location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
-        return str(client.create_experiment(name, artifact_location=location))
-    if experiment.lifecycle_stage != "active":
-        raise TrackingError(
-            f"{uri}: the experiment '{name}' was deleted; restore it in the MLflow UI or with "
-            f"`mlflow experiments restore -x {experiment.experiment_id}`, or set storage.experiment to another name"
-        )
-    return str(experiment.experiment_id)
-
-
-def _lock(params: Params) -> AbstractContextManager[None]:
-    """One process at a time: two that create the database, or the same run, at once would collide."""
-    return locked(storage.root(params), "writing to MLflow", name=".mlflow.lock")
-
-
-@contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    """Turns the tracker's errors into a TrackingError."""
-    try:
-        yield
-    except (TrackingError, KeyboardInterrupt):
-        raise
-    except Exception as error:  # MLflow passes on what its database, server and file system raise, of many types
-        reason = str(error).strip().splitlines()
-        raise TrackingError(
-            f"MLflow at {uri}: {type(error).__name__}: {reason[0][:300] if reason else 'no message'}; check "
-            "storage.tracking_uri in params.yaml, and that its server runs or its folder can be written"
-        ) from error
-
-
-def commit() -> str | None:
-    """Returns the commit of the code; None outside of git."""
-    return _origin().get("mlflow.source.git.commit")
-
-
-def _origin() -> dict[str, str]:
-    """Tags that say which code and which DVC experiment a run is from; the commit is absent outside of git."""
-    tags = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", "")}
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        tags["mlflow.source.git.commit"] = head.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        logger.debug("no git commit to tag the run with")
-    return {key: value for key, value in tags.items() if value}

@@ -1,0 +1,90 @@
+"""The tracker itself: its experiment, one writer at a time, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from caft import storage
+from caft.errors import CaftError, TrackingError
+from caft.locking import locked
+
+if TYPE_CHECKING:
+    from caft.params import Params
+
+# Seconds to wait for another writer. The longest of them makes the database, in some twenty.
+PATIENCE = 180.0
+_OF_PROXIES = ("403", "407", "502", "503", "504")  # codes that proxies answer with
+
+
+def experiment_of(client: Any, params: Params, uri: str) -> str:
+    """Id of the experiment, created if needed.
+
+    Raises:
+        TrackingError: It was deleted.
+    """
+    name = params.storage.experiment
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # A server decides by itself where artifacts go.
+        location = storage.artifact_location(params) if uri.startswith("sqlite:") else None
+        return str(client.create_experiment(name, artifact_location=location))
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"{uri}: the experiment '{name}' was deleted; restore it in the MLflow UI or with "
+            f"`mlflow experiments restore -x {experiment.experiment_id}`, or set storage.experiment to another name"
+        )
+    return str(experiment.experiment_id)
+
+
+def one_writer(params: Params) -> AbstractContextManager[None]:
+    """One process at a time: two that create the database, or the same run, at once would collide.
+
+    Raises:
+        LaunchError: Another process had the lock for `PATIENCE` seconds.
+    """
+    return locked(storage.root(params), "writing to MLflow", PATIENCE, name=".mlflow.lock")
+
+
+@contextmanager
+def translated(uri: str) -> Iterator[None]:
+    """Turns the tracker's errors into a TrackingError, whose `__cause__` they are; ours pass."""
+    try:
+        yield
+    except (CaftError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # MLflow passes on what its database, server and file system raise, of many types
+        words = " ".join(str(error).split()) or "no message"
+        reason = words[words.rfind("Caused by ") :] if "Caused by " in words else words  # of a connection, the last
+        raise TrackingError(
+            f"MLflow at {uri}: {type(error).__name__}: {reason[:300]}; {_remedy(uri, words)}"
+        ) from error
+
+
+def _remedy(uri: str, words: str) -> str:
+    """What to do about an error: MLflow quotes what the server answered, or a proxy in its place."""
+    code = found[1] if (found := re.search(r"(?:error code|too many|failed:) (\d{3})\b", words)) else ""
+    address = urlsplit(uri)
+    host = address.hostname or uri
+    proxy = None if address.scheme not in ("http", "https") or proxy_bypass(host) else getproxies().get(address.scheme)
+    if "Invalid Host header" in words:
+        name = address.netloc.rpartition("@")[2]
+        return f"the server does not know this name as its own: start it with `mlflow server --allowed-hosts {name}`"
+    if code == "401" or "UNAUTHENTICATED" in words:
+        variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        return f"the server wants to know who asks, so set {variables}"
+    if proxy and ("ProxyError" in words or code in _OF_PROXIES):
+        return f"the proxy {proxy} was asked, so add {host} to no_proxy if it can be reached without, or ask who runs the proxy"
+    if code == "403" or "PERMISSION_DENIED" in words:
+        return "the server does not let you in, so ask who runs it for the right to write to the experiment"
+    if code in _OF_PROXIES:
+        return "what stands before the server cannot reach it, so look there whether `mlflow server` runs"
+    if "database is locked" in words:
+        return "another process is writing to it and does not end: look for one that is stopped (`ps`, state T)"
+    if code == "404" or "not in a valid JSON format" in words:
+        return "what answers there is no MLflow server, so check storage.tracking_uri in params.yaml"
+    return "check storage.tracking_uri in params.yaml, and that its server runs or its folder can be written"

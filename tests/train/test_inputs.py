@@ -1,0 +1,139 @@
+"""What a run is named by, what a rank really imports, and what is told of changes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from caft import digests
+from caft.digests import NO_RESULT
+from caft.errors import CheckpointError
+from caft.train import inputs, seal
+from caft.train.inputs import Inputs, files_of
+from pipelines.deps import PLUMBING
+from tests.test_structure import covers
+
+PROJECT = Path(__file__).parents[2]
+# What submitit starts: a rank of a job as the stage submits it, on this machine. It writes down which files of ours it has.
+RANK = """
+import sys
+from pathlib import Path
+from slurm import submit
+from slurm.rank import Interruptible
+from tests.train.ranks import Files
+from caft.params import load_params
+
+folder = Path(sys.argv[1])
+submit.run(Interruptible(Files(folder / "files")), load_params("params.yaml").launchers["local"], folder)
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "index").mkdir()
+    for name in ("index.json", "tokens.npy"):
+        (tmp_path / "index" / name).write_text(name)
+    for name in ("excluded.npy", "sfcn.safetensors"):
+        (tmp_path / name).write_text(name)
+    return files_of(tmp_path / "index", tmp_path / "excluded.npy", tmp_path / "sfcn.safetensors")
+
+
+SETTINGS = {"seed": 0, "ranks": 2, "recipe": {"betas": (0.9, 0.98), "batch": 8}}
+
+
+def test_each_file_of_data_is_in_the_name_by_its_content(files: dict[str, Path]) -> None:
+    before = Inputs.read(SETTINGS, files)
+    assert list(files) == [
+        "data/index/index.json",
+        "data/index/tokens.npy",
+        "data/excluded.npy",
+        "models/sfcn.safetensors",
+    ]
+    for name, path in files.items():
+        content = path.read_text()
+        os.utime(path, (1, 1))
+        assert Inputs.read(SETTINGS, files).name == before.name
+        path.write_text(content.upper())
+        changed = Inputs.read(SETTINGS, files)
+        assert changed.name != before.name and changed.differences(before) == [name]
+        assert (changed.alike == before.alike) == (name == "models/sfcn.safetensors")
+        path.write_text(content)
+    other = Inputs.read({**SETTINGS, "ranks": 1, "seed": 3}, files)
+    assert other.differences(before) == ["seed 0 -> 3", "ranks 2 -> 1"]
+
+
+def test_a_job_is_told_what_changed_since_it_was_submitted(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = Inputs.read(SETTINGS, files)
+    assert inputs.changes(submitted, files) is None
+    for path in files.values():  # written anew with what they held
+        os.utime(path)
+    assert inputs.changes(submitted, files) is None
+    files["data/index/tokens.npy"].write_text("TOKENS.NPY")
+    files["data/excluded.npy"].unlink()
+    found = inputs.changes(submitted, files)
+    assert found and "data/index/tokens.npy, data/excluded.npy changed since the job was submitted" in found
+    with pytest.raises(CheckpointError, match=f"run {submitted.name}: "):
+        inputs.check(found)
+    inputs.check(None)
+
+
+def test_a_changed_line_of_the_trainer_is_named(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted = Inputs.read(SETTINGS, files)
+    known = digests._code
+    edited = Path("caft/train/trainer.py")
+    monkeypatch.setattr(
+        digests, "_code", lambda path: known(path)._replace(meaning="x") if path == edited else known(path)
+    )
+    found = inputs.changes(submitted, files)
+    assert found and f"{edited} changed since the job was submitted" in found
+
+
+def test_a_runs_folder_gives_back_what_it_was_named_by(files: dict[str, Path], tmp_path: Path) -> None:
+    read = Inputs.read(SETTINGS, files)
+    read.write(tmp_path / "run")
+    again = Inputs.of_run(tmp_path / "run")
+    assert again and again.name == read.name and not read.differences(again)
+    (tmp_path / "run/inputs.json").write_text("{")
+    assert Inputs.of_run(tmp_path / "run") is None and Inputs.of_run(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_text("other"), "holds other bytes"),
+        (lambda path: path.write_text("longer than"), "has 11 bytes, 5 were written"),
+        (lambda path: path.unlink(), "is not there"),
+        (lambda path: path.with_name("file.seal").unlink(), "has no whole file.seal"),
+        (lambda path: path.with_name("file.seal").write_text("{"), "has no whole file.seal"),
+    ],
+)
+def test_a_seal_tells_what_is_wrong(spoil, words, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "file"
+    path.write_text("bytes")
+    seal.put(path)
+    assert seal.fault(path) is None
+    spoil(path)
+    assert words in str(seal.fault(path))
+
+
+@pytest.mark.slow
+def test_every_file_of_ours_that_a_real_rank_imports_is_in_the_name_or_changes_no_result(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RANK, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    imported = {Path(name) for name in json.loads((tmp_path / "files").read_text())}
+    assert {Path("caft/train/job.py"), Path("slurm/rank.py"), Path("caft/train/distributed.py")} <= imported
+    named = {Path(path) for path in Inputs.read({}, {}).code}
+    free = {**NO_RESULT, **PLUMBING}
+    plain = {path for path in imported if digests.has_code(path)}
+    assert not {str(path) for path in plain - named if not covers(free, path)}
+    # What only the user's names bring in (caft/__init__.py) is not run by a job; DVC lists the rest of what is named.
+    deps = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["train"]["deps"]
+    assert not [str(path) for path in named if not covers(deps, path)]

@@ -1,0 +1,167 @@
+"""Trackers that are locked, or answer with an error: one message that says what is in the way and what to do."""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from caft.errors import LaunchError, TrackingError
+from caft.params import Params, load_params
+from caft.train.tracking.runs import open_run
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from caft.locking import locked
+with locked(Path(sys.argv[1]), "writing to MLflow", name=".mlflow.lock"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def settings(folder: Path, uri: str | None = None) -> Params:
+    loaded = load_params("params.yaml")
+    storage = loaded.storage.model_copy(update={"root": str(folder), "tracking_uri": uri})
+    return loaded.model_copy(update={"storage": storage})
+
+
+# ---- the lock
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the tracker's lock and was stopped, as by Ctrl-Z."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGSTOP)
+    try:
+        yield holder
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_lock_that_is_never_freed_is_given_up(
+    stopped: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("caft.train.tracking.server.PATIENCE", 0.5)
+    with caplog.at_level(logging.WARNING), pytest.raises(LaunchError) as caught:
+        open_run(settings(tmp_path), "f", "name", {}, {})
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}: process {stopped.pid} on ")
+    assert f"`kill -CONT {stopped.pid}`" in said and "is writing to MLflow; wait for it or end it" in said
+    assert "storage.tracking_uri" not in said  # which has nothing to do with it
+    assert any("waiting for it to end" in record.getMessage() for record in caplog.records)
+
+
+def test_a_lock_that_is_freed_in_time_is_taken(stopped: subprocess.Popen[str], tmp_path: Path) -> None:
+    timer = threading.Timer(1.0, stopped.kill)
+    timer.start()
+    assert open_run(settings(tmp_path), "f", "name", {}, {}).run_id
+    timer.join()
+
+
+# ---- answers
+
+
+@pytest.fixture
+def answering() -> Iterator[type[BaseHTTPRequestHandler]]:
+    """A server that answers everything with `code` and `body`, also as a proxy; `address` is where."""
+
+    class Handler(BaseHTTPRequestHandler):
+        code, body, address = 200, "", ""
+
+        def do_GET(self) -> None:
+            self.send_response(self.code)
+            self.send_header("Content-Length", str(len(self.body)))
+            self.end_headers()
+            self.wfile.write(self.body.encode())
+
+        do_POST = do_GET
+
+        def do_CONNECT(self) -> None:
+            self.send_error(self.code)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        Handler.address = f"127.0.0.1:{server.server_port}"
+        yield Handler
+        server.shutdown()
+
+
+def refusal(folder: Path, uri: str) -> str:
+    with pytest.raises(TrackingError) as caught:
+        open_run(settings(folder, uri), "f", "name", {}, {})
+    said = str(caught.value)
+    assert said.startswith(f"MLflow at {uri}: ") and len(said.splitlines()) == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "words"),
+    [
+        (403, "Invalid Host header - possible DNS rebinding attack detected", "--allowed-hosts {address}`"),
+        (401, "You are not authenticated.", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, "Permission denied", "ask who runs it for the right to write"),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', "ask who runs it for the right to write"),
+        (502, "Bad gateway", "look there whether `mlflow server` runs"),
+        (200, "<html>Welcome</html>", "no MLflow server, so check storage.tracking_uri"),
+        (404, "not found", "no MLflow server, so check storage.tracking_uri"),
+    ],
+)
+def test_each_answer_has_its_own_remedy(
+    code: int, body: str, words: str, answering: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    answering.code, answering.body = code, body  # type: ignore[attr-defined]
+    said = refusal(tmp_path, f"http://{answering.address}")  # type: ignore[attr-defined]
+    assert words.format(address=answering.address) in said  # type: ignore[attr-defined]
+    assert "that its server runs" not in said
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("code", [403, 407, 503])
+def test_a_proxy_in_the_way_is_named(
+    code: int, scheme: str, answering: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the address is asked but the proxy, so that it needs no such machine."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, f"http://{answering.address}")  # type: ignore[attr-defined]
+    answering.code, answering.body = code, "the proxy says no"  # type: ignore[attr-defined]
+    said = refusal(tmp_path, f"{scheme}://tracker.example:5000")
+    assert f"the proxy http://{answering.address} was asked" in said  # type: ignore[attr-defined]
+    assert "add tracker.example to no_proxy" in said
+
+
+@pytest.mark.slow
+def test_a_real_server_that_is_called_by_another_name_says_which_option_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What docs/tracking.md has a cluster do: with the option that it names, the same address is answered."""
+    import socket
+
+    from tests.train.servers import mlflow_server
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    name = "tracker.localhost"
+    monkeypatch.setattr(socket, "getaddrinfo", _to_loopback(socket.getaddrinfo, name))
+    with mlflow_server(tmp_path, "--allowed-hosts", "localhost,127.0.0.1*") as port:
+        said = refusal(tmp_path, f"http://{name}:{port}")
+        assert said.endswith(f"start it with `mlflow server --allowed-hosts {name}:{port}`")
+    with mlflow_server(tmp_path, "--allowed-hosts", f"localhost,127.0.0.1*,{name}*") as port:
+        assert open_run(settings(tmp_path, f"http://{name}:{port}"), "f", "name", {}, {}).run_id
+
+
+def _to_loopback(resolve, name):  # type: ignore[no-untyped-def]
+    """A resolver that knows one more name, as the network of a cluster does."""
+    return lambda host, *rest, **options: resolve("127.0.0.1" if host == name else host, *rest, **options)
