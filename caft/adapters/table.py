@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from caft.errors import DataError
-from caft.model.encoding import open_picture
+from caft.model.arguments import open_picture
 
 COLUMNS = ("image", "caption")
 FOLDER = "CAFT_IMAGE_FOLDER"
