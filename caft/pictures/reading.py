@@ -116,7 +116,7 @@ def _rgb(image: Image.Image, where: str, head: bytes, upright: bool) -> Image.Im
         rgb = to_rgb(image)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    except (ValueError, OSError, ImportError) as error:
+    except Exception as error:  # as above
         raise DataError(_problem(where, error, head)) from error
     return rgb if turn is None else rgb.transpose(turn)
 
