@@ -195,6 +195,40 @@ def test_one_picture_for_many_addresses_is_warned_of(
     assert found in caplog.text and "data.repeated_images: drop_above 3" in caplog.text
 
 
+@pytest.mark.slow
+def test_own_files_that_changed_are_read_again_and_no_other_shards(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    names = [f"file:{number}.jpg" for number in range(6)]
+    for number in range(5):
+        (home / f"{number}.jpg").write_bytes(jpeg(number))
+    first, _ = fetched_from(tmp_path, names, home, images_per_shard=2)
+    assert (first.successes, first.lost) == (5, {"no_file": 1})
+    tars = [tmp_path / "images" / f"{shard.name}.tar" for shard in first.shards]
+    before = [tar.stat().st_ino for tar in tars]
+    assert fetched_from(tmp_path, names, home, images_per_shard=2)[0] == first
+    (home / "5.jpg").write_bytes(jpeg(20))  # put where it belongs
+    manifest, pixels = fetched_from(tmp_path, names, home, images_per_shard=2)
+    assert (manifest.successes, manifest.lost) == (6, {})
+    (home / "2.jpg").write_bytes(jpeg(31))  # replaced
+    manifest, pixels = fetched_from(tmp_path, names, home, images_per_shard=2)
+    shown = {f"file:{number}.jpg": {2: 31, 5: 20}.get(number, number) for number in range(6)}
+    assert set(pixels) == set(shown)
+    for name, number in shown.items():
+        assert np.abs(np.subtract(pixels[name], colour(number))).max() < 12
+    touched = {
+        shard
+        for shard, rows in rows_of(tmp_path / "images").items()
+        for row in rows
+        if row["url"] in (names[2], names[5])
+    }
+    same = [tar.stem for tar, inode in zip(tars, before, strict=True) if tar.stat().st_ino == inode]
+    assert set(same) == {tar.stem for tar in tars} - touched
+    home.rename(tmp_path / "elsewhere")  # a disk that is not there loses nothing
+    home.mkdir()
+    assert fetched_from(tmp_path, names, home, images_per_shard=2)[0] == manifest
+
+
 @pytest.mark.parametrize(
     ("written", "sent"),
     [

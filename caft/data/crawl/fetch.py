@@ -21,7 +21,17 @@ import pyarrow.parquet as pq
 from caft.data.crawl import retry
 from caft.data.crawl.crawl import asked_rows, crawl
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint, write_list
-from caft.data.crawl.manifest import Manifest, Shard, known_shard, note_shard, notes_folder, shard_files, verify
+from caft.data.crawl.manifest import (
+    Manifest,
+    Shard,
+    forget_shard,
+    known_shard,
+    note_shard,
+    notes_folder,
+    shard_files,
+    verify,
+)
+from caft.data.crawl.own import note_state, seen_state, state_of
 from caft.data.crawl.packed import link_packed
 from caft.data.crawl.shards import settle, stats_are_written
 from caft.data.scenes.server import serving
@@ -296,6 +306,13 @@ class _Crawling:
         for position in range(table.num_row_groups):
             name = f"{position:05d}"
             shard = _completed(folder, name, table, position, settings)
+            state = state_of(asked_rows(table, position), self.home) if self.home is not None else None
+            if state is not None and state != (before := seen_state(folder, name)):
+                if shard is not None and before is not None:
+                    logger.info("%s: files of shard %s have changed since they were read", self.corpus, name)
+                    forget_shard(folder, name)
+                    shard = None
+                note_state(folder, name, state)
             if shard is None:
                 missing[name] = position
             else:
