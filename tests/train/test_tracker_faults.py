@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from caft.errors import LaunchError, TrackingError
 from caft.params import Params, load_params
@@ -165,3 +166,45 @@ def test_a_real_server_that_is_called_by_another_name_says_which_option_it_lacks
 def _to_loopback(resolve, name):  # type: ignore[no-untyped-def]
     """A resolver that knows one more name, as the network of a cluster does."""
     return lambda host, *rest, **options: resolve("127.0.0.1" if host == name else host, *rest, **options)
+
+
+# ---- a tracker that stops in the middle
+
+
+@pytest.mark.slow
+def test_a_tracker_that_took_nothing_is_an_error_in_the_end_and_one_that_took_something_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from caft.train.follow import Follower
+    from tests.ports import free_port
+    from tests.train.servers import start_server, stop_server
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    port, weights = free_port(), tmp_path / "final.safetensors"
+    server = start_server(tmp_path, port)
+    run = open_run(settings(tmp_path, f"http://127.0.0.1:{port}"), "f", "name", {}, {})
+    (tmp_path / "run").mkdir()
+    metrics = tmp_path / "run/metrics.jsonl"
+    metrics.write_text('{"step": 10, "loss": 2.0, "images_per_s": 1.0}\n')
+    nothing, some = Follower(tmp_path / "run", run), Follower(tmp_path / "run", run)
+    some.follow()
+    stop_server(server)
+    try:
+        with metrics.open("a") as file:
+            file.write('{"step": 20, "loss": 1.0, "images_per_s": 1.0}\n')
+        for follower in (nothing, some):
+            follower.follow()
+        assert [record.getMessage().count("The training goes on") for record in caplog.records] == [1, 1]
+        with pytest.raises(TrackingError):
+            nothing.finish("FINISHED", weights)
+        nothing.finish("FAILED", None)  # after another error, which is the one to be told
+        some.finish("FINISHED", weights)
+        assert "1 lines of metrics, the model or the end of the run are not in the tracker" in caplog.text
+    finally:
+        server = start_server(tmp_path, port)
+    try:
+        some.finish("FAILED", None)  # the tracker answers again: what it had is not sent twice
+        history = MlflowClient(f"http://127.0.0.1:{port}").get_metric_history(run.run_id, "train/loss")
+        assert [(point.step, point.value) for point in history] == [(10, 2.0), (20, 1.0)]
+    finally:
+        stop_server(server)
