@@ -15,7 +15,7 @@ from caft.eval.paper.targets import load_targets
 from caft.eval.scores.metrics import run_of
 from caft.model.card import ModelCard
 from caft.params import Params
-from caft.train.tracking.origin import commit
+from caft.train.tracking.origin import changes, commit
 
 GRAPH = "pipelines/ablation/dvc.yaml"
 FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")
@@ -108,6 +108,7 @@ def _tags(params: Params, cards: Sequence[Mapping[str, Any]]) -> dict[str, str |
         run.finish()
     return {
         "commit": commit(),
+        "changes": changes(),
         "mlflow_run": " ".join(run.run_id for run in tracked),
         "recipe": params.recipe,
         "fingerprint": " ".join(card["fingerprint"] for card in cards),

@@ -32,12 +32,16 @@ class Cell:
     reason: str = ""  # why it is not run, or only partial
     images: int | None = None  # that the model was trained on, where known
     evaluated: int | None = None  # pairs, expressions or boxes that were scored
-    tags: Mapping[str, str | None] = field(default_factory=dict)  # fingerprint, recipe, commit and MLflow run of ours
+    tags: Mapping[str, str | None] = field(default_factory=dict)  # fingerprint, recipe, code and MLflow run of ours
 
     def record(self) -> dict[str, Any]:
         """The cell as a flat row of paper.json."""
         content = {key: value for key, value in asdict(self).items() if key != "tags"}
-        return {**content, **dict.fromkeys(("weights", "fingerprint", "recipe", "commit", "mlflow_run")), **self.tags}
+        return {
+            **content,
+            **dict.fromkeys(("weights", "fingerprint", "recipe", "commit", "changes", "mlflow_run")),
+            **self.tags,
+        }
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from caft.eval.scores.metrics import run_of
 from caft.model.card import ModelCard
 from caft.params import Params
 from caft.params.models import ModelParams
-from caft.train.tracking.origin import commit
+from caft.train.tracking.origin import changes, commit
 from caft.train.tracking.runs import Run
 
 _SCORES = ("retrieval", "grounding", "regions")
@@ -34,7 +34,7 @@ class PaperModel:
     regions: Mapping[str, Any]
     training: Mapping[str, float] = field(default_factory=dict)  # columns of Table 5
     settings: Mapping[str, Any] = field(default_factory=dict)  # columns of Table 7
-    tags: Mapping[str, str | None] = field(default_factory=dict)  # fingerprint, recipe, commit and MLflow run
+    tags: Mapping[str, str | None] = field(default_factory=dict)  # fingerprint, recipe, code and MLflow run
     deviations: Mapping[str, float] = field(default_factory=dict)  # over seeds, by the score's name in MLflow
 
 
@@ -75,7 +75,7 @@ def of_page(params: Params, card: ModelCard, metrics: Mapping[str, Mapping[str, 
     """
     own = card.recipe
     recipe = params.recipe if own in (None, params.selected_recipe.model_dump(mode="json")) else "another"
-    tags = {"commit": commit(), "mlflow_run": tracked.run_id, "recipe": recipe}
+    tags = {"commit": commit(), "changes": changes(), "mlflow_run": tracked.run_id, "recipe": recipe}
     deviations = {key: value for name in _SCORES for key, value in tracked.deviations(name).items()}
     return of_model(card.record(), params, metrics, tags, deviations)
 

@@ -35,6 +35,7 @@ class Origin:
     pictures: Mapping[str, str] = field(default_factory=dict)  # what the pictures of each corpus are, by its name
     rendered: Sequence[str] = ()  # evaluation sets whose pictures this project renders
     commit: str | None = None  # of the code that made the report
+    changes: str | None = None  # digest of what that code differed in from its commit
     run: str | None = None  # in MLflow
     launch: Mapping[str, str] = field(default_factory=dict)  # the run's parameters: model, recipe, launch, ranks, ...
 

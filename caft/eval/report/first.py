@@ -105,7 +105,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if card.get("fingerprint") and not report.is_given:
         yield "run", str(card["fingerprint"])
     if origin.commit:
-        yield "commit", origin.commit[:12]
+        yield "commit", origin.commit[:12] + (f" with changes {origin.changes}" if origin.changes else "")
     for key in ("recipe", "launch"):
         if key in origin.launch:
             yield key, origin.launch[key]

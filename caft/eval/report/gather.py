@@ -103,6 +103,7 @@ def _origin(params: Params, scored: PaperModel, launch: Mapping[str, str]) -> Or
         pictures={name: _PICTURES[corpus.kind] for name, corpus in params.corpus.items()},
         rendered=[name for name, benchmark in params.benchmarks.items() if Path(benchmark.path).is_relative_to(SCENES)],
         commit=scored.tags.get("commit"),
+        changes=scored.tags.get("changes"),
         run=scored.tags.get("mlflow_run"),
         launch=launch,
     )

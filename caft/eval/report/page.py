@@ -52,8 +52,8 @@ def pick(values: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
 
 
 def origin(tags: Mapping[str, str | None]) -> str:
-    """Returns where a cell's value comes from, shortened: fingerprint, recipe, commit and MLflow run."""
-    known = (tags.get(key) for key in ("fingerprint", "recipe", "commit", "mlflow_run"))
+    """Returns where a cell's value comes from, shortened: fingerprint, recipe, commit, changes and MLflow run."""
+    known = (tags.get(key) for key in ("fingerprint", "recipe", "commit", "changes", "mlflow_run"))
     return " ".join(tag[:12] for tag in known if tag)
 
 
