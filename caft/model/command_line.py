@@ -20,8 +20,9 @@ Use a trained CAFT model on your own pictures and texts.
   caft info models/caft.safetensors
   caft convert release.pt -o release.safetensors
 
-A model is a .safetensors file with its .json beside it, a torch checkpoint with this project's names and the same .json, or
-the authors' checkpoint of CAFT or FLAIR. {MODEL} is what `dvc repro` trains. Results go to standard output, all else to standard error; errors that you can fix exit with code 2.
+A model is a .safetensors file with its .json beside it, a torch checkpoint with this project's names and the same .json,
+or the authors' checkpoint of CAFT or FLAIR. {MODEL} is what `dvc repro` trains. Results go to standard
+output, all else to standard error; errors that you can fix exit with code 2.
 `caft COMMAND --help` says more of each."""
 
 
