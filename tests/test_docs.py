@@ -4,6 +4,7 @@ A block that cannot run here says why, in a comment above it: `<!-- not executed
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -60,6 +61,22 @@ def test_there_are_pages():
         "extending.md",
         "results.md",
     }
+
+
+def test_how_well_a_match_tells_true_from_false_is_what_was_measured():
+    match = json.loads((PROJECT / "metrics/grounding.json").read_text())["sentence"]["match"]
+    text = (PROJECT / "docs/quickstart.md").read_text()
+    shown = re.search(r"\| what is false .*\n\| ---.*\n((?:\|.*\n)+)", text)[1].splitlines()
+    names = {"nothing (true sentences)": "true", "words without meaning": "nonsense",
+             "sentences of another picture": "other_picture"}  # fmt: skip
+    expected = {}
+    for kind, count in match["sentences"].items():
+        areas = ("", "") if kind == "true" else (f"{match[key][kind]:.1f}" for key in ("auroc", "auroc_percentile"))
+        expected[kind] = (str(count), *areas, f"{match['greyed'][kind]:.1f} %")
+    all_together = expected.pop("all")
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in shown]
+    assert {names.get(what, what): tuple(cells) for what, *cells in rows} == expected
+    assert re.search(rf"come to\s+{re.escape(all_together[1])}\.", text)
 
 
 def test_commands_of_the_readme_are_run_in_the_quickstart():
