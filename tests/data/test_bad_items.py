@@ -322,6 +322,23 @@ def test_a_description_without_words_is_named(tmp_path, role, text):
     assert len(load_regions(spec(tmp_path / "fg_ovd", "fg_ovd", partial=True)).regions["easy"]) == 1
 
 
+@pytest.mark.parametrize("text", ["2_attributes 3", " 2_Attributes  3", "2_attributes&nbsp;3"])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_box_whose_description_is_among_the_false_ones_cannot_be_won_and_is_named(tmp_path, text, same):
+    """By its number, or by another category of equal text."""
+    published.write_fg_ovd(tmp_path / "fg_ovd")
+    file = tmp_path / "fg_ovd/2_attributes.json"
+    content = json.loads(file.read_text())
+    number = content["annotations"][0]["category_id"]
+    content["categories"].append({"id": 150, "name": text})
+    content["annotations"][0]["neg_category_ids"][-1] = number if same else 150
+    file.write_text(json.dumps(content))
+    message = refused(load_regions, spec(tmp_path / "fg_ovd", "fg_ovd"))
+    assert "boxes of another form: 1 (2_attributes.json: annotation 0: its description, '2_attributes 3', is" in message
+    found = load_regions(spec(tmp_path / "fg_ovd", "fg_ovd", partial=True))
+    assert [len(rows) for rows in found.regions.values()] == [2, 1, 2, 2]
+
+
 def test_a_file_whose_boxes_are_all_bad_is_not_run_in_a_partial_set(tmp_path):
     published.write_fg_ovd(tmp_path / "fg_ovd")
     file = tmp_path / "fg_ovd/3_attributes.json"
