@@ -1,8 +1,11 @@
 """Items of evaluation sets that cannot be scored: named at load, all at once; left out of a partial set, and counted."""
 
+import importlib.util
 import json
 import math
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from tests.data import published
 from tests.data.published import reference
 from tests.data.test_benchmarks import spec
 
+_HEIF = importlib.util.find_spec("pillow_heif") is not None
 WORDLESS = ["", " \n", ".", "...", "</s>", "&nbsp;", "\u200b", "?!", "\ufeff"]
 
 
@@ -106,7 +110,7 @@ def test_all_that_is_wrong_is_in_one_short_message(tmp_path):
     message = refused(load_retrieval, spec(tmp_path, "urban1k", pairs=30))
     assert "21 items cannot be scored" in message
     for part in ("partner: 15 (10: ", "words: 2 (7: is empty; 8: '.' has no word)", "numbers: 1 (x.txt)",
-                 "not there: 1 (", "27.jpg: a link to nothing", "cannot be read: 1 (26: is not UTF-8", "25.jpg: is no picture",
+                 "not there: 1 (", "27.jpg: a link to nothing", "cannot be read: 1 (26: is not UTF-8", "25.jpg: it is a web",
                  "partial: true", "pipelines.sets --check"):  # fmt: skip
         assert part in message, part
     found = load_retrieval(spec(tmp_path, "urban1k", pairs=30, partial=True))
@@ -169,6 +173,44 @@ def test_a_picture_that_cannot_be_read_is_found_at_load(tmp_path, layout, damage
     message = refused(load, spec(tmp_path / "set", layout, **entry))
     assert path.rsplit("/", 1)[1] in message and "images " in message
     assert left(load(spec(tmp_path / "set", layout, **entry, partial=True)))
+
+
+@pytest.mark.parametrize(
+    "head, words",
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!doctype html><title>404</title>", "it is a web page"),
+        pytest.param(
+            b"\0\0\0\x18ftyphevc\0\0\0\0",
+            "pip install pillow-heif",
+            marks=pytest.mark.skipif(_HEIF, reason="the plug-in is installed"),
+        ),
+    ],
+)
+def test_what_is_no_picture_is_named_with_what_to_do(tmp_path, head, words):
+    published.write_docci(tmp_path)
+    (tmp_path / "images/test_00001.jpg").write_bytes(head)
+    assert words in refused(load_retrieval, spec(tmp_path, "docci"))
+
+
+@pytest.mark.skipif(not _HEIF, reason="needs the plug-in pillow-heif")
+@pytest.mark.parametrize("layout", ["docci", "fg_ovd"])
+def test_a_format_of_a_plug_in_is_scored_where_it_is_installed(tmp_path, layout):
+    """In a process of its own: the plug-in is in no other's way there, and not in this one's."""
+    folder, load = tmp_path / "set", {"docci": "load_retrieval", "fg_ovd": "load_regions"}[layout]
+    published.write_docci(folder) if layout == "docci" else published.write_fg_ovd(folder)
+    first = folder / "images/test_00001.jpg" if layout == "docci" else tmp_path / "coco/val2017/000000000009.jpg"
+    code = f"""if True:
+        import pillow_heif
+        from PIL import Image
+        pillow_heif.from_pillow(Image.open({str(first)!r})).save({str(first)!r}, format="HEIF")
+        from caft.data.sets import {load}
+        from tests.data.test_benchmarks import spec
+        from pathlib import Path
+        print(len({load}(spec(Path({str(folder)!r}), {layout!r})).images))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["3" if layout == "docci" else "2"], done.stderr
 
 
 def test_other_formats_and_what_follows_the_end_of_a_file_are_no_damage(tmp_path):

@@ -13,13 +13,14 @@ from PIL import Image, UnidentifiedImageError
 
 from caft.data.sets.findings import Findings
 from caft.errors import DataError
+from caft.pictures.formats import add_plugins, what_it_is
 from caft.transforms import open_image
 
 ABSENT, UNREADABLE, OTHER_SIZE = "images not there", "images that cannot be read", "images of another size"
 _ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
 # The end of a whole file is among its last bytes; a file that has none there is decoded to see.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 64
+_HEAD, _TAIL = 512, 64
 _PLAIN = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"}
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
@@ -73,25 +74,37 @@ def _look(path: Path, length: int, changed: int, size: tuple[int, int] | None) -
 
     A set is read by several steps of a job; `length` and `changed` tell a file that is another by now.
     """
+    head = b""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(max(0, length - _TAIL))
+            tail = file.read()
+        with _opened(path) as image:
             found = (image.height, image.width)
             plain = image.format in _ENDS and image.mode in _PLAIN
             # Of some formats the tag is read with the pixels, so only where it matters.
             sideways = size not in (None, found) and image.getexif().get(_ORIENTATION) in _SIDEWAYS
             end = _ENDS.get(image.format or "", b"")
-        with path.open("rb") as file:
-            file.seek(max(0, length - _TAIL))
-            whole = end in file.read()
-        if not (plain and whole):
+        if not (plain and end in tail):
             open_image(path)
     except UnidentifiedImageError:
-        return (0, 0), False, "is no picture" if length else "is an empty file"
+        return (0, 0), False, what_it_is(head)
     except DataError as error:
         return (0, 0), False, str(error).removeprefix(f"{path}: ")
     except Exception as error:  # damaged headers raise errors of many kinds
         return (0, 0), False, f"{error!r}"
     return found, sideways, ""
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture with its header read; as in `open_image`, plug-ins are asked for what Pillow itself does not know."""
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if not add_plugins():
+            raise
+        return Image.open(path)
 
 
 def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
