@@ -222,6 +222,38 @@ def test_other_formats_and_what_follows_the_end_of_a_file_are_no_damage(tmp_path
     assert len(load_retrieval(spec(tmp_path, "docci", pairs=3)).images) == 3
 
 
+@pytest.mark.parametrize("name", ["7.webp", "7.TIF", "7.jfif", "7.heic", "7.jxl"])
+def test_a_picture_with_an_ending_that_is_not_read_is_not_passed_over_in_silence(tmp_path, name):
+    published.write_imagenet(tmp_path / "imagenet")
+    (tmp_path / "imagenet/val/n02112018" / name).touch()
+    message = refused(load_zero_shot, spec(tmp_path / "imagenet", "imagenet", images=6))
+    assert "1 item cannot be scored" in message and f"images with another ending: 1 (n02112018/{name}: " in message
+    found = load_zero_shot(spec(tmp_path / "imagenet", "imagenet", images=6, partial=True))
+    assert len(found.images) == 6 and found.left_out.record()["dropped"] == 1
+    published.write_urban1k(tmp_path / "urban1k", {1: "One.", 7: "Seven."})
+    (tmp_path / "urban1k/image/7.jpg").rename(tmp_path / "urban1k/image" / name)
+    message = refused(load_retrieval, spec(tmp_path / "urban1k", "urban1k", pairs=2))
+    assert "1 item cannot be scored" in message and f"images with another ending: 1 (image/{name}: " in message
+    (tmp_path / "urban1k/caption/7.txt").unlink()  # then it is an image without a caption as well
+    assert f"(image/{name}: " in refused(load_retrieval, spec(tmp_path / "urban1k", "urban1k", pairs=1))
+    found = load_retrieval(spec(tmp_path / "urban1k", "urban1k", partial=True))
+    assert found.captions == ["One."] and found.left_out.record()["dropped"] == 1
+
+
+def test_a_picture_of_no_class_is_named_whatever_its_ending(tmp_path):
+    published.write_imagenet(tmp_path)
+    (tmp_path / "val/1.webp").touch()
+    assert "folders or images of no class: 1 (1.webp: " in refused(load_zero_shot, spec(tmp_path, "imagenet"))
+
+
+def test_a_second_file_of_an_image_that_is_read_is_no_loss(tmp_path):
+    captions = published.write_urban1k(tmp_path)
+    published.picture(tmp_path / "image/1.png")
+    published.picture(tmp_path / "image/2.webp")
+    found = load_retrieval(spec(tmp_path, "urban1k", pairs=3))
+    assert found.captions == captions and [path.name for path in found.images] == ["1.jpg", "2.jpg", "10.jpg"]
+
+
 # ---- referring expressions
 
 
