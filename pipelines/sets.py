@@ -1,6 +1,7 @@
 """Lists the evaluation sets of the settings; with --check reads them, and lists what in them cannot be scored.
 
-Pictures are looked for and their headers read, not decoded. Exit code 2 if a set that is there would be refused.
+Pictures are looked for and their headers and ends read; unusual ones are decoded. Exit code 2 if a set that is there
+would be refused.
 """
 
 import argparse

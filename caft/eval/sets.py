@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from caft.data.sets import Missing, is_litter
+from caft.data.sets import Missing
 from caft.errors import DataError
 from caft.params import Params
 from caft.params.sets import BenchmarkParams
+from caft.pictures.litter import is_litter
 
 logger = logging.getLogger(__name__)
 _TEXT = {".csv", ".json", ".jsonl", ".jsonlines", ".p", ".txt"}

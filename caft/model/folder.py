@@ -9,10 +9,9 @@ from pathlib import Path
 
 from caft.errors import DataError
 from caft.pictures.formats import endings, to_install
+from caft.pictures.litter import is_litter
 from caft.pictures.reading import kind_of_place, path_problem
 
-# Files and folders that systems put beside a user's; names that start with a dot are theirs too.
-_SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"})
 _NONE = "without an ending"
 _SHOWN = 8  # endings that a line names
 
@@ -48,7 +47,7 @@ def list_pictures(folder: Path) -> Folder:
     """Finds the pictures of a folder and the folders in it, by the endings that can be decoded here, in either case.
 
     Links are followed, a folder is searched once however many lead to it. Names that start with a dot and what systems
-    leave behind (`Thumbs.db`, `__MACOSX`) are passed over.
+    leave behind (`Thumbs.db`, `__MACOSX`, `@eaDir`) are passed over.
 
     Raises:
         DataError: It is no folder, or may not be read.
@@ -88,7 +87,7 @@ def _files(
         return
     below = []
     for name in names:
-        if name.startswith(".") or name.lower() in _SYSTEM:
+        if is_litter(name):
             continue
         path = folder / name
         try:

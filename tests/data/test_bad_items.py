@@ -1,8 +1,11 @@
 """Items of evaluation sets that cannot be scored: named at load, all at once; left out of a partial set, and counted."""
 
+import importlib.util
 import json
 import math
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from tests.data import published
 from tests.data.published import reference
 from tests.data.test_benchmarks import spec
 
+_HEIF = importlib.util.find_spec("pillow_heif") is not None
 WORDLESS = ["", " \n", ".", "...", "</s>", "&nbsp;", "\u200b", "?!", "\ufeff"]
 
 
@@ -106,7 +110,7 @@ def test_all_that_is_wrong_is_in_one_short_message(tmp_path):
     message = refused(load_retrieval, spec(tmp_path, "urban1k", pairs=30))
     assert "21 items cannot be scored" in message
     for part in ("partner: 15 (10: ", "words: 2 (7: is empty; 8: '.' has no word)", "numbers: 1 (x.txt)",
-                 "not there: 1 (", "27.jpg: a link to nothing", "cannot be read: 1 (26: is not UTF-8", "25.jpg: is no picture",
+                 "not there: 1 (", "27.jpg: a link to nothing", "cannot be read: 1 (26: is not UTF-8", "25.jpg: it is a web",
                  "partial: true", "pipelines.sets --check"):  # fmt: skip
         assert part in message, part
     found = load_retrieval(spec(tmp_path, "urban1k", pairs=30, partial=True))
@@ -171,6 +175,44 @@ def test_a_picture_that_cannot_be_read_is_found_at_load(tmp_path, layout, damage
     assert left(load(spec(tmp_path / "set", layout, **entry, partial=True)))
 
 
+@pytest.mark.parametrize(
+    "head, words",
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!doctype html><title>404</title>", "it is a web page"),
+        pytest.param(
+            b"\0\0\0\x18ftyphevc\0\0\0\0",
+            "pip install pillow-heif",
+            marks=pytest.mark.skipif(_HEIF, reason="the plug-in is installed"),
+        ),
+    ],
+)
+def test_what_is_no_picture_is_named_with_what_to_do(tmp_path, head, words):
+    published.write_docci(tmp_path)
+    (tmp_path / "images/test_00001.jpg").write_bytes(head)
+    assert words in refused(load_retrieval, spec(tmp_path, "docci"))
+
+
+@pytest.mark.skipif(not _HEIF, reason="needs the plug-in pillow-heif")
+@pytest.mark.parametrize("layout", ["docci", "fg_ovd"])
+def test_a_format_of_a_plug_in_is_scored_where_it_is_installed(tmp_path, layout):
+    """In a process of its own: the plug-in is in no other's way there, and not in this one's."""
+    folder, load = tmp_path / "set", {"docci": "load_retrieval", "fg_ovd": "load_regions"}[layout]
+    published.write_docci(folder) if layout == "docci" else published.write_fg_ovd(folder)
+    first = folder / "images/test_00001.jpg" if layout == "docci" else tmp_path / "coco/val2017/000000000009.jpg"
+    code = f"""if True:
+        import pillow_heif
+        from PIL import Image
+        pillow_heif.from_pillow(Image.open({str(first)!r})).save({str(first)!r}, format="HEIF")
+        from caft.data.sets import {load}
+        from tests.data.test_benchmarks import spec
+        from pathlib import Path
+        print(len({load}(spec(Path({str(folder)!r}), {layout!r})).images))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["3" if layout == "docci" else "2"], done.stderr
+
+
 def test_other_formats_and_what_follows_the_end_of_a_file_are_no_damage(tmp_path):
     published.write_docci(tmp_path)
     first, second, third = (tmp_path / f"images/test_0000{n}.jpg" for n in range(3))
@@ -178,6 +220,38 @@ def test_other_formats_and_what_follows_the_end_of_a_file_are_no_damage(tmp_path
     Image.open(second).save(second, "WEBP")
     Image.fromarray(np.full((40, 60), 40000, np.uint16)).save(third, "PNG")
     assert len(load_retrieval(spec(tmp_path, "docci", pairs=3)).images) == 3
+
+
+@pytest.mark.parametrize("name", ["7.webp", "7.TIF", "7.jfif", "7.heic", "7.jxl"])
+def test_a_picture_with_an_ending_that_is_not_read_is_not_passed_over_in_silence(tmp_path, name):
+    published.write_imagenet(tmp_path / "imagenet")
+    (tmp_path / "imagenet/val/n02112018" / name).touch()
+    message = refused(load_zero_shot, spec(tmp_path / "imagenet", "imagenet", images=6))
+    assert "1 item cannot be scored" in message and f"images with another ending: 1 (n02112018/{name}: " in message
+    found = load_zero_shot(spec(tmp_path / "imagenet", "imagenet", images=6, partial=True))
+    assert len(found.images) == 6 and found.left_out.record()["dropped"] == 1
+    published.write_urban1k(tmp_path / "urban1k", {1: "One.", 7: "Seven."})
+    (tmp_path / "urban1k/image/7.jpg").rename(tmp_path / "urban1k/image" / name)
+    message = refused(load_retrieval, spec(tmp_path / "urban1k", "urban1k", pairs=2))
+    assert "1 item cannot be scored" in message and f"images with another ending: 1 (image/{name}: " in message
+    (tmp_path / "urban1k/caption/7.txt").unlink()  # then it is an image without a caption as well
+    assert f"(image/{name}: " in refused(load_retrieval, spec(tmp_path / "urban1k", "urban1k", pairs=1))
+    found = load_retrieval(spec(tmp_path / "urban1k", "urban1k", partial=True))
+    assert found.captions == ["One."] and found.left_out.record()["dropped"] == 1
+
+
+def test_a_picture_of_no_class_is_named_whatever_its_ending(tmp_path):
+    published.write_imagenet(tmp_path)
+    (tmp_path / "val/1.webp").touch()
+    assert "folders or images of no class: 1 (1.webp: " in refused(load_zero_shot, spec(tmp_path, "imagenet"))
+
+
+def test_a_second_file_of_an_image_that_is_read_is_no_loss(tmp_path):
+    captions = published.write_urban1k(tmp_path)
+    published.picture(tmp_path / "image/1.png")
+    published.picture(tmp_path / "image/2.webp")
+    found = load_retrieval(spec(tmp_path, "urban1k", pairs=3))
+    assert found.captions == captions and [path.name for path in found.images] == ["1.jpg", "2.jpg", "10.jpg"]
 
 
 # ---- referring expressions
@@ -320,6 +394,23 @@ def test_a_description_without_words_is_named(tmp_path, role, text):
     file.write_text(json.dumps(content))
     assert "3_attributes.json: annotation 1: " in refused(load_regions, spec(tmp_path / "fg_ovd", "fg_ovd"))
     assert len(load_regions(spec(tmp_path / "fg_ovd", "fg_ovd", partial=True)).regions["easy"]) == 1
+
+
+@pytest.mark.parametrize("text", ["2_attributes 3", " 2_Attributes  3", "2_attributes&nbsp;3"])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_box_whose_description_is_among_the_false_ones_cannot_be_won_and_is_named(tmp_path, text, same):
+    """By its number, or by another category of equal text."""
+    published.write_fg_ovd(tmp_path / "fg_ovd")
+    file = tmp_path / "fg_ovd/2_attributes.json"
+    content = json.loads(file.read_text())
+    number = content["annotations"][0]["category_id"]
+    content["categories"].append({"id": 150, "name": text})
+    content["annotations"][0]["neg_category_ids"][-1] = number if same else 150
+    file.write_text(json.dumps(content))
+    message = refused(load_regions, spec(tmp_path / "fg_ovd", "fg_ovd"))
+    assert "boxes of another form: 1 (2_attributes.json: annotation 0: its description, '2_attributes 3', is" in message
+    found = load_regions(spec(tmp_path / "fg_ovd", "fg_ovd", partial=True))
+    assert [len(rows) for rows in found.regions.values()] == [2, 1, 2, 2]
 
 
 def test_a_file_whose_boxes_are_all_bad_is_not_run_in_a_partial_set(tmp_path):

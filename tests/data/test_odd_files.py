@@ -21,6 +21,7 @@ from tests.data.test_benchmarks import spec
 
 MARK = b"\xef\xbb\xbf"
 LITTER = (".DS_Store", "._1.jpg", "._1.txt", "Thumbs.db", "thumbs.db", "desktop.ini", "._n01440764", ".hidden.JPEG")
+FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash-1000")
 WRITERS = {
     "urban1k": published.write_urban1k,
     "docci": published.write_docci,
@@ -56,8 +57,9 @@ def test_litter_in_every_folder_of_a_set_changes_nothing(written):
     for place in [path for path in folder.parent.rglob("*") if path.is_dir()]:
         for name in LITTER:
             (place / name).write_bytes(b"\0\1Mac OS X")
-        (place / "__MACOSX").mkdir()
-        (place / "__MACOSX/1.jpg").write_bytes(b"\0")
+        for name in FOLDERS:
+            (place / name).mkdir()
+            (place / name / "1.jpg").write_bytes(b"\0")
     assert load(folder, layout) == found
     assert files_digest(folder) == digest
 

@@ -61,7 +61,8 @@ def names(folder):
 
 
 def test_what_systems_leave_in_a_folder_is_neither_read_nor_counted(model, folder, caplog):
-    for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.jpg", ".thumbnails/a.png"):
+    for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.jpg", ".thumbnails/a.png",
+                 "@eaDir/a.png", "$RECYCLE.BIN/a.png"):  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"\0\5\x16\7")
     with caplog.at_level(logging.INFO):

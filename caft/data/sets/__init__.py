@@ -3,7 +3,7 @@
 A kind has a class and a loader; a layout has a reader, which the loader calls. A set that is not there is `Missing`.
 """
 
-from caft.data.sets.files import Missing, folder_of, is_litter
+from caft.data.sets.files import Missing, folder_of
 from caft.data.sets.findings import BadItemsError, LeftOut
 from caft.data.sets.pictures import open_annotated
 from caft.data.sets.referring import Expression, ReferringImage, ReferringSet, load_referring
@@ -25,7 +25,6 @@ __all__ = [
     "RetrievalSet",
     "ZeroShotSet",
     "folder_of",
-    "is_litter",
     "load_referring",
     "load_regions",
     "load_retrieval",

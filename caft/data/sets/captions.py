@@ -1,7 +1,7 @@
 """Layouts of retrieval sets: each reader yields the images with their captions, in the set's order."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from caft.data.sets.files import (
     read_text,
 )
 from caft.data.sets.findings import Findings
-from caft.data.sets.pictures import find_picture
+from caft.data.sets.pictures import ENDINGS, find_picture, note_others
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
@@ -42,8 +42,9 @@ def urban1k(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> Ite
     """`image/<number>.jpg` (or `images/`) and `caption/<number>.txt`, the whole file, in the order of the numbers."""
     pictures = first_present(folder / "image", folder / "images")
     texts = present(folder / "caption")
-    images, captions = _by_stem(pictures, {".jpg", ".jpeg", ".png"}), _by_stem(texts, {".txt"})
-    for stem in sorted(images.keys() ^ captions.keys()):
+    images, captions = _by_stem(pictures, ENDINGS), _by_stem(texts, {".txt"})
+    others = note_others((path for path in entries(pictures) if path.stem not in images), findings)
+    for stem in sorted(images.keys() ^ (captions.keys() - others)):
         there = images.get(stem) or captions[stem]
         lacks = f"{texts.name}/{stem}.txt" if stem in images else f"{pictures.name}/{stem}.jpg"
         findings.bad("images or captions without their partner", stem, f"{there.name} needs {lacks}")
@@ -239,7 +240,7 @@ def _items(rows: Iterable[tuple[str, Any]], item: Callable[[Any], Item | None], 
             yield found
 
 
-def _by_stem(folder: Path, endings: set[str]) -> Mapping[str, Path]:
+def _by_stem(folder: Path, endings: Collection[str]) -> Mapping[str, Path]:
     """Files of some endings, in any case, by their name without it; of several the first."""
     found: dict[str, Path] = {}
     for path in entries(folder):

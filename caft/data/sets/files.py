@@ -11,11 +11,10 @@ from typing import Any, BinaryIO, TypeVar
 from caft.data.sets.findings import Findings
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
+from caft.pictures.litter import is_litter
 from caft.storage import in_checkout
 
 Value = TypeVar("Value")
-# What file managers leave behind, in lower case; all names that begin with a dot too.
-_LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"}
 ROWS = "rows of another form"
 
 
@@ -62,11 +61,6 @@ def first_present(*places: Path) -> Path:
         NotThereError: Nothing is; it names the first.
     """
     return next((place for place in places if place.exists()), None) or present(places[0])
-
-
-def is_litter(name: str) -> bool:
-    """True of files that belong to no set: hidden ones, and those of file managers."""
-    return name.startswith(".") or name.lower() in _LITTER
 
 
 def entries(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Pictures of evaluation sets: found, looked into without decoding them, and opened as their annotations saw them.
+"""Pictures of evaluation sets: found, looked into, the usual ones without decoding, and opened as their annotations saw them.
 
 Annotations are of the pixels as they are stored, as in COCO, whose tools know no orientation; a tag that turns or
 mirrors a picture does not move them. Only where the recorded size is that of the upright picture was this annotated.
@@ -7,21 +7,25 @@ mirrors a picture does not move them. Only where the recorded size is that of th
 import functools
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from caft.data.sets.findings import Findings
 from caft.errors import DataError
+from caft.pictures.formats import add_plugins, endings, to_install, what_it_is
 from caft.transforms import open_image
 
 ABSENT, UNREADABLE, OTHER_SIZE = "images not there", "images that cannot be read", "images of another size"
+_OTHER_ENDING = "images with another ending"
 _ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
 # The end of a whole file is among its last bytes; a file that has none there is decoded to see.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 64
+_HEAD, _TAIL = 512, 64
 _PLAIN = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK"}
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+ENDINGS = (".jpg", ".jpeg", ".png")  # of pictures that are taken from a folder by their ending; in any case
+_SUFFIXES = (*ENDINGS, *map(str.upper, ENDINGS))
 
 
 def find_picture(*places: Path) -> Path:
@@ -32,6 +36,21 @@ def find_picture(*places: Path) -> Path:
         if (found := next((place for place in (path, *others) if os.path.isfile(place)), None)) is not None:
             return found
     return places[0]
+
+
+def is_named_as_picture(path: Path) -> bool:
+    """Whether a name has an ending of pictures, also of those that are not taken or that a package would open."""
+    ending = path.suffix.lower()
+    return ending in endings() or to_install(ending) is not None
+
+
+def note_others(paths: Iterable[Path], findings: Findings) -> set[str]:
+    """Notes pictures whose ending is none of `ENDINGS` as bad items; gives their names without it."""
+    others = [path for path in paths if is_named_as_picture(path) and path.suffix.lower() not in ENDINGS]
+    for path in others:
+        expected = f"expected {', '.join(ENDINGS)}; save it as PNG"
+        findings.bad(_OTHER_ENDING, f"{path.parent.name}/{path.name}", expected)
+    return {path.stem for path in others}
 
 
 def can_be_scored(path: Path, findings: Findings, size: tuple[int, int] | None = None) -> bool:
@@ -73,25 +92,37 @@ def _look(path: Path, length: int, changed: int, size: tuple[int, int] | None) -
 
     A set is read by several steps of a job; `length` and `changed` tell a file that is another by now.
     """
+    head = b""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+            file.seek(max(0, length - _TAIL))
+            tail = file.read()
+        with _opened(path) as image:
             found = (image.height, image.width)
             plain = image.format in _ENDS and image.mode in _PLAIN
             # Of some formats the tag is read with the pixels, so only where it matters.
             sideways = size not in (None, found) and image.getexif().get(_ORIENTATION) in _SIDEWAYS
             end = _ENDS.get(image.format or "", b"")
-        with path.open("rb") as file:
-            file.seek(max(0, length - _TAIL))
-            whole = end in file.read()
-        if not (plain and whole):
+        if not (plain and end in tail):
             open_image(path)
     except UnidentifiedImageError:
-        return (0, 0), False, "is no picture" if length else "is an empty file"
+        return (0, 0), False, what_it_is(head)
     except DataError as error:
         return (0, 0), False, str(error).removeprefix(f"{path}: ")
     except Exception as error:  # damaged headers raise errors of many kinds
         return (0, 0), False, f"{error!r}"
     return found, sideways, ""
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture with its header read; as in `open_image`, plug-ins are asked for what Pillow itself does not know."""
+    try:
+        return Image.open(path)
+    except UnidentifiedImageError:
+        if not add_plugins():
+            raise
+        return Image.open(path)
 
 
 def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:

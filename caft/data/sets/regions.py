@@ -7,6 +7,7 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
+from caft.captions.tokenizer import clean
 from caft.data.sets.files import (
     Missing,
     NotThereError,
@@ -165,6 +166,8 @@ def _descriptions(annotation: Mapping[str, Any], categories: Mapping[int | None,
             raise OddRowError(f"description {number} {why}")
     if not wrong:
         raise OddRowError("box with 0 negatives; expected at least one")
+    if clean(texts[0]) in map(clean, texts[1:]):  # equal to a model: the box is lost whatever it knows
+        raise OddRowError(f"its description, {texts[0][:40]!r}, is among the false ones")
     return texts[0], texts[1:]
 
 

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from caft.data.sets.files import Missing, NotThereError, entries, first_present, folder_of, present, read_text
 from caft.data.sets.findings import Findings, LeftOut
-from caft.data.sets.pictures import can_be_scored
+from caft.data.sets.pictures import ENDINGS, can_be_scored, is_named_as_picture, note_others
 from caft.data.sets.texts import unreadable
 from caft.params.sets import BenchmarkParams
-
-_SUFFIXES = {".jpeg", ".jpg", ".png"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,13 @@ def load_zero_shot(benchmark: BenchmarkParams) -> ZeroShotSet | Missing:
     images, labels = [], []
     for place in entries(pictures):
         if place.is_dir() and place.name in places:
-            found = [path for path in entries(place) if path.suffix.lower() in _SUFFIXES]
+            files = entries(place)
+            note_others(files, findings)
+            found = [path for path in files if path.suffix.lower() in ENDINGS]
             scored = [path for path in found if can_be_scored(path, findings)]
             images += scored
             labels += [places[place.name]] * len(scored)
-        elif place.is_dir() or place.suffix.lower() in _SUFFIXES:
+        elif place.is_dir() or is_named_as_picture(place):
             findings.bad(
                 "folders or images of no class",
                 place.name,
