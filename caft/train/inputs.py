@@ -131,6 +131,8 @@ def settings_of(params: Params, index: Path, excluded: Path) -> dict[str, Any]:
     }
     if settings["arithmetic"] == "native" and not launcher.gpus_per_node:
         settings["threads"] = launcher.cpus_per_task  # sums are divided among them
+    if settings["arithmetic"] == "native" and launcher.compile:
+        settings["compile"] = True  # rounds otherwise
     if params.data.fraction < 1:
         row_ids = np.load(index / "images.npy", mmap_mode="r")["row_id"]
         repeats = read_repeats(index)
