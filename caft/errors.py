@@ -45,6 +45,10 @@ class LaunchError(CaftError):
     """A job or a server could not be started, or did not end well."""
 
 
+class UnderWayError(LaunchError):
+    """Nobody waits any longer for a job of a cluster, which goes on, or may."""
+
+
 class TrackingError(CaftError):
     """The experiment tracker cannot be reached or refuses what is logged."""
 

@@ -57,6 +57,20 @@ def locked(folder: Path, doing: str, patience: float = math.inf, name: str = ".l
         lock.release()
 
 
+def is_locked(folder: Path, name: str = ".lock") -> bool:
+    """Whether a process has the lock of a folder, or may have it, where this user cannot look."""
+    path = folder / name
+    if not path.exists():
+        return False
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 def _name(holder: Path) -> str:
     """The process that has a lock; it writes its name just after it took the lock."""
     try:

@@ -4,7 +4,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from caft.errors import LaunchError
+from caft.errors import UnderWayError
 
 _SECONDS = 30
 # In all other states a job waits, runs, or is about to be requeued.
@@ -14,8 +14,8 @@ _FAILED = (
 )
 
 
-class NoAnswer(LaunchError):
-    """Slurm's controller cannot be reached now."""
+class NoAnswer(UnderWayError):
+    """Slurm's controller cannot be reached now, so nobody knows what becomes of a job."""
 
     def __init__(self, command: str, code: int, error: str) -> None:
         reason = " ".join(error.split()) or f"exit code {code}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import submitit
 
-from caft.errors import LaunchError
+from caft.errors import LaunchError, UnderWayError
 from caft.params.settings import LauncherParams, SlurmParams
 from caft.storage import write_json
 from slurm import queue
@@ -55,6 +55,7 @@ def run(
 
     Raises:
         LaunchError: The job was not accepted, or failed; holds the end of its log.
+        UnderWayError: As `_wait`.
     """
     if launcher.slurm is None:
         handle = _submit(Submitted(job, os.getpid()), launcher, run_folder)
@@ -205,7 +206,7 @@ def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.
     """Waits until Slurm says twice that a job is over, since a job that is being requeued may look over for a moment.
 
     Raises:
-        LaunchError: It is not over at the deadline, or Slurm is silent.
+        UnderWayError: It is not over at the deadline, or Slurm is silent.
     """
     begun = heard = time.monotonic()
     asked, last, over = -_QUEUE_SECONDS, queue.State(""), 0
@@ -214,7 +215,7 @@ def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.
         time.sleep(_POLL_SECONDS)
         now = time.monotonic()
         if now - begun > settings.deadline_hours * 3600:
-            raise LaunchError(
+            raise UnderWayError(
                 f"job {job} is {last.name} after {settings.deadline_hours} hours (deadline_hours); it goes on. "
                 f"`dvc repro` waits again; `scancel {job}` ends it"
             )
@@ -226,7 +227,7 @@ def _wait(job: str, settings: SlurmParams, report: Callable[[], None]) -> queue.
         except queue.NoAnswer as error:
             if now - heard > _SILENCE_SECONDS:
                 silence = f"so for {now - heard:.0f} seconds; `dvc repro` attaches to job {job} again"
-                raise LaunchError(f"{error}; {silence}") from None
+                raise UnderWayError(f"{error}; {silence}") from None
             logger.warning("%s; retrying", error)
             continue
         heard = now

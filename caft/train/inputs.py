@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from caft.data.training import subsets
 from caft.data.training.index import read_repeats
 from caft.digests import code_digests, file_digest
 from caft.errors import CheckpointError
+from caft.locking import is_locked
 from caft.params import Params, arithmetic, flat
 from caft.storage import write_json
 
@@ -30,12 +32,14 @@ class Inputs:
         data: Digest of each file.
         code: Digest of the statements of each file that a rank runs; see `caft.digests`.
         stamps: Size and time of each file of data, by which one that was not touched is not read again; not in the name.
+        corpora: Names of what the index is of, for messages; not in the name, since the index' digest is.
     """
 
     settings: dict[str, Any]
     data: dict[str, str]
     code: dict[str, str]
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
+    corpora: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, settings: dict[str, Any], files: dict[str, Path], known: "Inputs | None" = None) -> "Inputs":
@@ -52,7 +56,8 @@ class Inputs:
         """Those that a run's folder tells of; None if it does not."""
         try:
             content = json.loads(_path(folder).read_text())
-            return cls(content["settings"], content["data"], content["code"])
+            corpora = tuple(content.get("corpora", ()))
+            return cls(content["settings"], content["data"], content["code"], corpora=corpora)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -69,7 +74,7 @@ class Inputs:
 
     def write(self, folder: Path) -> None:
         """Writes them into a run's folder, for those who come later."""
-        write_json(_path(folder), self._record())
+        write_json(_path(folder), {**self._record(), "corpora": self.corpora})
 
     def differences(self, other: "Inputs") -> list[str]:
         """In what another has other values: settings with both, then names of files."""
@@ -131,6 +136,8 @@ def settings_of(params: Params, index: Path, excluded: Path) -> dict[str, Any]:
     }
     if settings["arithmetic"] == "native" and not launcher.gpus_per_node:
         settings["threads"] = launcher.cpus_per_task  # sums are divided among them
+    if settings["arithmetic"] == "native" and launcher.compile:
+        settings["compile"] = True  # rounds otherwise
     if params.data.fraction < 1:
         row_ids = np.load(index / "images.npy", mmap_mode="r")["row_id"]
         repeats = read_repeats(index)
@@ -145,21 +152,36 @@ def settings_of(params: Params, index: Path, excluded: Path) -> dict[str, Any]:
     return settings
 
 
-def left(runs: Path, mine: Inputs) -> Iterator[str]:
-    """Yields a sentence about each run that was begun, has not ended, and differs from this one in little; each once."""
+def left(runs: Path, mine: Inputs, goes_on: Callable[[Path], bool]) -> Iterator[str]:
+    """Yields a sentence about each run that was begun and that a change has left behind; each is told once.
+
+    A run of another seed, model or corpora is no earlier form of this one. One that a process trains, or whose job of a
+    cluster waits or runs, as `goes_on` tells of its folder, is not left.
+    """
     for folder in sorted(path for path in runs.iterdir() if path.is_dir() and path.name != mine.name):
-        checkpoints = sorted((folder / "checkpoints").glob("step-*.pt"))
         told = folder / "told"
-        if not checkpoints or (folder / "final.safetensors").exists() or told.exists():
-            continue
-        other = Inputs.of_run(folder)
-        if other is not None and (differ := mine.differences(other)):
+        with suppress(OSError):  # it may be another user's, or be removed meanwhile
+            checkpoints = sorted((folder / "checkpoints").glob("step-*.pt"))
+            if not checkpoints or (folder / "final.safetensors").exists() or told.exists():
+                continue
+            other = Inputs.of_run(folder)
+            if other is None or _of_other_work(mine, other) or not (differ := mine.differences(other)):
+                continue
+            if is_locked(folder) or is_locked(folder / "checkpoints") or goes_on(folder):
+                continue
             told.touch()
             step = int(checkpoints[-1].stem.removeprefix("step-"))
             yield (
                 f"run {folder.name} was begun and is left at step {step}, since this is another: {some(differ)}. "
                 "With what it had, it goes on"
             )
+
+
+def _of_other_work(mine: Inputs, other: Inputs) -> bool:
+    """Whether two runs are of another seed, model or corpora; a run of an earlier version names no corpora."""
+    if mine.corpora and other.corpora and mine.corpora != other.corpora:
+        return True
+    return any(_plain(mine.settings.get(key)) != _plain(other.settings.get(key)) for key in ("seed", "model"))
 
 
 def some(names: list[str]) -> str:

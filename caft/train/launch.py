@@ -1,5 +1,7 @@
 """One run of training: its name, its job, its metrics in the tracker, and what the stage `train` keeps of it."""
 
+import dataclasses
+import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,12 +12,12 @@ from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training.index import read_summary
 from caft.digests import file_digest
-from caft.errors import DataError
+from caft.errors import CheckpointError, DataError, UnderWayError
 from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.params import Params, arithmetic
-from caft.train import inputs, seal
+from caft.train import checkpoint, inputs, seal
 from caft.train.follow import Follower, Tail
 from caft.train.inputs import Inputs
 from caft.train.job import RESULTS, TrainJob
@@ -51,6 +53,7 @@ def train(
 
     Raises:
         CaftError: The settings, the index or the job are at fault.
+        UnderWayError: The job goes on, but nobody waits for it any longer.
     """
     recipe = params.selected_recipe
     plan(params)  # refuses what cannot be trained
@@ -65,6 +68,7 @@ def train(
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
     settings = _settings(params)
     read = Inputs.read(settings, inputs.files_of(INDEX, EXCLUDED, superpixels))
+    read = dataclasses.replace(read, corpora=tuple(corpus["name"] for corpus in summary["corpora"]))
     runs, name = storage.runs_folder(params), read.name
     folder = runs / name
     with locked(folder, "training this run"):
@@ -84,10 +88,10 @@ def train(
             read,
         )
         if not any((folder / "checkpoints").glob("step-*.pt")):
-            for sentence in inputs.left(runs, read):
+            for sentence in inputs.left(runs, read, lambda other: _goes_on(other, over)):
                 logger.warning(sentence)
         read.write(folder)
-        _run(job, launch, keep, open_training(params, name, read.alike, overlays, over))
+        _run(job, launch, keep, open_training(params, name, read.alike, overlays, over), over)
     return folder
 
 
@@ -96,7 +100,13 @@ def _settings(params: Params) -> dict[str, Any]:
     return inputs.settings_of(params, INDEX, EXCLUDED)
 
 
-def _run(job: TrainJob, launch: Launch, keep: Callable[[Path], None], tracked: Run) -> None:
+def _run(
+    job: TrainJob,
+    launch: Launch,
+    keep: Callable[[Path], None],
+    tracked: Run,
+    over: Callable[[str], bool] | None,
+) -> None:
     """Runs the job unless the run has ended before, and copies its metrics into the tracker.
 
     Whether a run is resumed is decided in three places: here if it has ended (its results are there, as their seals say),
@@ -107,7 +117,7 @@ def _run(job: TrainJob, launch: Launch, keep: Callable[[Path], None], tracked: R
     status, weights = "FAILED", None
     try:
         tracked.log_data(storage.read_json("metrics/data.json", "index"))
-        if _has_ended(job):
+        if _has_ended(job, over):
             logger.info("run %s has ended before; its weights are taken", folder.name)
         else:
             launch(job, follower.follow)
@@ -118,26 +128,54 @@ def _run(job: TrainJob, launch: Launch, keep: Callable[[Path], None], tracked: R
         status = "FAILED" if job.params.selected_launcher.slurm is None else "RUNNING"
         follower.follow()
         raise
+    except UnderWayError:
+        status = "RUNNING"  # the job is not over
+        follower.follow()
+        raise
     finally:
         if status != "RUNNING":
             follower.finish(status, weights)
 
 
-def _has_ended(job: TrainJob) -> bool:
-    """Whether the results of a run are all there, as they were written."""
+def _has_ended(job: TrainJob, over: Callable[[str], bool] | None) -> bool:
+    """Whether the results of a run are all there, as they were written; a card that is not is written again.
+
+    Raises:
+        CheckpointError: The weights are whole, but the curve is not, and only a training from the start would make it.
+    """
     folder = job.run_folder
-    faults = [fault for name in RESULTS if (fault := seal.fault(folder / name)) is not None]
-    if len(faults) == len(RESULTS):
+    weights, card, curve = (folder / name for name in RESULTS)
+    # Asked before its seals, which it may be about to write.
+    goes_on = job.params.selected_launcher.slurm is not None and _goes_on(folder, over)
+    faults = {path: fault for path in (weights, card, curve) if (fault := seal.fault(path)) is not None}
+    if len(faults) == len(RESULTS) or faults and goes_on:
         return False
-    if faults:
-        logger.warning("%s; the run's end is made again, from its newest whole checkpoint", "; ".join(faults))
-        for name in RESULTS:
-            (folder / name).unlink(missing_ok=True)
+    if weights in faults or curve in faults:
+        whole = checkpoint.newest(folder / "checkpoints", job.fingerprint)
+        if whole is None and weights not in faults:
+            raise CheckpointError(
+                f"{faults[curve]}; the weights of run {folder.name} are whole, but no whole checkpoint is left from which "
+                f"the curve could be made again. Put {curve.name} and {curve.name}.seal back from a copy of the folder; "
+                f"or move {weights} away, and `dvc repro` trains from the start"
+            )
+        start = f"from {whole.name}" if whole is not None else "from the start, since no whole checkpoint is left"
+        logger.warning("%s; the run's end is made again, %s", "; ".join(faults.values()), start)
+        if curve in faults:
+            curve.unlink(missing_ok=True)  # nobody is to read lines that are not whole, before the job writes it anew
         return False
-    if read_card(folder / "final.safetensors").record() != job.card.record():  # other steps between validations, say
-        storage.write_json(folder / "final.json", job.card.record())
-        seal.put(folder / "final.json")
+    if faults or read_card(weights).record() != job.card.record():  # other steps between validations, say
+        storage.write_json(card, job.card.record())
+        seal.put(card)
     return True
+
+
+def _goes_on(folder: Path, over: Callable[[str], bool] | None) -> bool:
+    """Whether a cluster's job of a run is under way, or nobody can be asked; False if it has none or `over` is None."""
+    try:
+        job = json.loads((folder / "job.json").read_text())
+        return over is not None and job["executor"] == "slurm" and not over(job["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def write_results(folder: Path) -> None:

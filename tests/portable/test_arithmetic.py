@@ -168,7 +168,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path, text: str, problem:
 
 
 def test_what_changes_the_bits_names_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Threads do where arithmetic is native, and nowhere else."""
+    """Threads and compiled steps do where arithmetic is native, and nowhere else."""
     from caft.train import launch
 
     monkeypatch.chdir(tmp_path)
@@ -190,3 +190,4 @@ def test_what_changes_the_bits_names_the_run(monkeypatch: pytest.MonkeyPatch, tm
     assert (native["arithmetic"], native["threads"]) == ("native", 1)
     assert settings("cpus_per_task: 4", "native")["threads"] == 4
     assert "threads" not in settings("cpus_per_task: 4, gpus_per_node: 2", "native")
+    assert settings("compile: true", "native") == {**native, "compile": True} and "compile" not in native

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from caft.errors import LaunchError
+from caft.errors import LaunchError, UnderWayError
 from caft.params import load_params
 from slurm import queue
+from slurm import submit as submission
 from slurm.submit import executor
 from tests.faults.conftest import wait_until
 from tests.slurm.cluster import Cluster
@@ -65,3 +66,14 @@ def test_without_slurm_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         executor(launcher, tmp_path, "caft-x")
     with pytest.raises(queue.NoAnswer, match=r"scontrol gives no answer \(scontrol is not found\)"):
         queue.state("1")
+
+
+def test_a_job_whose_controller_is_silent_may_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # nobody can be asked
+    monkeypatch.setattr(submission, "_SILENCE_SECONDS", 0.5)
+    settings = load_params(PROJECT / "params.yaml").launchers["a100x8"].slurm
+    assert settings is not None
+    with pytest.raises(UnderWayError, match="scontrol gives no answer .* attaches to job 71 again"):
+        submission._wait("71", settings, lambda: None)
+    with pytest.raises(UnderWayError, match="squeue gives no answer"):  # before anything is submitted
+        queue.alive("caft-run")

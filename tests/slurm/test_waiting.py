@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from caft.errors import LaunchError
+from caft.errors import LaunchError, UnderWayError
 from caft.params import load_params
 from caft.params.settings import LauncherParams
 from slurm import queue, submit
@@ -45,7 +45,7 @@ def test_after_its_deadline_a_launcher_leaves_the_job_to_the_next_one(
 ) -> None:
     job, later = functools.partial(Path.touch, tmp_path / "ran"), ("--begin=now+1hour",)
     words = r"job (\d+) is PENDING after 0.001 hours \(deadline_hours\); it goes on.*`scancel \1` ends it"
-    with pytest.raises(LaunchError, match=words):
+    with pytest.raises(UnderWayError, match=words):
         run(job, launcher(sbatch=later, deadline_hours=0.001), folder)
     [identity] = queue.alive(f"caft-{folder.name}")
     assert queue.state(identity).name == "PENDING"

@@ -1,9 +1,11 @@
 """What a run is named by, what a rank really imports, and what is told of changes."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import yaml
 from caft import digests
 from caft.digests import NO_RESULT
 from caft.errors import CheckpointError
+from caft.locking import locked
 from caft.train import inputs, seal
 from caft.train.inputs import Inputs, files_of
 from pipelines.deps import PLUMBING
@@ -101,6 +104,64 @@ def test_a_runs_folder_gives_back_what_it_was_named_by(files: dict[str, Path], t
     assert again and again.name == read.name and not read.differences(again)
     (tmp_path / "run/inputs.json").write_text("{")
     assert Inputs.of_run(tmp_path / "run") is None and Inputs.of_run(tmp_path) is None
+
+
+@pytest.fixture
+def begun(files: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
+    """Makes the folder of a run that was begun, of the corpus `scenes`."""
+
+    def make(name: str, corpora: tuple[str, ...] = ("scenes",), **settings: object) -> Path:
+        read = Inputs.read({**SETTINGS, **settings}, files)
+        dataclasses.replace(read, corpora=corpora).write(tmp_path / "runs" / name)
+        (tmp_path / "runs" / name / "checkpoints").mkdir()
+        (tmp_path / "runs" / name / "checkpoints/step-000000010.pt").touch()
+        return tmp_path / "runs" / name
+
+    return make
+
+
+def test_a_run_that_a_change_left_behind_is_told_once(begun: Callable[..., Path], files: dict[str, Path]) -> None:
+    runs = begun("a" * 16, ranks=1).parent
+    mine = dataclasses.replace(Inputs.read(SETTINGS, files), corpora=("scenes",))
+    begun(mine.name)
+    begun("e" * 16, ranks=8)
+    (runs / ("e" * 16) / "final.safetensors").touch()
+    assert list(inputs.left(runs, mine, lambda folder: False)) == [
+        f"run {'a' * 16} was begun and is left at step 10, since this is another: ranks 1 -> 2. "
+        "With what it had, it goes on"
+    ]
+    assert not list(inputs.left(runs, mine, lambda folder: False))
+
+
+def test_a_run_of_another_seed_model_or_corpora_is_not_left(
+    begun: Callable[..., Path], files: dict[str, Path], tmp_path: Path
+) -> None:
+    begun("a" * 16, seed=1)
+    begun("b" * 16, model={"width": 8})
+    begun("c" * 16, corpora=("scenes", "cc3m"), ranks=1)
+    mine = dataclasses.replace(Inputs.read(SETTINGS, files), corpora=("scenes",))
+    assert not list(inputs.left(tmp_path / "runs", mine, lambda folder: False))
+    assert not list((tmp_path / "runs").glob("*/told"))
+
+
+def test_a_run_that_is_under_way_is_told_only_when_it_is_left(
+    begun: Callable[..., Path], files: dict[str, Path]
+) -> None:
+    folder = begun("a" * 16, ranks=1)
+    mine = Inputs.read(SETTINGS, files)
+    for held in (folder, folder / "checkpoints"):
+        with locked(held, "training this run"):
+            assert not list(inputs.left(folder.parent, mine, lambda other: False))
+    assert not list(inputs.left(folder.parent, mine, lambda other: other == folder))  # its job waits
+    assert len(list(inputs.left(folder.parent, mine, lambda other: False))) == 1
+
+
+def test_a_folder_that_cannot_be_written_ends_no_training(begun: Callable[..., Path], files: dict[str, Path]) -> None:
+    folder = begun("a" * 16, ranks=1)
+    (folder / "told").symlink_to(folder / "gone/told")
+    begun("b" * 16, ranks=1)
+    found = list(inputs.left(folder.parent, Inputs.read(SETTINGS, files), lambda other: False))
+    assert [sentence.split()[1] for sentence in found] == ["b" * 16]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from caft.errors import LaunchError
-from caft.locking import locked
+from caft.locking import is_locked, locked
 
 HOLD = """
 import sys, time
@@ -44,7 +44,7 @@ def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, capl
         with pytest.raises(LaunchError, match=rf"process {holder.pid} on \S+ is training this run; wait for it or end"):
             with locked(tmp_path, "training this run", patience=0):
                 pass
-        assert not caplog.records
+        assert not caplog.records and is_locked(tmp_path)
         with caplog.at_level(logging.WARNING), pytest.raises(LaunchError, match=f"process {holder.pid} on"):
             with locked(tmp_path, "training this run", patience=0.5):
                 pass
@@ -55,6 +55,7 @@ def test_another_process_is_named_and_its_lock_ends_with_it(tmp_path: Path, capl
     finally:
         holder.kill()
         holder.wait()
+    assert not is_locked(tmp_path) and not is_locked(tmp_path / "none") and not (tmp_path / "none").exists()
     with locked(tmp_path, "training this run", patience=0):
         assert (tmp_path / ".lock-holder").read_text().startswith(f"process {os.getpid()} on ")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".other.lock"]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from mlflow import MlflowClient
 from caft.errors import TrackingError
 from caft.params import load_params
 from caft.storage import tracking_uri
+from caft.train.tracking import origin
 from caft.train.tracking.names import curve_name, parameters
 from caft.train.tracking.runs import open_run, open_training
 
@@ -414,6 +417,11 @@ def test_a_run_of_edited_code_says_so_and_keeps_the_diff(fresh, edited, tmp_path
     assert again.data.tags["caft.changes"] != found.data.tags["caft.changes"]
     assert "+loss = 100\n" in artifact(again, "changes.diff") and "+loss = 3\n" in artifact(again, "changes.diff")
 
+    Path(os.fsdecode(bytes(tmp_path / "caft") + b"/caf\xe9.py")).write_text("loss = 4\n")  # a name in Latin-1
+    named = stored(fresh, opened(fresh, "code"))
+    assert named.data.tags["caft.changes"] != again.data.tags["caft.changes"]
+    assert "+loss = 4\n" in artifact(named, "changes.diff")
+
 
 def artifact(run, name):
     return (Path(run.info.artifact_uri.removeprefix("file://")) / name).read_text()
@@ -473,3 +481,24 @@ def test_a_number_that_another_process_has_now_is_not_taken_for_the_first_one(fr
     client.set_tag(run.run_id, "caft.process_started", "12345.0")  # this process's number, but not its start
     opened(fresh, "next")
     assert stored(fresh, run).info.status == "KILLED"
+
+
+class Slow(MlflowClient):
+    """One before whom somebody else deletes the newest run that it has found."""
+
+    def search_runs(self, *arguments, **options):
+        found = super().search_runs(*arguments, **options)
+        self.delete_run(found[0].info.run_id)
+        return found
+
+
+def test_a_run_that_cannot_be_ended_keeps_no_other_from_being_opened(fresh, caplog):
+    first, second = opened(fresh, "first"), opened(fresh, "second")
+    client = Slow(tracking_uri(fresh))
+    for run in (first, second):
+        client.set_tag(run.run_id, "caft.process_started", "12345.0")
+    experiment = stored(fresh, first).info.experiment_id
+    with caplog.at_level(logging.WARNING):
+        origin.end_abandoned(client, experiment, None, None)
+    assert (stored(fresh, second).info.lifecycle_stage, stored(fresh, first).info.status) == ("deleted", "KILLED")
+    assert "is gone; it cannot be ended: " in caplog.text

@@ -27,7 +27,7 @@ def commit() -> str | None:
 def diff() -> bytes:
     """Returns what the code differs in from its commit, new files included, as git writes it; empty if in nothing."""
     changed = _git("diff", "--binary", "--no-ext-diff", "--relative", "HEAD", "--", *_CODE)
-    new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *_CODE).decode().split("\0")
+    new = os.fsdecode(_git("ls-files", "--others", "--exclude-standard", "-z", "--", *_CODE)).split("\0")
     added = [_git("diff", "--binary", "--no-ext-diff", "--no-index", "--", _NOTHING, path) for path in new if path]
     return changed + b"".join(added)
 
@@ -77,8 +77,14 @@ def end_abandoned(client: Any, experiment: str, but: str | None, over: Callable[
         else:
             gone = here and not alive
         if gone:
-            client.set_terminated(run.info.run_id, "KILLED")
             what = f"its job {job}" if job else f"its process {found.get(PROCESS_TAG)}"
+            try:
+                client.set_terminated(run.info.run_id, "KILLED")
+            except Exception as error:  # it was deleted meanwhile, say; MLflow raises many types
+                logger.warning(
+                    "run %s is RUNNING, but %s is gone; it cannot be ended: %s", run.info.run_name, what, error
+                )
+                continue
             logger.warning("run %s was RUNNING, but %s is gone: it is KILLED now", run.info.run_name, what)
 
 
