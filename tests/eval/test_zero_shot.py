@@ -63,5 +63,20 @@ def test_top_1_and_top_5_count_as_a_person_would(model, found, two, monkeypatch)
 
 
 def test_classes_that_cannot_be_told_apart_are_misses(model, found, two):
-    same = ZeroShotSet(found.images, found.labels, ["tench"] * 3)
+    same = ZeroShotSet(found.images, found.labels, ["tench", "tench ", " tench"])  # which are the same tokens
     assert score_zero_shot(model, same, 64)["top1"] == 0
+
+
+def test_of_classes_with_one_name_the_first_is_ranked_first(model, found, two):
+    """As a stable order over all classes would, which `topk` gives where the scores are equal."""
+    names = ["tench", "goldfish", "tench", "tench"]
+    images, labels = found.images[:4], [0, 1, 2, 3]
+    scores = score_zero_shot(model, ZeroShotSet(images, labels, names), 64)
+    features = class_features(model, names, 64)
+    ranks = []
+    for image, label in zip(encode_cropped(model.network, images, 8).whole, labels, strict=True):
+        cosines = [round(float(image @ feature), 5) for feature in features]
+        ranks.append(sorted(range(4), key=lambda number: (-cosines[number], number)).index(label))
+    assert scores["top1"] == 25.0 * sum(rank == 0 for rank in ranks) and scores["same_name"] == 2
+    assert ranks[2] > 0 and ranks[3] > ranks[2] - 1 and scores["top5"] == 100.0
+
