@@ -196,7 +196,19 @@ class _SecureHandler(urllib.request.HTTPSHandler):
         return self.do_open(_SecureConnection, req)
 
 
-_opener = urllib.request.build_opener(_Handler, _SecureHandler)
+def _opened() -> urllib.request.OpenerDirector:
+    """Opens the web's addresses and files; none else, as what no watch holds may go on for ever: hosts redirect to FTP, too."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        *(urllib.request.ProxyHandler, _Handler, _SecureHandler, urllib.request.FileHandler),
+        *(urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler),
+        *(urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler),
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+_opener = _opened()
 
 
 def _refuse_what_is_no_file(request: urllib.request.Request) -> None:
