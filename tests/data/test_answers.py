@@ -69,6 +69,18 @@ class Answer(BaseHTTPRequestHandler):
         content, headers = jpeg(number), {}
         if kind == "gzip":
             content, headers = gzip.compress(content), {"Content-Encoding": "gzip"}
+        elif kind == "members":  # each a gzip of its own, as a server writes that compresses block by block
+            content = b"".join(gzip.compress(content[at : at + 100]) for at in range(0, len(content), 100))
+            headers = {"Content-Encoding": "gzip"}
+        elif kind == "members_cut":
+            content, headers = (
+                gzip.compress(content[:300]) + gzip.compress(content[300:])[:-9],
+                {"Content-Encoding": "gzip"},
+            )
+        elif kind == "members_huge":
+            content, headers = gzip.compress(bytes(MOST // 2)) * 3, {"Content-Encoding": "gzip"}
+        elif kind == "padded":
+            content, headers = gzip.compress(content) + bytes(100), {"Content-Encoding": "gzip"}
         elif kind == "deflate":
             content, headers = zlib.compress(content), {"Content-Encoding": "deflate"}
         elif kind == "bomb":
@@ -261,6 +273,18 @@ def test_what_is_no_address_is_an_error_in_words(host: Host) -> None:
     for url in ("http://[::1/x.jpg", f"http://{'ä' * 80}.example/x.jpg", "http://host:port/x.jpg", "ttp://x"):
         key, content, message = ask((5, url), 2, 0, None, None)
         assert (key, content) == (5, None) and message
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [("members", None), ("padded", None), ("members_cut", "cut_short"), ("members_huge", "too_large")],
+)
+def test_a_body_of_several_gzip_members_is_unpacked_to_its_end(host: Host, kind: str, cause: str | None) -> None:
+    _, content, message = Asking(TOTAL, MOST)((5, f"{host.address}/{kind}/7/p.jpg"), 2, 0, None, None)
+    if cause is None:
+        assert content is not None and content.read() == jpeg(7)
+    else:
+        assert content is None and cause_of("failed_to_download", message) == cause
 
 
 @pytest.fixture
