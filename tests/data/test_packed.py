@@ -281,7 +281,15 @@ def test_of_two_files_with_one_key_the_first_ending_in_the_order_is_the_picture_
 
 
 def test_every_ending_that_can_be_opened_is_a_picture_in_a_tar_and_one_that_cannot_is_lost(tmp_path: Path) -> None:
-    kinds = {"apng": "PNG", "avifs": "AVIF", "jpx": "JPEG2000", "j2c": "JPEG2000", "pbm": "PPM", "qoi": "QOI", "SGI": "SGI"}
+    kinds = {
+        "apng": "PNG",
+        "avifs": "AVIF",
+        "jpx": "JPEG2000",
+        "j2c": "JPEG2000",
+        "pbm": "PPM",
+        "qoi": "QOI",
+        "SGI": "SGI",
+    }
     members: list[tuple[str, bytes | None]] = []
     for number, (ending, kind) in enumerate(kinds.items()):
         members += [(f"{number}.{ending}", coloured(number, kind)), (f"{number}.json", note(number))]

@@ -246,7 +246,7 @@ def fetch_images(
         for further in retry.passes(folder, settings.second_pass):
             _try_again(crawling, folder, standing, further, settings)
         if again is not None:
-            if asked := retry.further_pass(folder, standing.shards, again):
+            if asked := retry.further_pass(folder, standing.shards, again, settings.second_pass):
                 _try_again(crawling, folder, standing, asked, settings)
             else:
                 logger.info("%s: nothing to try again", corpus)
