@@ -114,16 +114,15 @@ def _corpus_names(params: Params) -> _Broken:
 
 def _answers(params: Params) -> _Broken:
     """An answer is waited for at least as long as a single read, and ends before the crawl would be taken for hanging."""
-    given = {name: entry.fetch for name, entry in params.corpus.items()}
-    own = (name for name, fetch in given.items() if fetch.timeout is not None or fetch.timeout_total is not None)
-    for place, settings, fetch in (
-        ("fetch", params.fetch, params.fetch),
-        *((f"corpus.{name}.fetch", params.fetch_for(name), given[name]) for name in own),
-    ):
+    places = [("fetch", params.fetch, "timeout_total")]
+    for name, entry in params.corpus.items():
+        if given := entry.fetch.model_dump(include={"timeout", "timeout_total"}, exclude_none=True):
+            key = "timeout_total" if "timeout_total" in given else "timeout"
+            places.append((f"corpus.{name}.fetch", params.fetch_for(name), key))
+    for place, settings, key in places:
         wait, total = settings.timeout, settings.timeout_total
         if not wait <= total < STALL_SECONDS:
             reason = f"timeout_total ({total}) must be at least timeout ({wait}) and less than {STALL_SECONDS:g}"
-            key = "timeout" if fetch.timeout_total is None else "timeout_total"
             yield f"{place}.{key}", getattr(settings, key), reason
             if place == "fetch":
                 return  # what corpora take from it is wrong there, too
