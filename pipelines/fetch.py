@@ -51,7 +51,9 @@ def part(params: Params, arguments: argparse.Namespace, number: int, parts: int)
 
 def retry_argument(parser: argparse.ArgumentParser) -> None:
     """Lost rows can be tried again."""
-    words = "try rows again that were lost: for these causes of data/images/CORPUS.json, or for any"
+    words = (
+        "try lost rows again: for these causes of data/images/CORPUS.json, or for all but opt_out; comes after CORPUS"
+    )
     parser.add_argument("--retry", nargs="*", metavar="CAUSE", help=words)
 
 

@@ -426,6 +426,26 @@ def test_dvc_runs_train_again_after_a_change_of_the_selected_recipe_or_its_base(
             "corpus: {scenes: {fetch: {timeout: -2}}}",
             "corpus.scenes.fetch.timeout = -2: input should be greater than 0",
         ),
+        (
+            "fetch: {timeout_total: 1200}",
+            "fetch.timeout_total = 1200: timeout_total (1200) must be at least timeout (10) and less than 600",
+        ),
+        (
+            "fetch: {timeout_total: 600}",
+            "fetch.timeout_total = 600: timeout_total (600) must be at least timeout (10) and less than 600",
+        ),
+        (
+            "fetch: {timeout: 61}",
+            "fetch.timeout_total = 60: timeout_total (60) must be at least timeout (61) and less than 600",
+        ),
+        (
+            "corpus: {scenes: {fetch: {timeout: 61}}}",
+            "corpus.scenes.fetch.timeout = 61: timeout_total (60) must be at least timeout (61) and less than 600",
+        ),
+        (
+            "corpus: {cc3m: {fetch: {timeout_total: 9}}}",
+            "corpus.cc3m.fetch.timeout_total = 9: timeout_total (9) must be at least timeout (10) and less than 600",
+        ),
         ("fetch: {quality: 101}", "fetch.quality = 101: input should be less than or equal to 100"),
         ("corpus: {scenes: {port: 80}}", "corpus.scenes.port = 80: input should be greater than or equal to 1024"),
         ("evaluation: {blend: [0.3, 1.5]}", "evaluation.blend.1 = 1.5: input should be less than or equal to 1"),

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from caft.params.section import Count, Positive, Section, Share, overrides
 
+# Without any file of a crawl growing, after which img2dataset is killed and started again.
+STALL_SECONDS = 600.0
 # Names of files, folders and stages, and parts of commands, are made of a corpus' name.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 

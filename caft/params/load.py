@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from caft.params.corpora import ScenesCorpus, name_problem
+from caft.params.corpora import STALL_SECONDS, ScenesCorpus, name_problem
 from caft.params.file import assigned, base_problems, merge, read, resolve
 from caft.params.problems import Problem, explain, nearest, report, show
 from caft.params.settings import Params
@@ -82,7 +82,7 @@ def _between_parts(params: Params) -> list[Problem]:
     Where the selection names an entry that is not there, rules on the selected entries wait until it is mended.
     """
     names = list(_names(params))
-    found = [*names, *_corpus_names(params), *_per_corpora(params), *_jobs(params)]
+    found = [*names, *_corpus_names(params), *_answers(params), *_per_corpora(params), *_jobs(params)]
     if not names:
         for rule in (_batch, _micro_batch, _budget, _overridden_chunks, _levels):
             found += rule(params)
@@ -110,6 +110,22 @@ def _corpus_names(params: Params) -> _Broken:
         # What a corpus brings takes the place of that folder.
         elif (taken := homes.get(("data", "benchmarks", name))) and not isinstance(entry, ScenesCorpus):
             yield "corpus", name, f"no name for a corpus: the evaluation set {taken} is in data/benchmarks/{name}"
+
+
+def _answers(params: Params) -> _Broken:
+    """An answer is waited for at least as long as a single read, and ends before the crawl would be taken for hanging."""
+    places = [("fetch", params.fetch, "timeout_total")]
+    for name, entry in params.corpus.items():
+        if given := entry.fetch.model_dump(include={"timeout", "timeout_total"}, exclude_none=True):
+            key = "timeout_total" if "timeout_total" in given else "timeout"
+            places.append((f"corpus.{name}.fetch", params.fetch_for(name), key))
+    for place, settings, key in places:
+        wait, total = settings.timeout, settings.timeout_total
+        if not wait <= total < STALL_SECONDS:
+            reason = f"timeout_total ({total}) must be at least timeout ({wait}) and less than {STALL_SECONDS:g}"
+            yield f"{place}.{key}", getattr(settings, key), reason
+            if place == "fetch":
+                return  # what corpora take from it is wrong there, too
 
 
 def _per_corpora(params: Params) -> _Broken:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import socket
 import time
 import zlib
 from collections import Counter
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from caft.data.crawl.answers import Asking, spelled
+from caft.data.crawl.causes import cause_of
 from caft.data.crawl.fetch import fetch_images
 from caft.params import load_params
 from pipelines.fetch import warn_of_repeats
@@ -47,6 +49,7 @@ class Host(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.lock = Lock()
+        self.elsewhere = ""
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -66,6 +69,18 @@ class Answer(BaseHTTPRequestHandler):
         content, headers = jpeg(number), {}
         if kind == "gzip":
             content, headers = gzip.compress(content), {"Content-Encoding": "gzip"}
+        elif kind == "members":  # each a gzip of its own, as a server writes that compresses block by block
+            content = b"".join(gzip.compress(content[at : at + 100]) for at in range(0, len(content), 100))
+            headers = {"Content-Encoding": "gzip"}
+        elif kind == "members_cut":
+            content, headers = (
+                gzip.compress(content[:300]) + gzip.compress(content[300:])[:-9],
+                {"Content-Encoding": "gzip"},
+            )
+        elif kind == "members_huge":
+            content, headers = gzip.compress(bytes(MOST // 2)) * 3, {"Content-Encoding": "gzip"}
+        elif kind == "padded":
+            content, headers = gzip.compress(content) + bytes(100), {"Content-Encoding": "gzip"}
         elif kind == "deflate":
             content, headers = zlib.compress(content), {"Content-Encoding": "deflate"}
         elif kind == "bomb":
@@ -79,6 +94,11 @@ class Answer(BaseHTTPRequestHandler):
             while True:
                 self._send(kind, b"x")
                 time.sleep(0.3)
+        elif kind == "elsewhere":
+            self.send_response(302)
+            self.send_header("Location", self.server.elsewhere)
+            self.end_headers()
+            return
         elif kind == "loop":
             time.sleep(0.5)
             self.send_response(302)
@@ -253,3 +273,49 @@ def test_what_is_no_address_is_an_error_in_words(host: Host) -> None:
     for url in ("http://[::1/x.jpg", f"http://{'ä' * 80}.example/x.jpg", "http://host:port/x.jpg", "ttp://x"):
         key, content, message = ask((5, url), 2, 0, None, None)
         assert (key, content) == (5, None) and message
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [("members", None), ("padded", None), ("members_cut", "cut_short"), ("members_huge", "too_large")],
+)
+def test_a_body_of_several_gzip_members_is_unpacked_to_its_end(host: Host, kind: str, cause: str | None) -> None:
+    _, content, message = Asking(TOTAL, MOST)((5, f"{host.address}/{kind}/7/p.jpg"), 2, 0, None, None)
+    if cause is None:
+        assert content is not None and content.read() == jpeg(7)
+    else:
+        assert content is None and cause_of("failed_to_download", message) == cause
+
+
+@pytest.fixture
+def dripping() -> Iterator[socket.socket]:
+    """Greets as an FTP server whose greeting takes far longer than an answer may."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def greet() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+                with client:
+                    for _ in range(40):
+                        client.sendall(b"220-wait\r\n")
+                        time.sleep(0.2)
+            except OSError:
+                return
+
+    Thread(target=greet, daemon=True).start()
+    yield server
+    server.close()
+
+
+def test_nothing_but_the_web_is_asked_not_even_if_a_host_says_so(host: Host, dripping: socket.socket) -> None:
+    host.elsewhere = f"ftp://127.0.0.1:{dripping.getsockname()[1]}/p.jpg"
+    ask, begun = Asking(1, MOST), time.monotonic()
+    for url in (host.elsewhere, f"{host.address}/elsewhere/1/p.jpg"):
+        _, content, message = ask((5, url), 2, 0, None, None)
+        assert content is None and cause_of("failed_to_download", message) == "bad_url"
+    for local in ("file:///etc/hostname", "data:image/png;base64,iVBORw0KGgo="):
+        host.elsewhere = local
+        _, content, message = ask((5, f"{host.address}/elsewhere/1/p.jpg"), 2, 0, None, None)
+        assert content is None and cause_of("failed_to_download", message) == "http_302"
+    assert time.monotonic() - begun < 3

@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from caft.data.crawl import retry
 from caft.data.crawl.fetch import fetch_images
-from caft.data.crawl.manifest import Manifest, shard_files, verify
+from caft.data.crawl.manifest import Manifest, Shard, notes_folder, shard_files, verify
 from caft.data.tables.recaption import join_captions
 from caft.errors import DataError
+from caft.storage import write_json
 from tests.data.web import CRAWL, SETTINGS, Web, crawl_table, with_captions
 
-pytestmark = pytest.mark.slow
 ROWS = 500
 CRAWLING = SETTINGS.model_copy(
     update={"processes": 2, "threads": 16, "images_per_shard": 250, "second_pass": True, "timeout": 3}
@@ -42,6 +43,25 @@ def crawled(web: Web, rows: int, folder: Path) -> Manifest:
     return manifest
 
 
+@pytest.mark.parametrize("second_pass", [True, False])
+@pytest.mark.parametrize("record", ["of today", "of before"])
+def test_a_second_pass_is_neither_added_nor_dropped_before_one_that_was_asked_for(
+    tmp_path: Path, second_pass: bool, record: str
+) -> None:
+    expected = [retry.Pass("again", None)] if second_pass else []
+    assert retry.passes(tmp_path, second_pass) == expected
+    if record == "of today":
+        shards = {"00000": Shard("00000", 3, 1, {"http_404": 1, "http_500": 1}, 10240, "", "")}
+        assert retry.further_pass(tmp_path, shards, ["http_404"], second_pass) == retry.Pass("again-1", ("http_404",))
+        assert retry.further_pass(tmp_path, shards, [], not second_pass) == retry.Pass("again-2", ())
+    else:
+        write_json(notes_folder(tmp_path) / "again.json", [["http_404"], []])
+        if second_pass:
+            (tmp_path / "again").mkdir()
+    expected += [retry.Pass("again-1", ("http_404",)), retry.Pass("again-2", ())]
+    assert retry.passes(tmp_path, second_pass) == retry.passes(tmp_path, not second_pass) == expected
+
+
 @pytest.fixture(scope="module")
 def crawl(web_server: Web, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, dict[str, str | None]]:
     folder = tmp_path_factory.mktemp("crawl")
@@ -49,6 +69,7 @@ def crawl(web_server: Web, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return folder, manifest, dict(web_server.answers)
 
 
+@pytest.mark.slow
 def test_counts_are_what_the_server_did_and_only_what_may_pass_is_asked_twice(crawl) -> None:  # type: ignore[no-untyped-def]
     folder, manifest, _ = crawl
     assert [shard.name for shard in manifest.shards] == ["00000", "00001", "00002"]
@@ -62,6 +83,7 @@ def test_counts_are_what_the_server_did_and_only_what_may_pass_is_asked_twice(cr
     assert verify(manifest, folder / "images") == {}
 
 
+@pytest.mark.slow
 def test_every_row_with_a_picture_is_in_one_shard_and_has_its_caption(crawl, ray: None, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder, manifest, answers = crawl
     join_captions(manifest.as_json(), folder / "images", folder / "urls.parquet", tmp_path / "captions")
@@ -71,6 +93,7 @@ def test_every_row_with_a_picture_is_in_one_shard_and_has_its_caption(crawl, ray
     assert len(paths) == len(good) == manifest.successes and set(paths) == good
 
 
+@pytest.mark.slow
 def test_both_passes_are_looked_at_and_not_repeated(crawl, web: Web) -> None:  # type: ignore[no-untyped-def]
     folder, manifest, _ = crawl
     settings = CRAWLING.model_copy(update={"images_per_shard": ROWS // 2})
@@ -81,6 +104,7 @@ def test_both_passes_are_looked_at_and_not_repeated(crawl, web: Web) -> None:  #
     assert not web.requests
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_when_asked_and_never_again_by_itself(web: Web, tmp_path: Path) -> None:
     kinds = {"good": 8, "later": 2, "missing": 3, "html": 2, "opt_out": 1, "error": 1}
     paths = [f"/{kind}/{number}" for kind, count in kinds.items() for number in range(count)]
@@ -88,7 +112,7 @@ def test_what_failed_is_tried_again_when_asked_and_never_again_by_itself(web: We
     pq.write_table(with_captions(urls), tmp_path / "urls.parquet")
     settings = SETTINGS.model_copy(update={"second_pass": True, "images_per_shard": 9})
 
-    def fetched(again: list[str] | None = None) -> Manifest:
+    def fetched(again: list[str] | None = None) -> Manifest:  # by what `settings` is then
         web.requests.clear()
         return fetch_images("web", tmp_path / "urls.parquet", tmp_path / "images", settings, nullcontext(), None, again)
 
@@ -107,6 +131,9 @@ def test_what_failed_is_tried_again_when_asked_and_never_again_by_itself(web: We
     assert second.lost == {"decode": 2, "http_500": 1, "opt_out": 1} and second.successes == 13
     assert asked() == {"missing": 3} and second.rows == first.rows
     assert fetched() == second and not asked()  # the folder remembers
+    settings = settings.model_copy(update={"second_pass": False})
+    assert fetched() == second and not asked()  # also whether there was a second pass before
+    settings = settings.model_copy(update={"second_pass": True})
     web.restored = {"missing", "html"}
     third = fetched([])
     assert third.lost == {"http_500": 1, "opt_out": 1} and asked() == {"html": 2, "error": 1}

@@ -251,6 +251,25 @@ def test_lost_and_damaged_shards_heal_to_the_same_tars(fetched: Fetched, web: We
     assert web.requests and not {web.address + path for path in web.requests} & whole
 
 
+def test_a_folder_begun_when_pictures_were_stored_as_they_lay_is_warned_of_and_stays_as_it_is(
+    web: Web, project: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, urls, rule = Path("images/cc3m"), Path("data/urls/cc3m.parquet"), Path("images/cc3m/about/decoding.json")
+    assert json.loads(rule.read_text()) == {"rule": "2"}
+    manifest = fetch(project, "cc3m", urls)
+    assert "stored upright" not in caplog.text
+    rule.unlink()  # as folders of before are
+    (folder / "00001.tar").unlink()
+    assert fetch(project, "cc3m", urls) == manifest and web.requests
+    (line,) = [record.getMessage() for record in caplog.records if "stored upright" in record.getMessage()]
+    assert line.startswith("cc3m: ") and "Remove the folder to fetch all of it again" in line
+    fetch(project, "cc3m", urls)  # what was stored lying has not been turned since
+    assert caplog.text.count("stored upright") == 2
+    shutil.rmtree(folder)
+    assert fetch(project, "cc3m", urls) == manifest
+    assert caplog.text.count("stored upright") == 2 and rule.exists()
+
+
 def test_pictures_that_changed_at_their_source_are_reported(web: Web, project: Params) -> None:
     manifest = fetch(project, "cc3m", Path("data/urls/cc3m.parquet"))
     (Path("images/cc3m") / "00002.tar").unlink()

@@ -280,6 +280,29 @@ def test_of_two_files_with_one_key_the_first_ending_in_the_order_is_the_picture_
     assert "4 files beside a picture of the same key" in caplog.text
 
 
+def test_every_ending_that_can_be_opened_is_a_picture_in_a_tar_and_one_that_cannot_is_lost(tmp_path: Path) -> None:
+    kinds = {
+        "apng": "PNG",
+        "avifs": "AVIF",
+        "jpx": "JPEG2000",
+        "j2c": "JPEG2000",
+        "pbm": "PPM",
+        "qoi": "QOI",
+        "SGI": "SGI",
+    }
+    members: list[tuple[str, bytes | None]] = []
+    for number, (ending, kind) in enumerate(kinds.items()):
+        members += [(f"{number}.{ending}", coloured(number, kind)), (f"{number}.json", note(number))]
+    members += [("7.jxl", b"\xff\x0a of a plug-in"), ("7.json", note(7))]
+    members += [("8.dds", coloured(29, "DDS")), ("8.png", coloured(8, "PNG")), ("8.json", note(8))]
+    members += [("9.svg", b"<svg/>"), ("9.txt", b"words"), ("9.json", note(9))]
+    packed_by_hand(tmp_path / "mirror", {"a.tar": members})
+    manifest, pixels, counts = linked(tmp_path, 10)
+    assert (manifest.successes, manifest.lost) == (8, {"decode": 1, "not_packed": 1})
+    assert near(pixels, {*range(7), 8})
+    assert (counts["beside_a_picture"], counts["images_not_used"]) == (1, 0)
+
+
 def test_tars_without_pictures_and_folders_own_entries_are_no_reason_to_refuse(tmp_path: Path) -> None:
     packed_by_hand(
         tmp_path / "mirror",

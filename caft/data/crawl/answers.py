@@ -24,6 +24,7 @@ from caft.data.crawl.causes import NO_FILE, TOO_LARGE, TOO_SLOW
 
 AGENT = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"  # img2dataset's
 BLOCK = 1 << 16  # bytes read at a time
+GZIP = b"\x1f\x8b"
 # What stays as it is: what browsers leave in a path, and in a query. A percent sign is taken for an escape that is there.
 IN_PATH = "%/:@!$&'()*+,;=~[]|^"
 IN_QUERY = IN_PATH + "?`{}\\"
@@ -113,16 +114,20 @@ class Asking:
         return bytes(content)
 
     def _decompressed(self, content: bytes) -> bytes:
-        stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
-        try:
-            found = stream.decompress(content, self._most + 1)
-        except zlib.error:
-            return content  # as it is, in spite of what the server says; the decoder will tell
-        if len(found) > self._most:
-            raise self._too_large()
-        if not stream.eof:
-            raise http.client.IncompleteRead(found)
-        return found
+        found, left = bytearray(), content
+        while True:
+            stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
+            try:
+                found += stream.decompress(left, self._most + 1 - len(found))
+            except zlib.error:
+                return content  # as it is, in spite of what the server says; the decoder will tell
+            if len(found) > self._most:
+                raise self._too_large()
+            if not stream.eof:
+                raise http.client.IncompleteRead(bytes(found))
+            if not (left := stream.unused_data).startswith(GZIP):  # else the next member of several
+                return bytes(found)
+            _thread.watch.go_on()  # of many small members, each copies what is left
 
     def _too_large(self) -> _Refused:
         return _Refused(f"an answer of more than {self._most} bytes ({TOO_LARGE})")
@@ -196,7 +201,19 @@ class _SecureHandler(urllib.request.HTTPSHandler):
         return self.do_open(_SecureConnection, req)
 
 
-_opener = urllib.request.build_opener(_Handler, _SecureHandler)
+def _opened() -> urllib.request.OpenerDirector:
+    """Opens the web's addresses and files; none else, as what no watch holds may go on for ever: hosts redirect to FTP, too."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        *(urllib.request.ProxyHandler, _Handler, _SecureHandler, urllib.request.FileHandler),
+        *(urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler),
+        *(urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler),
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+_opener = _opened()
 
 
 def _refuse_what_is_no_file(request: urllib.request.Request) -> None:

@@ -26,11 +26,10 @@ from caft.data import loopback
 from caft.data.crawl.manifest import Shard, forget_shard, notes_folder, shard_files
 from caft.data.crawl.shards import settle, stats_are_written
 from caft.errors import DataError
-from caft.params.corpora import FetchParams
+from caft.params.corpora import STALL_SECONDS, FetchParams
 
 logger = logging.getLogger(__name__)
 
-STALL_SECONDS = 600.0  # without any file growing, after which img2dataset is killed and started again
 POLL_SECONDS = 0.5
 # Runs in a row that bring not one new shard.
 FRUITLESS_RUNS = 3

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from caft.data.crawl import retry
 from caft.data.crawl.crawl import asked_rows, crawl
+from caft.data.crawl.decoding import note_rule, warn_if_older
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint, write_list
 from caft.data.crawl.manifest import (
     Manifest,
@@ -87,6 +88,7 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
     if _packed(entry) is not None:
         return  # nothing is fetched
     folder, settings = images_folder(params, corpus).resolve(), params.fetch_for(corpus)
+    _warn_if_older(entry, corpus, folder)
     with locked(folder, "fetching into it"):
         listed, _ = _begin(corpus, urls, folder, settings)
     home = folder / f"parts/{part}-of-{parts}"
@@ -187,7 +189,13 @@ def _complete(params: Params, corpus: str, urls: Path, again: Sequence[str] | No
                 f"{corpus}: its images are packed in {packed}, where nothing is fetched that could be tried again"
             )
         return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb)
+    _warn_if_older(entry, corpus, folder)
     return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry), again)
+
+
+def _warn_if_older(entry: CorpusParams, corpus: str, folder: Path) -> None:
+    if not isinstance(entry, ScenesCorpus):  # whose pictures are the same by every rule
+        warn_if_older(corpus, folder)
 
 
 def _packed(entry: CorpusParams) -> str | None:
@@ -238,7 +246,7 @@ def fetch_images(
         for further in retry.passes(folder, settings.second_pass):
             _try_again(crawling, folder, standing, further, settings)
         if again is not None:
-            if asked := retry.further_pass(folder, standing.shards, again):
+            if asked := retry.further_pass(folder, standing.shards, again, settings.second_pass):
                 _try_again(crawling, folder, standing, asked, settings)
             else:
                 logger.info("%s: nothing to try again", corpus)
@@ -252,7 +260,9 @@ def _begin(corpus: str, urls: Path, folder: Path, settings: FetchParams) -> tupl
     """The list that a folder of shards belongs to, written if it is new, and what describes it."""
     source = describe(urls) | settings.model_dump(include={"images_per_shard", "image_size", "quality"})
     listed = notes_folder(folder) / "urls.parquet"
-    if not (belongs(folder, corpus, source) and listed.exists()):
+    if not (begun := belongs(folder, corpus, source)):
+        note_rule(folder)
+    if not (begun and listed.exists()):
         if not source["rows"]:
             raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
         write_list(listed, urls, settings.images_per_shard)

@@ -49,7 +49,7 @@ FOUND = pa.schema(
 TABLE = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *list(FOUND)[3:], FOUND.field("key")])
 ABSENT = "not_packed"
 # Of the rules by which `list_tar` reads a tar: a table by others is made again.
-RULES = "2"
+RULES = "3"
 
 
 class Tar(NamedTuple):
@@ -92,8 +92,8 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         ray_tasks(list_tar, [task for task in tasks if not _is_listed(task)], f"{corpus} tars")
         if not any(pq.read_metadata(task.found).num_rows for task in tasks):
             raise DataError(
-                f"{packed}: no picture in its {len(tars)} tars (endings: {', '.join(PICTURES)}); set corpus.{corpus}.packed to "
-                "the folder of the tars, or to null"
+                f"{packed}: no picture in its {len(tars)} tars (endings: {', '.join(PICTURES)} and others); set "
+                f"corpus.{corpus}.packed to the folder of the tars, or to null"
             )
         joined = work / "joined.parquet"
         unused = _join(urls, tasks, joined, memory_gb)

@@ -8,6 +8,7 @@ remembers. Each row counts where it was tried last.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections import Counter
@@ -24,6 +25,7 @@ from caft.data.crawl.shards import SUCCESS
 from caft.errors import DataError
 from caft.storage import replacing, write_json
 
+logger = logging.getLogger(__name__)
 # Of 4xx, too many requests, and those that servers give when they were slow. Dead links stay dead.
 OPT_OUT = "opt_out"
 PASSING = {"timeout", "unreachable", "cut_short", "http_408", "http_425", "http_429"}
@@ -52,15 +54,19 @@ class Pass:
 
 
 def passes(folder: Path, second_pass: bool) -> list[Pass]:
-    """The passes after the first, in order: the second, and those that were asked for."""
-    record = _record(folder)
-    asked: list[list[str]] = json.loads(record.read_text()) if record.exists() else []
+    """The passes after the first, in order: the second, and those that were asked for.
+
+    Once one was asked for, there is a second pass if there was one then: else the rows of those after it became others.
+    """
+    second, asked = _recorded(folder, second_pass)
+    if second != second_pass:
+        logger.info("%s: fetch.second_pass stays %s, as when --retry was first given", folder, str(second).lower())
     again = [Pass(f"again-{number}", tuple(causes)) for number, causes in enumerate(asked, 1)]
-    return [Pass("again", None), *again] if second_pass else again
+    return [Pass("again", None), *again] if second else again
 
 
-def further_pass(folder: Path, shards: Mapping[str, Shard], causes: Sequence[str]) -> Pass | None:
-    """Records a pass that is asked for, so that a killed one is completed; None if it has no row to try.
+def further_pass(folder: Path, shards: Mapping[str, Shard], causes: Sequence[str], second_pass: bool) -> Pass | None:
+    """Records a pass asked for after those of `passes`, so that a killed one is completed; None if it has no row to try.
 
     Raises:
         DataError: One of the causes is that of no row, or an owner's refusal, which is not asked about again.
@@ -71,11 +77,11 @@ def further_pass(folder: Path, shards: Mapping[str, Shard], causes: Sequence[str
             f"{folder}: no row to try again for {', '.join(wrong)}; rows are lost for {', '.join(sorted(lost)) or 'nothing'}"
             f"{f', of which {OPT_OUT} is not asked about again' if OPT_OUT in lost else ''}"
         )
-    before = [list(known.causes or ()) for known in passes(folder, second_pass=False)]
+    second, before = _recorded(folder, second_pass)
     found = Pass(f"again-{len(before) + 1}", tuple(causes))
     if not any(map(found.tries, lost)):
         return None
-    write_json(_record(folder), [*before, list(causes)])
+    write_json(_record(folder), {"second_pass": second, "asked": [*before, list(causes)]})
     return found
 
 
@@ -150,6 +156,17 @@ def link_shard(home: Path, name: str, folder: Path, target: str) -> None:
     for source, file in zip(shard_files(home, name), shard_files(folder, target), strict=True):
         with replacing(file) as temporary:
             os.link(source, temporary)
+
+
+def _recorded(folder: Path, second_pass: bool) -> tuple[bool, list[list[str]]]:
+    """Whether the folder has a second pass, which is as set until a pass is asked for, and the causes of those asked for."""
+    record = _record(folder)
+    if not record.exists():
+        return second_pass, []
+    held = json.loads(record.read_text())
+    if isinstance(held, list):  # of before it told of the second pass
+        return (folder / "again").exists(), held
+    return held["second_pass"], held["asked"]
 
 
 def _record(folder: Path) -> Path:

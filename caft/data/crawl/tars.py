@@ -10,17 +10,19 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from caft.errors import DataError
+from caft.pictures.formats import endings, to_install
 from caft.storage import replacing
 
 BLOCK = 512
 RECORD = 20 * BLOCK  # tars are padded with zeros to whole records
 SIZE_FIELD = slice(124, 136)
-# Endings of pictures. Of several files with one key, that with the first of these is the picture: a mask or a depth map
-# beside it has an ending that loses nothing.
+# Of several files with one key, that with the first of these endings is the picture, and one of another kind of picture
+# after all of them: a mask or a depth map beside it has an ending that loses nothing.
 PICTURES = (
     *("jpg", "jpeg", "jpe", "jfif", "webp", "avif", "heic", "heif", "jp2", "j2k", "png", "gif", "bmp"),
     *("tif", "tiff", "ppm", "pgm", "pnm", "tga", "ico"),
@@ -93,15 +95,23 @@ def parts(name: str) -> tuple[str, str]:
     return folder + slash + key, ending.lower()
 
 
+@cache
+def _rank(ending: str) -> tuple[int, str] | None:
+    """Place of a picture's ending; None for other files. What only a plug-in opens is a picture without it, too, and lost."""
+    if ending in PICTURES:
+        return PICTURES.index(ending), ending
+    known = f".{ending}" in endings() or to_install(f".{ending}")
+    return (len(PICTURES), ending) if known else None
+
+
 def chosen(found: Iterable[Member]) -> tuple[dict[str, Member], int]:
     """Of the members of a tar, the picture of each key, in the tar's order, and how many others could be one, too."""
-    best: dict[str, tuple[int, Member]] = {}
+    best: dict[str, tuple[tuple[int, str], Member]] = {}
     candidates = 0
     for member in found:
         key, ending = parts(member.name)
-        if ending in PICTURES:
+        if rank := _rank(ending):
             candidates += 1
-            rank = PICTURES.index(ending)
             if key not in best or rank < best[key][0]:
                 best[key] = rank, member
     pictures = sorted((member.offset, key) for key, (_, member) in best.items())
