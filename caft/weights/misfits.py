@@ -104,8 +104,9 @@ def _hint(problems: Sequence[Problem]) -> str:
 def without(prefix: str) -> str:
     """What to do where all names fit after a prefix."""
     return (
-        f"all names are there after {prefix!r}; save them without it: "
-        f"{{name.removeprefix({prefix!r}): tensor for name, tensor in state.items()}}"
+        f"all names are there after {prefix!r}; with state, the dict that holds them (as checkpoint['state_dict']), "
+        f"save them without it: {{name.removeprefix({prefix!r}): tensor for name, tensor in state.items() "
+        f"if name.startswith({prefix!r})}}"
     )
 
 
@@ -129,6 +130,7 @@ _WANTED = {
     "flair_release": "a release of FLAIR",
     "sfcn": "the superpixel network SFCN, such as SpixelNet_bsd_ckpt.tar or models/sfcn.safetensors",
 }
+OURS = tuple(_WANTED)  # kinds that this project can use
 # The first that applies. Names are without prefixes that wrappers leave.
 _KNOWN: dict[str, tuple[Callable[[Collection[str]], bool], str]] = {
     "caft": (
