@@ -493,6 +493,24 @@ def test_one_form_under_the_others_name_says_how_to_call_it(path: Path, state: S
     assert "it is a torch checkpoint); rename it so that it ends in .pt" in problem(path.with_suffix(".safetensors"))
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 5000 + "b", "a\0b", "a\ud800"])
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str, ending: str) -> None:
+    for door in (caft.load, sfcn_from_checkpoint):
+        with pytest.raises(CheckpointError) as raised:
+            door(tmp_path / (name + ending))
+        text = str(raised.value)
+        assert "no file can have such a name; give the path of a file of weights" in text
+        assert len(text) < 200 and "\n" not in text and "\0" not in text
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_file_whose_place_cannot_be_reached_is_refused(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"loop{ending}").symlink_to(tmp_path / f"loop{ending}")
+    with pytest.raises(CheckpointError, match=r"loop\S+: cannot be read \(Too many levels of symbolic links\); check"):
+        caft.load(tmp_path / f"loop{ending}")
+
+
 def test_folders_say_what_in_them_to_give(tmp_path: Path) -> None:
     for name, message in {
         "model.safetensors": "give the file in it, such as {}/model.safetensors",
