@@ -1,4 +1,4 @@
-"""NaN and infinity in weights are refused at every door, with the tensor's name and how many numbers."""
+"""NaN, infinity, and what gives infinite scores are refused in weights at every door, with the tensor's name."""
 
 from pathlib import Path
 
@@ -67,6 +67,53 @@ def test_all_wrong_is_still_ten_lines_and_counted(tmp_path: Path, state: dict[st
     lines = str(raised.value).splitlines()
     assert len(lines) <= 10 and f"(and {floats - 3} more not finite)" in str(raised.value)
     assert lines[0] == f"model: {floats} of {len(state)} weights hold NaN or infinity"
+
+
+IMPOSSIBLE = {
+    "part_log_scale": (1000.0, "is the scale's logarithm, 1000; the scale must be at most 1e+30"),
+    "whole_log_scale": (88.7, "is the scale's logarithm, 88.7; the scale must be at most 1e+30"),
+    "whole_bias": (-3e38, "has the size 3e+38; expected at most 1e+30"),
+    "superpixels.conv1b.1.running_var": (-0.5, "1 of {count:,} variances are negative"),
+    "vision.stem.layers.1.running_var": (-1e-3, "1 of {count:,} variances are negative"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+@pytest.mark.parametrize("ending", [".safetensors", ".pt"])
+def test_finite_numbers_that_give_infinite_or_meaningless_scores_are_refused(
+    tmp_path: Path, state: dict[str, Tensor], name: str, ending: str
+) -> None:
+    path, (value, detail) = tmp_path / f"model{ending}", IMPOSSIBLE[name]
+    save_model(torch.nn.Linear(1, 1), path.with_suffix(".safetensors"), card())
+    broken = with_value(state, name, value)
+    save_file(broken, path) if ending == ".safetensors" else torch.save(broken, path)
+    with pytest.raises(CheckpointError) as raised:
+        caft.load(path)
+    first, second, *_ = str(raised.value).splitlines()
+    assert first == f"{path}: 1 of {len(state)} weights hold numbers that no training gives"
+    assert second == f"  {name}: {detail.format(count=state[name].numel())}"
+
+
+def test_published_weights_with_such_numbers_are_refused_by_their_own_names() -> None:
+    for name, value in {
+        "logit_scale": 1000.0,
+        "logit_scale_coarse": 1000.0,
+        "logit_bias_coarse": 1e38,
+        "visual.patch_embed.proj.1.running_var": -1.0,
+    }.items():
+        with pytest.raises(CheckpointError, match=f"(?m)^  {name}: "):
+            from_release(with_value(released_state(TINY), name, value), config=TINY)
+    state = random_state(flair_shapes(FLAIR_TINY))
+    with pytest.raises(CheckpointError, match="(?m)^  logit_scale: is the scale's logarithm"):
+        from_flair(with_value(state, "logit_scale", 1000.0), config=FLAIR_TINY)
+
+
+def test_the_largest_scale_that_loads_gives_finite_scores(state: dict[str, Tensor]) -> None:
+    network = caft.CAFT(TINY, chunks=4)
+    scale = torch.log(torch.tensor(9e29))
+    fill(network, {**state, "part_log_scale": scale, "whole_log_scale": scale}, "model")
+    for log_scale, bias in network.temperatures.values():
+        assert (log_scale.exp() * torch.tensor([-1.001, 1.001]) + bias).sum(0).isfinite()
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,14 @@ from caft.errors import CheckpointError
 from caft.model.card import ModelCard
 from caft.params import load_params
 from caft.weights.authors import AUTHORS_MODEL
+from caft.weights.checkpoints import plain_names
 from caft.weights.files import fill, save_model
 from caft.weights.load import from_release
 from caft.weights.sfcn import sfcn_from_checkpoint
 from pipelines import superpixels
 from tests.test_pretrained import TINY, random_state, released_state, resblocks, sfcn_shapes
+from tests.test_pretrained_flair import TINY as FLAIR_TINY
+from tests.test_pretrained_flair import flair_shapes
 
 PROJECT = Path(__file__).parents[1]
 State = dict[str, Tensor]
@@ -82,10 +85,16 @@ def test_prefixes_of_wrappers_are_dropped(path: Path, state: State, prefix: str,
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.network.state_dict().items())
 
 
-def test_prefixes_inside_names_are_dropped(path: Path, state: State) -> None:
-    """As of a model of which a part was compiled."""
-    torch.save({name.replace("vision.", "vision._orig_mod."): tensor for name, tensor in state.items()}, path)
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_prefixes_inside_names_are_dropped(path: Path, state: State, wrapper: str) -> None:
+    """As of a model of which a part was compiled, or trained over several processes."""
+    torch.save({name.replace("vision.", f"vision.{wrapper}"): tensor for name, tensor in state.items()}, path)
     assert torch.equal(caft.load(path).network.vision.cls, state["vision.cls"])
+
+
+def test_no_own_name_looks_like_a_wrappers() -> None:
+    own = [*caft.CAFT(TINY, chunks=4).state_dict(), *released_state(TINY), *flair_shapes(FLAIR_TINY)]
+    assert list(plain_names(dict.fromkeys(own, torch.zeros(())), "x")) == list(dict.fromkeys(own))
 
 
 def test_a_name_that_is_there_twice_is_refused(path: Path, state: State) -> None:
@@ -126,6 +135,41 @@ def test_lightnings_files_and_averages_load(path: Path, state: State) -> None:
     network = caft.CAFT(TINY, chunks=4)
     fill(network, state, "x")
     torch.save(torch.optim.swa_utils.AveragedModel(network).state_dict(), path)  # has a counter beside the weights
+    assert torch.equal(caft.load(path).network.vision.cls, state["vision.cls"])
+
+
+METRICS = {"val_acc.total": torch.tensor(3), "loss.weight": torch.ones(2)}
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.model.", "model.module.", "network._orig_mod."])
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_metrics_and_losses_beside_the_model_are_left_out_and_it_is_said(
+    path: Path, state: State, prefix: str, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a file of Lightning's whose module has some."""
+    place = path.with_suffix(ending)
+    content = {**METRICS, **prefixed(state, prefix)}
+    save_file(content, place) if ending == ".safetensors" else torch.save({"state_dict": content}, place)
+    assert torch.equal(caft.load(place).network.vision.cls, state["vision.cls"])
+    holder = "network." if "network" in prefix else "model."
+    said = {record.message.replace("'loss.weight', 'val_acc.total'", "'val_acc.total', 'loss.weight'")
+            for record in caplog.records}  # fmt: skip
+    assert said == {f"{place}: the weights after {holder!r} are taken, not 'val_acc.total', 'loss.weight' beside them"}
+
+
+@pytest.mark.parametrize(("prefix", "beside"), [("student.", ()), ("model.", ("ema_model.",))])
+def test_the_remedy_for_a_prefix_holds_where_others_lie_beside(
+    path: Path, state: State, prefix: str, beside: tuple[str, ...]
+) -> None:
+    averages = {name: tensor for other in beside for name, tensor in prefixed(zeros(state), other).items()}
+    torch.save({"state_dict": {**METRICS, **prefixed(state, prefix), **averages}}, path)
+    text = problem(path)
+    assert (
+        f"all names are there after {prefix!r}; with state, the dict that holds them (as checkpoint['state_dict'])"
+        in text
+    )
+    expression = text.partition("save them without it: ")[2]
+    torch.save(eval(expression, {"state": torch.load(path)["state_dict"]}), path)
     assert torch.equal(caft.load(path).network.vision.cls, state["vision.cls"])
 
 
@@ -447,6 +491,24 @@ def test_one_form_under_the_others_name_says_how_to_call_it(path: Path, state: S
     assert "holds safetensors" in problem(path) and "rename it so that it ends in .safetensors" in problem(path)
     torch.save(state, path.with_suffix(".safetensors"))
     assert "it is a torch checkpoint); rename it so that it ends in .pt" in problem(path.with_suffix(".safetensors"))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 5000 + "b", "a\0b", "a\ud800"])
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str, ending: str) -> None:
+    for door in (caft.load, sfcn_from_checkpoint):
+        with pytest.raises(CheckpointError) as raised:
+            door(tmp_path / (name + ending))
+        text = str(raised.value)
+        assert "no file can have such a name; give the path of a file of weights" in text
+        assert len(text) < 200 and "\n" not in text and "\0" not in text
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_file_whose_place_cannot_be_reached_is_refused(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"loop{ending}").symlink_to(tmp_path / f"loop{ending}")
+    with pytest.raises(CheckpointError, match=r"loop\S+: cannot be read \(Too many levels of symbolic links\); check"):
+        caft.load(tmp_path / f"loop{ending}")
 
 
 def test_folders_say_what_in_them_to_give(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from caft.model.arguments import open_picture
 COLUMNS = ("image", "caption")
 FOLDER = "CAFT_IMAGE_FOLDER"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*")
+_AROUND = "\ufeff \t\r\n\"'"  # what copying and quoting leave around a text
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -55,7 +56,8 @@ def columns(table: Any) -> tuple[list[Any], list[Any]]:
     """Images and captions of a table; other columns are left out.
 
     Args:
-        table: A table of pandas or the like; a mapping of columns, or of one row; a list of mappings, one a row; a list
+        table: A table of pandas, pyarrow or the like; a mapping of columns (each a list, or a mapping of row names as
+            pandas' `to_json` writes), or of one row; a list of mappings, one a row; a list
             or array of rows (image, caption), or an array with named fields.
 
     Raises:
@@ -69,14 +71,17 @@ def columns(table: Any) -> tuple[list[Any], list[Any]]:
         else:
             table = table.tolist()
     if isinstance(table, Mapping) or hasattr(table, "columns"):
-        names = [str(name) for name in (table if isinstance(table, Mapping) else table.columns)]
+        # A table of pyarrow keeps the columns themselves under `columns`; a column of pandas may have any name.
+        arrow = getattr(table, "column_names", None)
+        own = table if isinstance(table, Mapping) else arrow if isinstance(arrow, list) else table.columns
+        names = [str(name) for name in own]
         for name in COLUMNS:
             if names.count(name) != 1:
                 what = "is there twice" if name in names else "is missing"
                 raise DataError(
                     f"column {name} {what}: expected image and caption, found {', '.join(names[:8]) or 'none'}"
                 )
-        images, captions = (_listed(table[name]) for name in COLUMNS)
+        images, captions = _by_row(*(table[name] for name in COLUMNS))
         if len(images) != len(captions):
             raise DataError(f"found {len(images)} images and {len(captions)} captions; give as many of each")
         return images, captions
@@ -99,9 +104,20 @@ def _pairs(rows: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     return [row[0] for row in rows], [row[1] for row in rows]
 
 
+def _by_row(images: Any, captions: Any) -> tuple[list[Any], list[Any]]:
+    if not (isinstance(images, Mapping) and isinstance(captions, Mapping)):
+        return _listed(images), _listed(captions)
+    if images.keys() != captions.keys():
+        odd = ", ".join(map(repr, sorted(map(str, images.keys() ^ captions.keys()))[:3]))
+        raise DataError(f"image and caption have other rows ({odd} in one of them alone); give as many of each")
+    return list(images.values()), [captions[row] for row in images]
+
+
 def _listed(column: Any) -> list[Any]:
     """Values of a column; one value alone is a column of one."""
-    if isinstance(column, str | bytes | bytearray | Path) or not hasattr(column, "__iter__"):
+    if hasattr(column, "to_pylist"):
+        return list(column.to_pylist())
+    if isinstance(column, str | bytes | bytearray | Path | Mapping) or not hasattr(column, "__iter__"):
         return [column]
     return list(column)
 
@@ -135,32 +151,59 @@ def picture(value: Any, files: Files) -> Image.Image:
 
     Args:
         value: The bytes of a file; a path; or the bytes as a text in base64 (of either alphabet, with or without line
-            breaks and padding) or as a data URL. A text that names a file that is there is a path.
+            breaks and padding) or as a data URL, which may also come as ASCII. A text that names a file that is there is
+            a path. Blanks, quotes and a byte order mark around a text are left out where it has no meaning with them.
         files: Those that paths may name.
 
     Raises:
         DataError: It is none of these, or cannot be decoded.
     """
     if isinstance(value, bytes | bytearray | memoryview):
-        return _decoded(bytes(value), f"of {len(value):,} bytes")
+        return _from_bytes(bytes(value))
     if not isinstance(value, str | Path):
         raise DataError(f"{_shown(value)}: expected a path, the bytes of a picture, or these in base64")
     if not str(value):
         raise DataError("'': is empty; expected a path, the bytes of a picture, or these in base64")
-    if isinstance(value, str) and value[:5].lower() == "data:":
-        head, comma, body = value.partition(",")
-        content = unquote_to_bytes(body) if comma else None
-        if content is not None and head.lower().rstrip().endswith(";base64"):
-            content = _from_base64(content)
-        if content is None:
-            raise DataError(f"{_shown(value)}: is not a data URL of a picture, data:image/jpeg;base64,...")
-        return _decoded(content, _shown(value))
     if (path := files.find(str(value))) is not None:
         return open_picture(path)
-    content = _from_base64(value.encode("utf-8", "replace")) if isinstance(value, str) else None
+    text = str(value).strip(_AROUND)
+    if _is_data_url(text):
+        return _from_data_url(text)
+    if (path := files.find(text)) is not None:
+        return open_picture(path)
+    content = _from_base64(text.encode("utf-8", "replace")) if isinstance(value, str) else None
     if content is None:
         raise DataError(f"{_shown(value)}: {files.none_found}, and not base64 of a picture")
     return _decoded(content, _shown(value), f"{files.none_found}, and not base64 of a picture")
+
+
+def _from_bytes(value: bytes) -> Image.Image:
+    try:
+        return _decoded(value, f"of {len(value):,} bytes")
+    except DataError:
+        text = value.decode("utf-8", "replace").strip(_AROUND)
+        if _is_data_url(text):
+            return _from_data_url(text)
+        content = _from_base64(text.encode())
+        try:
+            return open_picture(content or b"")
+        except DataError:
+            pass
+        raise
+
+
+def _is_data_url(text: str) -> bool:
+    return text[:5].lower() == "data:"
+
+
+def _from_data_url(text: str) -> Image.Image:
+    head, comma, body = text.partition(",")
+    content = unquote_to_bytes(body) if comma else None
+    if content is not None and head.lower().rstrip().endswith(";base64"):
+        content = _from_base64(content)
+    if content is None:
+        raise DataError(f"{_shown(text)}: is not a data URL of a picture, data:image/jpeg;base64,...")
+    return _decoded(content, _shown(text))
 
 
 def _from_base64(text: bytes) -> bytes | None:
@@ -177,7 +220,9 @@ def _decoded(content: bytes, shown: str, otherwise: str = "cannot be decoded as 
     try:
         return open_picture(content)
     except DataError as error:
-        raise DataError(f"{shown}: {otherwise} ({str(error).partition('given bytes: ')[2] or error})") from None
+        reason = str(error).partition("given bytes: ")[2] or str(error)
+        reason = reason.removeprefix("cannot be decoded as a picture: ")
+        raise DataError(f"{shown}: {otherwise} ({reason})") from None
 
 
 def _shown(value: Any) -> str:

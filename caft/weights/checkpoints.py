@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caft.errors import CheckpointError
 from caft.weights.content import require_weights
-from caft.weights.misfits import shown
+from caft.weights.misfits import OURS, identify, shown
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _AVERAGES = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema"
 _DEPTH = 3
 # Left by training over several processes, by torch.compile, and by sharding.
 _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-_INSIDE = re.compile(r"(?<=\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_INSIDE = re.compile(r"(?<=\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _HOLDERS = ("model.", "network.", "net.", "ema_model.")  # dropped where every name begins so, as in Lightning's files
 _COUNTERS = ("n_averaged", "initted", "step")  # beside the weights in averages
 _CLASS = re.compile(r"(?:GLOBAL|class|type) ([\w.]+)")
@@ -85,6 +85,7 @@ def plain_names(state: Mapping[str, Tensor], source: str | Path) -> dict[str, Te
         names = {name: plain for name, plain in names.items() if plain not in _COUNTERS}
     while names and (holder := next((h for h in _HOLDERS if all(n.startswith(h) for n in names.values())), None)):
         names = {name: _without_wrappers(plain.removeprefix(holder)) for name, plain in names.items()}
+    names = _without_others(names, source)
     result: dict[str, Tensor] = {}
     for name, plain in names.items():
         if plain in result:
@@ -94,6 +95,23 @@ def plain_names(state: Mapping[str, Tensor], source: str | Path) -> dict[str, Te
             )
         result[plain] = state[name]
     return result
+
+
+def _without_others(names: dict[str, str], source: str | Path) -> dict[str, str]:
+    """Drops what lies beside the one model that a holder has, as metrics and losses do in Lightning's files."""
+    if identify(names.values()) is not None:
+        return names
+    held = {
+        holder: {n: _without_wrappers(p.removeprefix(holder)) for n, p in names.items() if p.startswith(holder)}
+        for holder in _HOLDERS
+    }
+    known = {holder: inner for holder, inner in held.items() if identify(inner.values()) in OURS}
+    if len(known) != 1:
+        return names
+    ((holder, inner),) = known.items()
+    others = [shown(name) for name in names if name not in inner]
+    logger.warning("%s: the weights after %r are taken, not %s beside them", source, holder, _list(others))
+    return inner
 
 
 def _without_wrappers(name: str) -> str:

@@ -1,6 +1,8 @@
 """Says what a file is that was given as weights and is none: a folder, a web page, a picture, a pointer, half a file."""
 
+import errno
 import json
+import stat
 import zipfile
 from pathlib import Path
 
@@ -36,16 +38,24 @@ def require_weights(path: Path, safetensors: bool) -> None:
     Raises:
         CheckpointError: Says what it is, and what to do.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, not a file of weights; {_in_folder(path)}")
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise CheckpointError(f"{path}: is no regular file (a pipe or a device); give the path of a file of weights")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise CheckpointError(f"{path}: is a folder, not a file of weights; {_in_folder(path)}")
+        if not stat.S_ISREG(mode):
+            raise CheckpointError(
+                f"{path}: is no regular file (a pipe or a device); give the path of a file of weights"
+            )
         with path.open("rb") as file:
             beginning = file.read(512)
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            shown = f"{str(path)[:80]!r}"
+            raise CheckpointError(
+                f"{shown}: no file can have such a name; give the path of a file of weights"
+            ) from None
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); check its rights and the disk") from None
     if not beginning:
         raise CheckpointError(f"{path}: is empty (0 bytes); {_FETCH} again")

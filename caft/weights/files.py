@@ -93,10 +93,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def fill(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Puts weights into a module; every name and shape must fit, and every number be finite.
 
+    So must the scores' scales be; and variances are not negative.
+
     Floats of another precision are converted, which is logged.
 
     Raises:
-        CheckpointError: Names what is missing, unexpected, of another shape or type, or not finite.
+        CheckpointError: Names what is missing, unexpected, of another shape or type, not finite, or of impossible value.
     """
     own = module.state_dict()
     problems = [Problem("missing", name) for name in own if name not in state]

@@ -1,4 +1,4 @@
-"""Takes one tensor of a file for one of a model, or says why not: shape, kind of number, and that it is finite."""
+"""Takes one tensor of a file for one of a model, or says why not: shape, kind of number, and that scores are finite."""
 
 import logging
 from collections.abc import Iterable
@@ -10,6 +10,8 @@ from torch import Tensor
 from caft.weights.misfits import Problem
 
 logger = logging.getLogger(__name__)
+
+_LARGEST = 1e30  # of a score's scale and bias; far more than any model has, and sums of such scores stay finite
 
 
 def fitted(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | Problem:
@@ -39,7 +41,19 @@ def fitted(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
     if not all(extreme.isfinite() for extreme in torch.aminmax(looked_at)):
         count = int((~looked_at.isfinite()).sum())
         return Problem("not finite", name, f"{count:,} of {looked_at.numel():,} numbers are NaN or infinite")
-    return result
+    detail = _impossible(name.rpartition(".")[2], looked_at)
+    return result if detail is None else Problem("impossible", name, detail)
+
+
+def _impossible(leaf: str, value: Tensor) -> str | None:
+    """What is wrong with finite numbers that no training gives, and that would make scores infinite or meaningless."""
+    if leaf == "running_var" and bool((value < 0).any()):
+        return f"{int((value < 0).sum()):,} of {value.numel():,} variances are negative"
+    if (leaf.endswith("log_scale") or leaf.startswith("logit_scale")) and bool((value.exp() > _LARGEST).any()):
+        return f"is the scale's logarithm, {float(value.max()):g}; the scale must be at most {_LARGEST:g}"
+    if (leaf in ("part_bias", "whole_bias") or leaf.startswith("logit_bias")) and bool((value.abs() > _LARGEST).any()):
+        return f"has the size {float(value.abs().max()):g}; expected at most {_LARGEST:g}"
+    return None
 
 
 def say_converted(source: str | Path, tensors: Iterable[Tensor], dtype: torch.dtype = torch.float32) -> None:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from caft.errors import CheckpointError
 
-Kind = Literal["missing", "unexpected", "shape", "type", "fixed", "not finite"]
+Kind = Literal["missing", "unexpected", "shape", "type", "fixed", "not finite", "impossible"]
 _COUNTED = {
     "missing": "missing",
     "unexpected": "unexpected",
@@ -14,6 +14,7 @@ _COUNTED = {
     "type": "of another type",
     "fixed": "fixed, with another value",
     "not finite": "not finite",
+    "impossible": "of impossible value",
 }
 _LINES = 9  # below the first
 _SHORTENED = 6  # leaves room for a hint
@@ -53,8 +54,10 @@ def refusal(
     if found is not None and found != expected and any(problem.kind == "missing" for problem in problems):
         wanted = f" (expected {_WANTED[expected]})" if expected in _WANTED else ""
         return CheckpointError(f"{source}: {instead(found)}{wanted}")
-    if all(problem.kind == "not finite" for problem in problems):
-        first = f"{source}: {len(problems)} of {len(names)} weights hold NaN or infinity"
+    if all(problem.kind in ("not finite", "impossible") for problem in problems):
+        finite = any(problem.kind == "impossible" for problem in problems)
+        what = "numbers that no training gives" if finite else "NaN or infinity"
+        first = f"{source}: {len(problems)} of {len(names)} weights hold {what}"
         hint = "the file is damaged, or its training diverged; fetch it again, or take an earlier checkpoint"
     else:
         first, hint = f"{source}: {len(problems)} weights do not fit the model", _hint(problems)
@@ -101,8 +104,9 @@ def _hint(problems: Sequence[Problem]) -> str:
 def without(prefix: str) -> str:
     """What to do where all names fit after a prefix."""
     return (
-        f"all names are there after {prefix!r}; save them without it: "
-        f"{{name.removeprefix({prefix!r}): tensor for name, tensor in state.items()}}"
+        f"all names are there after {prefix!r}; with state, the dict that holds them (as checkpoint['state_dict']), "
+        f"save them without it: {{name.removeprefix({prefix!r}): tensor for name, tensor in state.items() "
+        f"if name.startswith({prefix!r})}}"
     )
 
 
@@ -126,6 +130,7 @@ _WANTED = {
     "flair_release": "a release of FLAIR",
     "sfcn": "the superpixel network SFCN, such as SpixelNet_bsd_ckpt.tar or models/sfcn.safetensors",
 }
+OURS = tuple(_WANTED)  # kinds that this project can use
 # The first that applies. Names are without prefixes that wrappers leave.
 _KNOWN: dict[str, tuple[Callable[[Collection[str]], bool], str]] = {
     "caft": (

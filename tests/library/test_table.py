@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from caft.adapters.pyfunc import CARD, WEIGHTS, PairScores, ServedScores, _load_pyfunc
@@ -62,6 +63,13 @@ FORMS = {
     "data URL without a type": lambda path: f"data:;base64,{code(path)}",
     "data URL, escaped": lambda path: "data:image/jpeg;base64," + code(path).replace("+", "%2B").replace("/", "%2F"),
     "data URL without base64": lambda path: "data:image/jpeg," + "".join(f"%{byte:02x}" for byte in path.read_bytes()),
+    "base64 as bytes": lambda path: code(path).encode(),
+    "base64 in lines as bytearray": lambda path: bytearray(in_lines(path).encode()),
+    "data URL as bytes": lambda path: f"data:image/jpeg;base64,{code(path)}".encode(),
+    "base64 with a byte order mark": lambda path: "\ufeff" + code(path),
+    "base64 in quotes": lambda path: f'"{code(path)}"',
+    "data URL after a blank": lambda path: f" data:image/jpeg;base64,{code(path)}",
+    "path between blanks": lambda path: f" {path}\n",
 }
 
 
@@ -105,7 +113,10 @@ def test_a_text_that_could_be_both_is_the_file_that_is_there(scores, expected, p
         ("a\0b", r"'a\x00b': no such file here, and not base64"),
         ("é" * 5000, "...: no such file here"),
         (b"", "of 0 bytes: cannot be decoded as a picture"),
-        (b"no picture", "of 10 bytes: cannot be decoded as a picture"),
+        (b"no picture", "of 10 bytes: cannot be decoded as a picture (it is text; give a picture file)"),
+        (b"abcd", "of 4 bytes: cannot be decoded as a picture (it is text; give a picture file)"),
+        ({"bytes": b"a"}, "(dict): expected a path"),
+        ("  ", "'  ': "),
         ("data:image/png;base64,????", "is not a data URL of a picture"),
         ("data:image/png;base64", "is not a data URL of a picture"),
         ("data:,hello", "cannot be decoded as a picture"),
@@ -164,6 +175,11 @@ def test_every_form_of_a_table_gives_the_same_scores(scores, model, pictures):
         frame[["image", "caption"]].to_numpy(),
         list(zip(images, captions, strict=True)),
         fields,
+        json.loads(frame.reset_index(drop=True).to_json()),
+        {"image": dict(enumerate(images)), "caption": {row: captions[row] for row in (2, 0, 1)}},
+        pa.table({"caption": captions, "image": images}),
+        pa.record_batch({"caption": captions, "image": images}),
+        frame.assign(column_names="x", to_pylist="y"),
     ):
         assert scores.predict(table) == pytest.approx(wanted, abs=1e-4)
     assert scores.predict({"image": images[0], "caption": TEXT}) == pytest.approx(wanted[:1], abs=1e-4)
@@ -183,6 +199,11 @@ def test_a_table_without_rows_has_no_scores(scores, table):
         ({"image": ["a"]}, "column caption is missing"),
         ({"image": ["a", "b"], "caption": ["c"]}, "found 2 images and 1 captions"),
         ([{"image": "a", "caption": "b"}, {"image": "a"}], "row 1: has no caption"),
+        (
+            {"image": {"0": "a"}, "caption": {"1": "b"}},
+            "image and caption have other rows .'0', '1' in one of them alone",
+        ),
+        (pa.table({"picture": ["a"], "caption": ["b"]}), "column image is missing: .*found picture, caption$"),
         ([("a", "b"), ("a",)], "row 1: expected an image and a caption, found 1 values"),
         (np.array([["a", "b", "c"]]), "row 0: expected an image and a caption, found 3 values"),
         (["a"], "row 0: expected an image and a caption, found str"),
@@ -205,7 +226,9 @@ def test_the_weight_may_be_any_number_in_its_range(scores, model, pictures, expe
     assert one(scores, pictures[0], part_weight=None) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("weight", [7, -0.1, 1.0001, float("nan"), float("inf"), "0.3", True, [0.3]])
+@pytest.mark.parametrize(
+    "weight", [7, -0.1, 1.0001, float("nan"), float("inf"), "0.3", True, [0.3], np.complex64(0.3), 0.3j]
+)
 def test_another_weight_is_one_error(scores, pictures, weight):
     with pytest.raises(DataError, match=r"part_weight = .*: expected a number from 0 to 1"):
         one(scores, pictures[0], part_weight=weight)
