@@ -144,6 +144,8 @@ def _problem(where: str, error: Exception, head: bytes) -> str:
         return f"{start}: {what_it_is(head)}"
     if isinstance(error, EOFError) or re.search("truncated|unexpected end", str(error), re.IGNORECASE):
         return f"{start}: it is cut off ({error or 'its end is missing'}); fetch it again"
+    if isinstance(error, ValueError) and "closed image" in str(error):
+        return f"{start}: it was closed; open it again, or give its path"
     if isinstance(error, MemoryError):
         return f"{start}: there is not enough memory for it; save it smaller"
     return f"{start}: it is damaged ({str(error) or type(error).__name__}); fetch it again, or save it anew"
