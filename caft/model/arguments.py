@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -15,9 +15,12 @@ from torch import Tensor
 from caft.errors import ArgumentError, DataError
 from caft.transforms import open_image
 
-# A path, an encoded file, a Pillow image, a tensor (3, H, W), or an array (H, W), (H, W, 3) or (H, W, 4); the pixels of
-# tensors and arrays are uint8, or floats in [0, 1].
-Picture = Path | str | bytes | Image.Image | Tensor | NDArray[Any]
+# A path, an encoded file (its bytes, or what reads them), a Pillow image, a tensor (3, H, W), or an array (H, W),
+# (H, W, 3) or (H, W, 4); the pixels of tensors and arrays are uint8, or floats in [0, 1].
+Picture = Path | str | bytes | bytearray | memoryview | BinaryIO | Image.Image | Tensor | NDArray[Any]
+_BUFFERS = bytes | bytearray | memoryview
+# Height times width of a map: as much as Pillow opens of a picture.
+_MOST_PIXELS = 178_956_970
 _FORMS = "a path, bytes, a Pillow image, a tensor or an array"
 
 
@@ -35,7 +38,11 @@ def open_picture(picture: Picture) -> Image.Image:
         picture = _from_tensor(picture)
     elif isinstance(picture, np.ndarray):
         picture = _from_array(picture)
-    elif not isinstance(picture, Path | str | bytes | Image.Image):
+    elif isinstance(picture, _BUFFERS):
+        picture = bytes(picture)
+    elif hasattr(picture, "read"):
+        picture = _content(picture)
+    elif not isinstance(picture, Path | str | Image.Image):
         raise ArgumentError(f"a picture is {_FORMS}, found {_found(picture)}")
     if isinstance(picture, Image.Image):
         _require_pixels(*picture.size)
@@ -50,11 +57,21 @@ def several(images: Picture | Iterable[Picture]) -> list[Picture]:
     """
     if isinstance(images, Tensor):
         return list(images) if images.dim() == 4 else [images]
-    if isinstance(images, np.ndarray) and images.dtype.kind in "biufc":
-        return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, Path | str | bytes | Image.Image):
+    if isinstance(images, np.ndarray):
+        if images.dtype.kind in "biufc":
+            return list(images) if images.ndim == 4 else [images]
+        if images.ndim == 0:
+            return [images.item()]
+        if images.ndim > 1:  # numpy makes it of a list of pictures
+            raise ArgumentError(
+                f"pictures: found an array of {images.dtype} of shape {images.shape}; give a list of pictures, or "
+                "pixels as uint8"
+            )
+    if isinstance(images, Path | str | _BUFFERS | Image.Image):
         return [images]
-    return _listed(images, f"pictures: expected {_FORMS}, or several of them")
+    if hasattr(images, "read"):
+        return [cast(BinaryIO, images)]
+    return _listed(images, f"pictures: expected {_FORMS}, or several of them", "image")
 
 
 def one_picture(image: Picture | Iterable[Picture]) -> Picture:
@@ -67,6 +84,19 @@ def one_picture(image: Picture | Iterable[Picture]) -> Picture:
     if len(given) != 1:
         raise ArgumentError(f"expected one picture, found {len(given)}; call the method for each of them")
     return given[0]
+
+
+def _content(file: Any) -> bytes:
+    """All that an open file holds, wherever it stands."""
+    try:
+        if file.seekable():
+            file.seek(0)
+        content = file.read()
+    except (AttributeError, OSError, ValueError) as error:
+        raise ArgumentError(f"the given file cannot be read ({error}); give its path, or open it anew") from None
+    if not isinstance(content, bytes):
+        raise ArgumentError(f"the given file gives {type(content).__name__}, expected bytes; open it with mode 'rb'")
+    return content
 
 
 def _from_tensor(tensor: Tensor) -> Image.Image:
@@ -111,7 +141,7 @@ def _require_pixels(width: int, height: int) -> None:
 # ---------------------------------------------------------------------- texts
 
 
-def texts(given: str | Iterable[str]) -> list[str]:
+def texts(given: str | Iterable[str], name: str = "text") -> list[str]:
     """The texts of one or many, read from any iterable with an order: a list, a numpy array, a pandas Series.
 
     Raises:
@@ -121,10 +151,10 @@ def texts(given: str | Iterable[str]) -> list[str]:
         return [given]
     if isinstance(given, np.ndarray) and given.ndim == 0:
         given = [given.item()]
-    found = _listed(given, "texts: expected a text, or several")
+    found = _listed(given, f"{name}s: expected a text, or several", "caption")
     for number, text in enumerate(found):
         if not isinstance(text, str):
-            raise ArgumentError(f"text {number}: expected a text (str), found {_found(text)}")
+            raise ArgumentError(f"{name} {number}: expected a text (str), found {_found(text)}")
     return [str(text) for text in found]
 
 
@@ -153,7 +183,43 @@ def share(value: float, name: str) -> float:
     return float(value)
 
 
-def _listed(given: Any, expected: str) -> list[Any]:
+def map_size(value: Any) -> tuple[int, int]:
+    """Height and width of a map.
+
+    Raises:
+        ArgumentError: They are not two whole numbers from 1, or have more pixels than a picture may.
+    """
+    sides = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(sides, tuple | list) or len(sides) != 2:
+        raise ArgumentError(f"size: expected height and width, found {value!r}")
+    height, width = (whole_number(side, f"size, {name}") for side, name in zip(sides, ("height", "width"), strict=True))
+    if height * width > _MOST_PIXELS:
+        raise ArgumentError(f"size: {height} x {width} is more than {_MOST_PIXELS:,} pixels; give a smaller one")
+    return height, width
+
+
+def device(value: torch.device | str) -> torch.device:
+    """A place for weights that is there.
+
+    Raises:
+        ArgumentError: There is no such device here, or it keeps no values.
+    """
+    try:
+        found = torch.device(value)
+        torch.empty(0, device=found)
+        why = "it keeps no values" if found.type == "meta" else ""
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    if why:
+        raise ArgumentError(
+            f"device: {value!r} cannot be used here ({why}); give 'cpu', or 'cuda' where there is a GPU"
+        )
+    return found
+
+
+def _listed(given: Any, expected: str, column: str) -> list[Any]:
+    if hasattr(given, "columns"):
+        raise ArgumentError(f'{expected}; found a table ({_found(given)}); give one of its columns, table["{column}"]')
     if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
         raise ArgumentError(f"{expected}; found {_found(given)}")
     return list(given)

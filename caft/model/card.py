@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
 from caft.captions.sentences import Splitter
 from caft.errors import CheckpointError
@@ -68,6 +68,14 @@ class ModelCard(BaseModel):
     kind: str | None = None
     size: str | None = None
     external: str | None = None
+
+    @field_validator("references")
+    @classmethod
+    def _have_words(cls, references: tuple[str, ...]) -> tuple[str, ...]:
+        for number, text in enumerate(references):
+            if not any(map(str.isalnum, text)):
+                raise ValueError(f"reference {number} has no word: {text[:20]!r}")
+        return references
 
     @property
     def sizes(self) -> ModelParams:

@@ -18,6 +18,7 @@ from torch import Tensor
 from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode, pad, tokenize
+from caft.captions.words import unreadable
 from caft.errors import DataError
 from caft.model.arguments import Picture, open_picture, whole_number
 from caft.model.card import ModelCard
@@ -128,22 +129,35 @@ def encode_squashed(network: CAFT, pictures: Iterable[Image.Image], batch: int =
 
 
 def sentences(text: str, card: ModelCard) -> list[str]:
-    """Sentences of a text, as a model's card says.
+    """Sentences of a text, as a model's card says, without those that have no word, as a line "***".
 
     Raises:
-        DataError: The text has no sentence.
+        DataError: The text has no sentence with a word, or is no valid Unicode.
     """
-    found = split(text, card.splitter)
-    if not found:
-        raise DataError(_no_sentence(text))
-    return found
+    require_words(text)
+    return [sentence for sentence in split(text, card.splitter) if unreadable(sentence) is None]
+
+
+def require_words(text: str) -> None:
+    """Refuses a text that no sentence can be read from.
+
+    Raises:
+        DataError: It has no sentence with a word, or is no valid Unicode.
+    """
+    why = unreadable(text)
+    if why is None:
+        return
+    shown = text if len(text) <= 40 else text[:37] + "..."
+    if why == "is no valid Unicode":
+        raise DataError(f"the text {shown!r} is no valid Unicode; read it anew with the encoding that it has")
+    raise DataError(f"the text {shown!r} has no sentence; give words to look for")
 
 
 def encode_captions(model: RetrievalModel, captions: Sequence[str], batch: int = 64) -> EncodedCaptions:
     """Encodes long captions, each split into sentences and balanced chunks as the model's card says.
 
     Raises:
-        DataError: There is no caption, or one has no sentence.
+        DataError: There is no caption, or one has no sentence with a word.
     """
     if not captions:
         raise DataError("no captions were given; give at least one")
@@ -175,7 +189,7 @@ def token_rows(card: ModelCard, captions: Sequence[str], context: int, first: in
     """Token rows of length L, the context, of the balanced chunks of long captions; `first` numbers them in messages.
 
     Raises:
-        DataError: A caption has no sentence.
+        DataError: A caption has no sentence with a word.
     """
     rows: list[Tensor] = []
     lost: list[int] = []
@@ -183,9 +197,10 @@ def token_rows(card: ModelCard, captions: Sequence[str], context: int, first: in
     tokens = seen = 0
     for number, caption in enumerate(captions, start=first):
         try:
-            chunks = caption_chunks(caption, card.splitter, card.chunks, card.balanced_rule)
-        except ValueError:
-            raise DataError(f"caption {number}: {_no_sentence(caption)}") from None
+            require_words(caption)
+        except DataError as error:
+            raise DataError(f"caption {number}: {error}") from None
+        chunks = caption_chunks(caption, card.splitter, card.chunks, card.balanced_rule)
         ids = [encode(chunk) for chunk in chunks]
         lost += [len(chunk) - room for chunk in ids if len(chunk) > room]
         lengths = [len(chunk) for chunk in dict(zip(chunks, ids, strict=True)).values()]
@@ -211,8 +226,3 @@ def _require_float32(network: RetrievalNetwork) -> None:
             f"the weights are {found}; superpixels and scores need float32. Call network.float(), and for speed run "
             "under torch.autocast"
         )
-
-
-def _no_sentence(text: str) -> str:
-    shown = text if len(text) <= 40 else text[:37] + "..."
-    return f"the text {shown!r} has no sentence; give words to look for"

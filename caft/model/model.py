@@ -36,12 +36,12 @@ class Match(NamedTuple):
 class Model:
     """A network with its card; `caft.load` gives one in evaluation mode.
 
-    A picture is a path, the bytes of a file, a Pillow image, a tensor (3, H, W) or an array (H, W), (H, W, 3) or
-    (H, W, 4), of any size; tensors and arrays are uint8 or floats in [0, 1]. Pictures are turned upright, transparent
-    parts are white, of an animation the first frame is taken. A text may be of any length: it is split into sentences
-    and chunks as the card says. Several pictures or texts are a list, an array of texts, a pandas Series, or whatever
-    else can be read in an order; several pictures also a tensor (B, 3, H, W) or an array (B, H, W, 3). One item is a
-    batch of one; where one is meant, a list of one is taken too. `batch` is how many are encoded at once, from 1.
+    A picture is a path, the bytes of a file or the open file, a Pillow image, a tensor (3, H, W) or an array (H, W),
+    (H, W, 3) or (H, W, 4), of any size; tensors and arrays are uint8 or floats in [0, 1]. Pictures are turned upright,
+    transparent parts are white, of an animation the first frame is taken. A text may be of any length: it is split into
+    sentences and chunks as the card says. Several pictures or texts are a list, an array of texts, a pandas Series, or
+    whatever else can be read in an order; several pictures also a tensor (B, 3, H, W) or an array (B, H, W, 3). One
+    item is a batch of one; where one is meant, a list of one is taken too. `batch` is how many are encoded at once, from 1.
     Results are on the CPU, whatever the network's device.
 
     The examples' model has random weights and the sizes `tiny` of params.yaml: image 64, embedding 64.
@@ -51,7 +51,7 @@ class Model:
         card: How captions are read, and where the weights come from.
 
     Raises:
-        DataError: Of every method: a picture cannot be decoded, a text has no sentence, or nothing was given.
+        DataError: Of every method: a picture cannot be decoded, a text has no word, or nothing was given.
         ArgumentError: Of every method: an argument is of another kind, shape or range; it is a ValueError and a
             TypeError too.
     """
@@ -65,8 +65,8 @@ class Model:
         return self.network.device
 
     def to(self, device: torch.device | str) -> "Model":
-        """Moves the weights to a device, in place."""
-        self.network.to(device)
+        """Moves the weights to a device that is there, in place."""
+        self.network.to(arguments.device(device))
         return self
 
     def eval(self) -> "Model":
@@ -156,7 +156,7 @@ class Model:
         return [Match(image, float(scores[image])) for image in order]
 
     def sentences(self, text: str) -> list[str]:
-        """Sentences of a text, as the model reads it.
+        """Sentences of a text that have a word, as the model reads them.
 
         >>> model.sentences("A cat on a mat.\\nIt sleeps.")
         ['A cat on a mat', 'It sleeps']
@@ -173,7 +173,8 @@ class Model:
         Args:
             image: One picture; it is squashed, so that every pixel is seen.
             text: A text, whose sentences are asked one by one; or several texts, asked as they are. Each needs words.
-            size: Height and width of the maps in place of the picture's: those of a large photograph fill the memory.
+            size: Height and width of the maps in place of the picture's, each from 1: those of a large photograph fill
+                the memory.
 
         A map says where, not whether: a sentence that is not true of the picture has one too; see `match`.
 
@@ -181,32 +182,39 @@ class Model:
         >>> maps.shape, maps.dtype
         ((2, 40, 60), dtype('float32'))
         """
+        size = None if size is None else arguments.map_size(size)
         return maps.ground(self.network, open_picture(arguments.one_picture(image)), self._asked(text), size=size)
 
     def match(
-        self, image: Picture, text: str | Iterable[str], references: Sequence[str] | None = None
+        self, image: Picture, text: str | Iterable[str], references: str | Iterable[str] | None = None
     ) -> list[SentenceMatch]:
         """How well each sentence fits a picture, as probability and as percentile among reference sentences.
 
         Args:
             image: One picture; it is squashed, so that every pixel is seen.
             text: As in `ground`.
-            references: Sentences to rank among for the same picture; None takes those of the card, and if it has none a
-                short list of general sentences.
+            references: Sentences to rank among for the same picture, given as `text` is; None takes those of the card,
+                and if it has none a short list of general sentences.
 
         >>> [(match.text, 0 < match.probability < 1, match.percentile <= 100) for match in model.match("photo.jpg", "A cat.")]
         [('A cat', True, True)]
         """
-        among = (self.card.references or GENERAL_SENTENCES) if references is None else references
+        among: Sequence[str] = self.card.references or GENERAL_SENTENCES
+        if references is not None:
+            among = self._asked(references, "reference")
         return match_texts(self.network, open_picture(arguments.one_picture(image)), self._asked(text), among)
 
-    def _asked(self, text: str | Iterable[str]) -> list[str]:
+    def _asked(self, text: str | Iterable[str], name: str = "text") -> list[str]:
         """The sentences of a text, or several texts, each of which needs words."""
-        texts = self.sentences(text) if isinstance(text, str) else arguments.texts(text)
-        if not texts:
-            raise DataError("no texts were given; give at least one")
-        for asked in texts:
-            self.sentences(asked)  # raises where there is none
+        if isinstance(text, str):
+            return self.sentences(text)
+        if not (texts := arguments.texts(text, name)):
+            raise DataError(f"no {name}s were given; give at least one")
+        for number, asked in enumerate(texts):
+            try:
+                encoding.require_words(asked)
+            except DataError as error:
+                raise DataError(f"{name} {number}: {error}") from None
         return texts
 
     def segment(self, image: Picture) -> list[NDArray[np.integer]]:

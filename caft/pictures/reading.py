@@ -62,7 +62,7 @@ def path_problem(path: Path | str, error: OSError | ValueError) -> str:
         return f"{where}: not found; check the name" + ("" if os.path.isabs(path) else f" (looked in {os.getcwd()})")
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"{where}: may not be read ({error.strerror}); change its permissions or those of the folders above it"
-    return f"{where}: cannot be read ({error.strerror or error})"
+    return f"{where}: cannot be read ({error.strerror or error}); check the disk or the connection to it, and try again"
 
 
 def kind_of_place(mode: int) -> str | None:
@@ -84,6 +84,7 @@ def _opened(path: Path | str) -> Iterator[BinaryIO]:
 
 
 def _decoded(file: BinaryIO, where: str, upright: bool) -> Image.Image:
+    head = b""
     try:
         head = file.read(_HEAD)
         file.seek(0)
@@ -129,6 +130,9 @@ def _mark(image: Image.Image) -> None:
 
 
 def _problem(where: str, error: Exception, head: bytes) -> str:
+    # The system's; the decoders' own have no number, and a damaged one's jump to before its start gives EINVAL.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return path_problem(where, error)
     start = f"{where}: cannot be decoded as a picture"
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -140,6 +144,8 @@ def _problem(where: str, error: Exception, head: bytes) -> str:
         return f"{start}: {what_it_is(head)}"
     if isinstance(error, EOFError) or re.search("truncated|unexpected end", str(error), re.IGNORECASE):
         return f"{start}: it is cut off ({error or 'its end is missing'}); fetch it again"
+    if isinstance(error, ValueError) and "closed image" in str(error):
+        return f"{start}: it was closed; open it again, or give its path"
     if isinstance(error, MemoryError):
         return f"{start}: there is not enough memory for it; save it smaller"
     return f"{start}: it is damaged ({str(error) or type(error).__name__}); fetch it again, or save it anew"

@@ -227,6 +227,11 @@ def _tiff(data: bytes, width: int, bits: int, photometric: int, kind: int) -> by
         (struct.pack("<2f", 0, 1), 2, 32, 0, 3, [255, 0]),
         (struct.pack("<3f", 0, 0.2, 1), 3, 32, 1, 3, [0, 51, 255]),
         (bytes([0xFF, 0xF0, 0x00]), 2, 12, 1, 1, [255, 0]),
+        (bytes([0x10, 0x00, 0x00]), 2, 12, 1, 1, [15, 0]),  # dark, and its range is stated
+        (struct.pack("<2H", 0, 0), 2, 16, 1, 1, [0, 0]),
+        (struct.pack("<2H", 0, 8192), 2, 16, 1, 1, [0, 31]),  # dark: 8192 * 255 / 65535 is 31.9
+        (struct.pack("<3h", 0, 16384, 32767), 3, 16, 1, 2, [0, 127, 255]),  # with a sign
+        (struct.pack("<3h", 0, 51, 255), 3, 16, 1, 2, [0, 51, 255]),
         (bytes([0, 255]), 2, 8, 0, 1, [255, 0]),
     ],
 )
@@ -237,10 +242,39 @@ def test_a_tiff_of_other_than_eight_bits(
     assert np.asarray(opened)[0, :, 0].tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "bits", "kind", "words"),
+    [
+        (struct.pack("<2H", 0, 4080), 16, 1, "its largest value is 4080 of 65535.*scale its values.*or save it with 8"),
+        (struct.pack("<2H", 0, 1023), 16, 1, "its largest value is 1023 of 65535"),
+        (struct.pack("<2H", 8191, 8191), 16, 1, "its largest value is 8191 of 65535"),
+        (struct.pack("<2h", 0, 4095), 16, 2, r"from 0 to 4095, which.*0 to 32767 \(at least 4096\)"),
+        (struct.pack("<2h", -5, 32640), 16, 2, "from -5 to 32640, which tells no range"),
+        (struct.pack("<2b", 0, 127), 8, 2, "8 bits with a sign.*save it as unsigned, 0 to 255"),
+        (struct.pack("<2b", -128, 127), 8, 2, "8 bits with a sign"),
+    ],
+)
+def test_a_tiff_whose_values_do_not_fill_what_they_are_stored_in_is_refused(
+    data: bytes, bits: int, kind: int, words: str
+) -> None:
+    with pytest.raises(DataError, match=f"the given bytes: .*{words}"):
+        open_image(_tiff(data, 2, bits, 1, kind))
+
+
 @pytest.mark.parametrize("data", [_tiff(bytes(16), 2, 64, 1, 3), _tiff(bytes(4), 2, 16, 1, 3)])
 def test_a_tiff_that_pillow_does_not_read_says_so(data: bytes) -> None:
     with pytest.raises(DataError, match="it is a TIFF of a kind that Pillow does not read; save it with 8 bits"):
         open_image(data)
+
+
+def test_a_dark_png_of_sixteen_bits_stays_dark() -> None:
+    opened = open_image(_encoded(Image.fromarray(np.array([[0, 4112]], np.uint16)), "PNG"))
+    assert np.asarray(opened)[0, :, 0].tolist() == [0, 16]
+
+
+def test_a_picture_of_sixteen_bits_from_no_file_is_refused_if_it_may_have_ten_or_twelve() -> None:
+    with pytest.raises(DataError, match="the given picture: its largest value is 4095 of 65535"):
+        open_image(Image.fromarray(np.array([[0, 4095]], np.uint16)))
 
 
 def test_a_dark_pgm_of_sixteen_bits_stays_dark() -> None:
@@ -361,6 +395,13 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
             open_image(path)
     finally:
         os.seteuid(user)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file whose reading fails")
+def test_a_file_whose_reading_fails_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "lost.jpg").symlink_to("/proc/self/mem")
+    with pytest.raises(DataError, match=r"^\S+lost.jpg: cannot be read \(Input/output error\); check the disk"):
+        open_image(tmp_path / "lost.jpg")
 
 
 def test_a_picture_too_large_to_be_meant_names_the_limit_and_the_remedy() -> None:

@@ -141,6 +141,14 @@ def test_what_may_not_be_read_is_left_out_and_said(model):
     }
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file whose reading fails")
+def test_a_picture_whose_reading_fails_is_left_out(model, folder):
+    (folder / "lost.jpg").symlink_to("/proc/self/mem")
+    found = read_gallery(model.network, "m", folder)
+    assert [path.name for path in found.files] == ["a.png", "b.jpg"]
+    assert "lost.jpg: cannot be read (Input/output error)" in found.damaged[folder / "lost.jpg"]
+
+
 def test_a_picture_that_vanishes_after_it_was_listed_is_left_out(model, folder, monkeypatch):
     original = gallery.list_pictures
 

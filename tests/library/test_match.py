@@ -1,18 +1,22 @@
 """The match of a sentence with a picture: its logit computed apart, its percentile counted, what is said of both."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from caft.captions.tokenizer import tokenize
-from caft.errors import DataError
+from caft.errors import ArgumentError, CheckpointError, DataError
 from caft.model.drawing import lettering, panels
 from caft.model.drawing.figures import PREDICTION
 from caft.model.drawing.lettering import drawable, font_of, text_width, wrapped
 from caft.model.match import GENERAL_SENTENCES, SentenceMatch, percentiles
 from caft.transforms import open_image, squash
+from caft.weights.files import read_card
 
 REFERENCES = ["A dog on a beach.", "A red lamp.", "Two people walk.", "Snow."]
 TRUE = SentenceMatch("A cat.", 2.0, 0.88, 97.0)
@@ -56,6 +60,44 @@ def test_the_cards_references_come_before_the_general_ones(model, photographs):
     assert model.match(cat, "A cat.") == model.match(cat, "A cat.", GENERAL_SENTENCES)
     kept = replace(model, card=model.card.model_copy(update={"references": tuple(REFERENCES)}))
     assert kept.match(cat, "A cat.") == model.match(cat, "A cat.", REFERENCES)
+
+
+def test_references_are_given_as_texts_are(model, photographs):
+    cat = photographs / "cat.png"
+    expected = model.match(cat, "A cat.", REFERENCES)
+    for given in (
+        " ".join(REFERENCES[:2]) + "\n" + "\n".join(REFERENCES[2:]),
+        np.array(REFERENCES),
+        pd.Series(REFERENCES),
+    ):
+        assert model.match(cat, "A cat.", given) == expected
+
+
+@pytest.mark.parametrize(
+    ("references", "words"),
+    [
+        ("", "has no sentence"),
+        (" . ", "has no sentence"),
+        ([], "no references were given"),
+        (["A dog.", "."], r"reference 1: the text '.' has no sentence"),
+        (["A dog.", None], "reference 1: expected a text"),
+        ([b"A"], "reference 0: expected a text"),
+        ({"A dog.": 1}, "references: expected a text, or several; found dict"),
+        ({"A dog."}, "found set"),
+        (3, "found int"),
+        (Path("a.txt"), "found .*Path"),
+    ],
+)
+def test_references_that_are_no_texts_are_named(model, photographs, references, words):
+    with pytest.raises((ArgumentError, DataError), match=words):
+        model.match(photographs / "cat.png", "A cat.", references)
+
+
+@pytest.mark.parametrize("references", [["A dog.", ""], ["A dog.", "."]])
+def test_a_cards_references_have_words(model, tmp_path, references):
+    (tmp_path / "model.json").write_text(json.dumps({**model.card.record(), "references": references}))
+    with pytest.raises(CheckpointError, match="references: .*reference 1 has no word"):
+        read_card(tmp_path / "model.safetensors")
 
 
 def test_extreme_logits_are_probabilities_without_warning():

@@ -5,12 +5,14 @@ import logging
 import re
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
 from caft.captions.tokenizer import tokenize
-from caft.errors import DataError
+from caft.errors import ArgumentError, DataError
 
 
 def numbered(count):
@@ -48,12 +50,26 @@ def test_any_number_of_sentences_fills_four_chunks(model, count, ends, caplog):
     assert (encoded.cut_chunks > 0) == (count == 60) == ("longer than 77 tokens and were cut" in caplog.text)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\n", ".", "</s>"])
+@pytest.mark.parametrize("text", ["", "   ", "\n\n", ".", "</s>", "...", "?!", "&nbsp;", "<br>", "<p class='a'> </p>"])
 def test_a_text_without_a_sentence_is_named(model, text):
     with pytest.raises(DataError, match=r"caption 1: the text .* has no sentence; give words to look for"):
         model.encode_text(["A cat.", text])
+    for given in (text, ["A cat.", text]):
+        with pytest.raises(DataError, match="has no sentence"):
+            model.ground(Image.new("RGB", (8, 8)), given)
     with pytest.raises(DataError, match="has no sentence"):
-        model.ground(Image.new("RGB", (8, 8)), text)
+        model.sentences(text)
+
+
+def test_a_sentence_without_a_word_is_not_asked_and_a_tag_beside_words_changes_nothing(model):
+    assert model.sentences("A cat.\n***\nIt sleeps.\n...") == ["A cat", "It sleeps"]
+    assert model.ground(Image.new("RGB", (8, 8)), "A cat.\n***\nIt sleeps.").shape == (2, 8, 8)
+    assert model.sentences("<red cat>") == ["<red cat>"] and model.sentences("<br>a cat") == ["<br>a cat"]
+
+
+def test_half_a_surrogate_is_no_text(model):
+    with pytest.raises(DataError, match="caption 0: .* is no valid Unicode"):
+        model.encode_text("a \ud83c cat")
 
 
 @pytest.mark.parametrize("word", ["word ", "x"])
@@ -87,6 +103,17 @@ def test_nothing_at_all_is_an_error(model):
         model.encode_text([])
     with pytest.raises(DataError, match="no pictures were given"):
         model.encode_image([])
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pa.table])
+def test_a_table_in_place_of_a_column_is_refused(model, kind):
+    table = kind({"image": ["a.jpg"], "caption": ["A cat."]})
+    with pytest.raises(
+        ArgumentError, match=r'texts: .*found a table \(\w+\); give one of its columns, table\["caption"\]'
+    ):
+        model.encode_text(table)
+    with pytest.raises(ArgumentError, match=r'pictures: .*found a table .* table\["image"\]'):
+        model.encode_image(table)
 
 
 # ---------------------------------------------------------------------- pictures
@@ -183,3 +210,72 @@ def test_a_picture_on_its_side_is_turned_before_anything_else(model):
     np.testing.assert_allclose(model.ground(stored, ["red"]), model.ground(upright, ["red"]), atol=1e-6)
     for turned, straight in zip(model.segment(stored), model.segment(upright), strict=True):
         assert np.array_equal(turned, straight) and turned.shape == (32, 48)
+
+
+# ---------------------------------------------------------------------- forms of pictures, sizes and devices
+
+
+def test_what_holds_or_reads_a_files_bytes_is_a_picture(model, tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(data := encoded_as(two_halves(), "PNG"))
+    expected = model.encode_image(data)
+    written = io.BytesIO()
+    two_halves().save(written, "PNG")  # stands at its end
+    with open(path, "rb") as file:
+        for picture in (bytearray(data), memoryview(data), io.BytesIO(data), written, file):
+            assert torch.equal(model.encode_image(picture), expected)
+            assert torch.equal(model.encode_image([picture]), expected)
+    assert torch.equal(model.encode_image(np.array(path)), expected)
+    with pytest.raises(ArgumentError, match="the given file cannot be read .*closed file"):
+        model.encode_image(file)
+    with (
+        open(tmp_path / "a.png", encoding="latin-1") as text,
+        pytest.raises(ArgumentError, match="open it with mode 'rb'"),
+    ):
+        model.encode_image(text)
+
+
+def test_a_closed_picture_is_not_called_damaged(model):
+    for image in (Image.open(io.BytesIO(encoded_as(two_halves(), "PNG"))), two_halves()):
+        image.close()
+        with pytest.raises(DataError, match="it was closed; open it again"):
+            model.encode_image(image)
+
+
+def test_an_array_of_objects_is_pictures_unless_numpy_took_them_apart(model):
+    image = two_halves()
+    several = np.empty(2, object)
+    several[:] = [image, encoded_as(image, "PNG")]
+    assert model.encode_image(several).shape == (2, 64)
+    with pytest.raises(ArgumentError, match=r"array of object of shape \(2, 32, 48, 3\); give a list of pictures"):
+        model.encode_image(np.array([np.asarray(image)] * 2, dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((0, 0), "size, height: expected a whole number from 1, found 0"),
+        ((1, -2), "size, width: expected a whole number from 1, found -2"),
+        ((64.0, 64.0), "size, height: expected a whole number"),
+        ((True, True), "size, height: expected a whole number"),
+        ((3, 4, 5), "size: expected height and width, found"),
+        ("ab", "size: expected height and width, found 'ab'"),
+        (64, "size: expected height and width, found 64"),
+        (((1, 2), 3), r"size, height: expected a whole number from 1, found \(1, 2\)"),
+        ((10**6, 10**6), "1000000 x 1000000 is more than 178,956,970 pixels"),
+    ],
+)
+def test_a_size_of_maps_is_height_and_width(model, size, words):
+    with pytest.raises(ArgumentError, match=words):
+        model.ground(two_halves(), "A", size=size)
+
+
+def test_a_size_of_maps_may_be_numpys(model):
+    assert model.ground(two_halves(), "A", size=np.array([8, 9])).shape == (1, 8, 9)
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:x", "cuda:99", "meta", None, 1.5])
+def test_a_device_that_cannot_be_used_is_named(model, device):
+    with pytest.raises(ArgumentError, match=f"device: {device!r} cannot be used here"):
+        model.to(device)
+    assert model.to("cpu").device.type == "cpu"

@@ -1,27 +1,3 @@
-"""Whether a text says anything that a model can read."""
+"""Whether a text of an evaluation set says anything; the rule is that of every text that a model reads."""
 
-import unicodedata
-
-from caft.captions.sentences import split
-from caft.captions.tokenizer import clean
-
-
-def unreadable(text: str) -> str | None:
-    """What is wrong with a caption, an expression or a name; None where it has a word.
-
-    A word is a letter, a digit or a pictograph in a sentence of DreamLIP's rule: the other splitter finds a sentence
-    wherever that rule does. So "...", "</s>" and "&nbsp;" have none.
-    """
-    if not text.strip():
-        return "is empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "is no valid Unicode"
-    if any(_is_word(character) for sentence in split(text, "dreamlip") for character in clean(sentence)):
-        return None
-    return f"{text.strip()[:20]!r} has no word"
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or unicodedata.category(character) == "So"
+from caft.captions.words import unreadable as unreadable
