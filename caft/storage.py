@@ -100,14 +100,17 @@ def artifact_location(params: Params) -> str:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Gives a temporary sibling of `path`, and moves it into place if the block raises nothing.
 
-    The block writes a file or makes a folder there. What stood at `path` is replaced; after an
-    error or a kill it is untouched. Parents are created.
+    The block writes a file or makes a folder there. What stood at `path` is replaced, but a file never replaces a
+    folder, which may be a user's; after an error or a kill it is untouched. Parents are created.
 
     Args:
         path: The final file or folder.
 
     Yields:
         A path that does not exist yet, in the same folder, ending like `path` does.
+
+    Raises:
+        IsADirectoryError: The block wrote no folder, and there is one at `path`; it is kept.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +121,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         if final.is_dir():
+            if not temporary.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
             os.replace(final, previous)  # a folder cannot be renamed onto one that has files
         os.replace(temporary, final)
     finally:

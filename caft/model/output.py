@@ -18,12 +18,16 @@ def check_output(output: Path, ending: str = ".png", folder: bool = False) -> No
     if folder and (output.is_dir() or not output.suffix):
         if output.exists() and not output.is_dir():
             raise DataError(f"{output}: is a file; expected a name that ends in {ending}{or_folder}")
+        if output.is_dir() and (inside := [path for path in sorted(output.glob(f"*{ending}")) if path.is_dir()]):
+            raise DataError(f"{inside[0]}: is a folder, where a picture may be written; give another place with -o")
         place = output
     else:
         if output.suffix.lower() != ending:
             raise DataError(f"{output}: expected a name that ends in {ending}{or_folder}")
         if output.is_dir():
             raise DataError(f"{output}: is a folder; give the name of a file, such as {output / f'out{ending}'}")
+        if ending == ".safetensors" and (card := output.with_suffix(".json")).is_dir():
+            raise DataError(f"{card}: is a folder, where the card is to be written; give another place with -o")
         place = output.parent
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -323,6 +323,8 @@ def test_help_has_an_example(run, command):
         ("ground", "/proc/nowhere/parts", "cannot be written"),
         ("search", "folder.png", "is a folder"),
         ("convert", "/proc/out.safetensors", "cannot be written"),
+        ("convert", "card.safetensors", "card.json: is a folder"),
+        ("ground", "drawn", "drawn/0-picture.png: is a folder"),
     ],
 )
 def test_where_nothing_can_be_written_is_found_out_before_the_work(
@@ -333,7 +335,8 @@ def test_where_nothing_can_be_written_is_found_out_before_the_work(
 
     for name in ("open_image", "load_model", "load", "read_gallery"):
         monkeypatch.setattr(f"caft.model.command.{name}", too_late)
-    (tmp_path / "folder.png").mkdir()
+    for folder in ("folder.png", "card.json", "drawn/0-picture.png"):
+        (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "file").write_text("kept")
     given = {
         "ground": [photographs / "cat.png", TEXT, "--model", model_file],
@@ -343,7 +346,7 @@ def test_where_nothing_can_be_written_is_found_out_before_the_work(
     }
     code, printed, errors = run(command, *given[command], "-o", output.replace("CAT", str(photographs / "cat.png")))
     assert code == 2 and words in errors and not printed and "\n" not in errors.strip()
-    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file", "card.json", "drawn"}
     assert (tmp_path / "file").read_text() == "kept"
 
 
