@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Errors of the operating system about a disk or a path, as opposed to our own mistakes.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def main_checkout() -> Path:
@@ -115,9 +115,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(final)
-    unique = f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary = final.with_name(f"{unique}.{final.name}")
-    previous = final.with_name(f"{unique}-previous.{final.name}")
+    temporary, previous = siblings(final)
     try:
         yield temporary
         if final.is_dir():
@@ -128,6 +126,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
     finally:
         for leftover in (temporary, previous):
             _remove(leftover)
+
+
+def siblings(final: Path) -> tuple[Path, Path]:
+    """Returns new names beside `final`, of what is being written and of what stood there; both longer than its own."""
+    unique = f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return final.with_name(f"{unique}.{final.name}"), final.with_name(f"{unique}-previous.{final.name}")
 
 
 def _remove_leftovers(final: Path) -> None:
@@ -195,7 +199,12 @@ def read_json(path: Path | str, stage: str) -> Any:
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """Explains a disk or path error behind an exception; None if there is none.
+    """Explains to who runs a stage a disk or path error behind an exception; None if there is none."""
+    return None if (found := disk_error(error)) is None else _advice(*found)
+
+
+def disk_error(error: BaseException) -> tuple[int, str] | None:
+    """Returns number and description of a disk or path error behind an exception; None if there is none.
 
     Libraries wrap the system's error, or keep only its message, so the whole chain of causes is searched.
     """
@@ -203,10 +212,10 @@ def disk_problem(error: BaseException) -> str | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (*_DISK, *_PATH):
             place = cause.filename2 or cause.filename
-            return _advice(cause.errno, f"{place}: {cause.strerror}" if place else str(cause))
+            return cause.errno, f"{place}: {cause.strerror}" if place else str(cause)
         for code in _DISK:
             if line := next((line for line in str(cause).splitlines() if os.strerror(code) in line), None):
-                return _advice(code, line.strip())
+                return code, line.strip()
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
 
@@ -214,6 +223,8 @@ def disk_problem(error: BaseException) -> str | None:
 def _advice(code: int, problem: str) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT):
         advice = "free some space, or let storage.root (CAFT_STORAGE) point to a larger disk"
+    elif code == errno.ENAMETOOLONG:
+        advice = "give a shorter name"
     elif code in _PATH:
         advice = "move what is in the way"
     else:

@@ -119,6 +119,12 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised:
+        storage.write_json(tmp_path / f"{'a' * 300}.json", {})
+    assert "File name too long; give a shorter name" in (storage.disk_problem(raised.value) or "")
+
+
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     final = tmp_path / "out.json"
     storage.write_json(final, {"rows": 1})
