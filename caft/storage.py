@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Errors of the operating system about a disk or a path, as opposed to our own mistakes.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def main_checkout() -> Path:
@@ -100,29 +100,38 @@ def artifact_location(params: Params) -> str:
 def replacing(path: Path | str) -> Iterator[Path]:
     """Gives a temporary sibling of `path`, and moves it into place if the block raises nothing.
 
-    The block writes a file or makes a folder there. What stood at `path` is replaced; after an
-    error or a kill it is untouched. Parents are created.
+    The block writes a file or makes a folder there. What stood at `path` is replaced, but a file never replaces a
+    folder, which may be a user's; after an error or a kill it is untouched. Parents are created.
 
     Args:
         path: The final file or folder.
 
     Yields:
         A path that does not exist yet, in the same folder, ending like `path` does.
+
+    Raises:
+        IsADirectoryError: The block wrote no folder, and there is one at `path`; it is kept.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(final)
-    unique = f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary = final.with_name(f"{unique}.{final.name}")
-    previous = final.with_name(f"{unique}-previous.{final.name}")
+    temporary, previous = siblings(final)
     try:
         yield temporary
         if final.is_dir():
+            if not temporary.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
             os.replace(final, previous)  # a folder cannot be renamed onto one that has files
         os.replace(temporary, final)
     finally:
         for leftover in (temporary, previous):
             _remove(leftover)
+
+
+def siblings(final: Path) -> tuple[Path, Path]:
+    """Returns new names beside `final`, of what is being written and of what stood there; both longer than its own."""
+    unique = f".tmp-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return final.with_name(f"{unique}.{final.name}"), final.with_name(f"{unique}-previous.{final.name}")
 
 
 def _remove_leftovers(final: Path) -> None:
@@ -190,7 +199,12 @@ def read_json(path: Path | str, stage: str) -> Any:
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """Explains a disk or path error behind an exception; None if there is none.
+    """Explains to who runs a stage a disk or path error behind an exception; None if there is none."""
+    return None if (found := disk_error(error)) is None else _advice(*found)
+
+
+def disk_error(error: BaseException) -> tuple[int, str] | None:
+    """Returns number and description of a disk or path error behind an exception; None if there is none.
 
     Libraries wrap the system's error, or keep only its message, so the whole chain of causes is searched.
     """
@@ -198,10 +212,10 @@ def disk_problem(error: BaseException) -> str | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (*_DISK, *_PATH):
             place = cause.filename2 or cause.filename
-            return _advice(cause.errno, f"{place}: {cause.strerror}" if place else str(cause))
+            return cause.errno, f"{place}: {cause.strerror}" if place else str(cause)
         for code in _DISK:
             if line := next((line for line in str(cause).splitlines() if os.strerror(code) in line), None):
-                return _advice(code, line.strip())
+                return code, line.strip()
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return None
 
@@ -209,6 +223,8 @@ def disk_problem(error: BaseException) -> str | None:
 def _advice(code: int, problem: str) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT):
         advice = "free some space, or let storage.root (CAFT_STORAGE) point to a larger disk"
+    elif code == errno.ENAMETOOLONG:
+        advice = "give a shorter name"
     elif code in _PATH:
         advice = "move what is in the way"
     else:

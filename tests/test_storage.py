@@ -109,6 +109,22 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, kind: s
     assert final.is_dir() if kind == "folder" else final.read_text() == "old"
 
 
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    final = tmp_path / "out.json"
+    final.mkdir()
+    (final / "kept").write_text("a user's")
+    with pytest.raises(IsADirectoryError, match=r"out\.json"):
+        storage.write_json(final, {})
+    assert (final / "kept").read_text() == "a user's"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised:
+        storage.write_json(tmp_path / f"{'a' * 300}.json", {})
+    assert "File name too long; give a shorter name" in (storage.disk_problem(raised.value) or "")
+
+
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
     final = tmp_path / "out.json"
     storage.write_json(final, {"rows": 1})

@@ -1,6 +1,7 @@
 """The command `caft`: see where sentences look in a picture, search a folder, look at models and captions."""
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ from caft.model.drawing.figures import fit, fit_width
 from caft.model.gallery import read_gallery
 from caft.model.model import Model
 from caft.model.output import check_output
-from caft.storage import disk_problem, read_json
+from caft.pictures.reading import path_problem
+from caft.storage import disk_error, read_json
 from caft.transforms import open_image
 from caft.weights.files import read_card, save_model
 from caft.weights.load import load
@@ -53,9 +55,21 @@ def _run(chosen: argparse.Namespace) -> None:
     except CaftError:
         raise
     except Exception as error:
-        if (problem := disk_problem(error)) is None:
+        if (found := disk_error(error)) is None:
             raise
-        raise CaftError(problem) from error
+        code, problem = found
+        full = code in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some space there, or give" if full else "check the name and its permissions, or give"
+        raise CaftError(f"{problem}; {advice} another place, and run the command again") from error
+
+
+def _say(line: object) -> None:
+    try:
+        print(line)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CaftError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
 
 
 # ---------------------------------------------------------------------- commands
@@ -73,7 +87,7 @@ def ground(arguments: argparse.Namespace) -> None:
     matches = model.match(image, texts, references)
     found = model.ground(image, texts, size=shown.size[::-1])  # at the size drawn: a photograph's fills the memory
     for path in panels.write(panels.looks(shown, matches, list(found)), 1, output):
-        print(path)
+        _say(path)
     for match in matches:
         print(f'"{" ".join(match.text.split())}": {panels.score_line(match)}', file=sys.stderr)
 
@@ -85,7 +99,7 @@ def segment(arguments: argparse.Namespace) -> None:
     model = _loaded(arguments.model)
     levels = maps.label_maps(model.network, image)
     for path in panels.write([panels.segments(_shown(image, arguments.width), levels)], 1, output):
-        print(path)
+        _say(path)
 
 
 def search(arguments: argparse.Namespace) -> None:
@@ -98,7 +112,8 @@ def search(arguments: argparse.Namespace) -> None:
     gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
     found = model.retrieve(query, gallery.encoded, arguments.number, arguments.part_weight)
     for match in found:
-        print(f"{match.score:8.3f}  {gallery.files[match.image]}")
+        name = str(gallery.files[match.image]).replace("\n", "\\n").replace("\r", "\\r")  # a result is one line
+        _say(f"{match.score:8.3f}  {name}")
     if arguments.output is not None:
         blocks: list[panels.Block] = []
         for place, match in enumerate(found, start=1):
@@ -119,7 +134,7 @@ def chunk(arguments: argparse.Namespace) -> None:
     for number, text in enumerate(chunks, start=1):
         tokens = len(encode(text)) + 2
         cut = f", cut after {CONTEXT}" if tokens > CONTEXT else ""
-        print(f"{number}  {text}  [{tokens} tokens{cut}]")
+        _say(f"{number}  {text}  [{tokens} tokens{cut}]")
 
 
 def info(arguments: argparse.Namespace) -> None:
@@ -131,17 +146,17 @@ def info(arguments: argparse.Namespace) -> None:
         raise CaftError(
             f"{arguments.metrics}: holds files that are not as the stages write them ({error!r}); run `dvc repro` again"
         ) from None
-    print(card)
-    print("## Weights\n")
+    _say(card)
+    _say("## Weights\n")
     network = model.network
     groups = {"superpixels (frozen)": network.superpixels, "image tower": network.vision, "text pooling": network.pool}
     counts = {name: sum(p.numel() for p in module.parameters()) for name, module in groups.items() if module}
     total = sum(p.numel() for p in network.parameters())
     counts["text tower, norms and projections"] = total - sum(counts.values())
     for name, count in {**counts, "all": total}.items():
-        print(f"- {name}: {count:,}")
+        _say(f"- {name}: {count:,}")
     for level, (log_scale, bias) in network.temperatures.items():
-        print(f"- {level} level: scale {log_scale.detach().exp():.2f}, bias {bias.detach():.2f}")
+        _say(f"- {level} level: scale {log_scale.detach().exp():.2f}, bias {bias.detach():.2f}")
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -152,7 +167,7 @@ def convert(arguments: argparse.Namespace) -> None:
         raise CheckpointError(f"{arguments.checkpoint}: is in this project's form already; caft.load reads it")
     model = load(arguments.checkpoint)
     save_model(model.network, output, model.card)
-    print(output, output.with_suffix(".json"), sep="\n")
+    _say(f"{output}\n{output.with_suffix('.json')}")
 
 
 COMMANDS = {run.__name__: run for run in (ground, segment, search, chunk, info, convert)}
@@ -209,7 +224,11 @@ def _lines(path: Path) -> list[str]:
     """Lines of a file that are not empty, as UTF-8."""
     try:
         found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; give a text file with one sentence a line") from None
+    except OSError as error:
+        raise DataError(path_problem(path, error)) from None
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as a text in UTF-8 ({error}); give one sentence a line") from None
     if not found:
         raise DataError(f"{path}: has no sentence; give at least one, each on a line of its own")

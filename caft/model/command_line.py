@@ -1,6 +1,8 @@
 """The command line of `caft`: its commands, their arguments and their help."""
 
 import argparse
+import errno
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,7 +45,7 @@ def _ground(one: argparse.ArgumentParser) -> None:
     one.add_argument("text", type=_text, help="one or more sentences")
     one.add_argument(
         "--reference",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="sentences to rank among, one a line (those kept with the model, or a general list)",
     )
@@ -54,7 +56,7 @@ def _segment(one: argparse.ArgumentParser) -> None:
 
 
 def _search(one: argparse.ArgumentParser) -> None:
-    one.add_argument("folder", type=Path, help="folder of pictures")
+    one.add_argument("folder", type=_path, help="folder of pictures")
     one.add_argument("text", type=_text, help="a description, as long as you like")
     one.add_argument("-k", dest="number", type=_positive, default=5, help="how many (5)")
     one.add_argument(
@@ -64,7 +66,7 @@ def _search(one: argparse.ArgumentParser) -> None:
         metavar="W",
         help="score = (1 - W) whole picture + W parts, CAFT++; 0 for a model without parts (0.3)",
     )
-    one.add_argument("-o", "--output", type=Path, help="also a .png file with what was found, in small pictures")
+    one.add_argument("-o", "--output", type=_path, help="also a .png file with what was found, in small pictures")
     _width(one)
     _model(one)
 
@@ -72,17 +74,17 @@ def _search(one: argparse.ArgumentParser) -> None:
 def _chunk(one: argparse.ArgumentParser) -> None:
     one.add_argument("text", type=_text, help="a caption")
     one.add_argument("--splitter", choices=SPLITTERS, help="how sentences are found")
-    one.add_argument("--model", metavar="FILE", help="read the caption as this model does")
+    one.add_argument("--model", type=_name, metavar="FILE", help="read the caption as this model does")
 
 
 def _info(one: argparse.ArgumentParser) -> None:
-    one.add_argument("model", nargs="?", default=MODEL, help=f"weights ({MODEL})")
-    one.add_argument("--metrics", type=Path, metavar="FOLDER", help="with the scores of this folder's files")
+    one.add_argument("model", nargs="?", type=_name, default=MODEL, help=f"weights ({MODEL})")
+    one.add_argument("--metrics", type=_path, metavar="FOLDER", help="with the scores of this folder's files")
 
 
 def _convert(one: argparse.ArgumentParser) -> None:
-    one.add_argument("checkpoint", type=Path, help="the authors' file")
-    one.add_argument("-o", "--output", type=Path, required=True, help="a .safetensors file; the card goes beside it")
+    one.add_argument("checkpoint", type=_path, help="the authors' file")
+    one.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file; the card goes beside it")
 
 
 _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
@@ -124,12 +126,12 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
 
 
 def _drawn(one: argparse.ArgumentParser, ending: str) -> None:
-    one.add_argument("picture", type=Path, help="picture file of any kind that Pillow reads")
+    one.add_argument("picture", type=_path, help="picture file of any kind that Pillow reads")
     _model(one)
     form = (
         f"a .png file for one sheet, or a name without ending: a folder for the single pictures (PICTURE.{ending}.png)"
     )
-    one.add_argument("-o", "--output", type=Path, help=form)
+    one.add_argument("-o", "--output", type=_path, help=form)
     _width(one)
 
 
@@ -143,7 +145,7 @@ def _width(one: argparse.ArgumentParser) -> None:
 
 
 def _model(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--model", default=MODEL, metavar="FILE", help=f"weights ({MODEL})")
+    one.add_argument("--model", type=_name, default=MODEL, metavar="FILE", help=f"weights ({MODEL})")
 
 
 # ---------------------------------------------------------------------- kinds of arguments
@@ -152,6 +154,24 @@ def _model(one: argparse.ArgumentParser) -> None:
 def _text(word: str) -> str:
     """A text; where the system's locale could not read it, its bytes are UTF-8 (PEP 383)."""
     return word.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _name(word: str) -> str:
+    """A name that a file or folder can have; an empty one, as of a variable that is not set, would be this folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("expected the name of a file or folder, found an empty one")
+    try:
+        os.lstat(word)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise argparse.ArgumentTypeError(
+                f"no file or folder can have the name {word[:40]!r}... of {len(word)} characters; check it"
+            ) from None
+    return word
+
+
+def _path(word: str) -> Path:
+    return Path(_name(word))
 
 
 def _positive(word: str) -> int:

@@ -1,5 +1,6 @@
 """The command `caft`, by its exit code and what it writes; the work of each command against the library."""
 
+import errno
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ from caft.model.command import main
 from caft.weights.files import save_model
 
 PROJECT = Path(__file__).parents[2]
+LONG = "a" * 300  # longer than a name may be
 TEXT = "A cat with green eyes. Its nose is pink."
 
 
@@ -183,6 +185,13 @@ def test_search_ranks_as_the_library(run, model, model_file, photographs):
     assert len(ranked(run("search", photographs, TEXT, "-k", "1", "--model", model_file)[1])) == 1
 
 
+def test_a_result_is_one_line_whatever_its_name(run, model_file, photographs, tmp_path):
+    (tmp_path / "many").mkdir()
+    shutil.copyfile(photographs / "cat.png", tmp_path / "many" / "a\nb.png")
+    code, output, _ = run("search", "many", TEXT, "--model", model_file)
+    assert code == 0 and output.endswith("  many/a\\nb.png\n") and output.count("\n") == 1
+
+
 def test_search_draws_what_it_found(run, model_file, photographs):
     search = ("search", photographs, TEXT, "--model", model_file)
     code, output, errors = run(*search, "-o", "found.png")
@@ -279,7 +288,19 @@ def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monk
         (["ground", "CAT", " \t\n ", "--model", "MODEL"], "has no sentence; give words to look for"),
         (["search", ".", "\u3000 ", "--model", "MODEL"], "has no sentence; give words to look for"),
         (["ground", "CAT", TEXT, "--width", "0"], "expected a whole number from 64 to 2048, found '0'"),
-        (["ground", "CAT", TEXT, "--reference", "absent.txt"], "absent.txt: cannot be read as a text"),
+        (["ground", "CAT", TEXT, "--reference", "absent.txt"], "absent.txt: not found; check the name"),
+        (["ground", "CAT", TEXT, "--reference", "."], ".: is a folder; give a text file with one sentence a line"),
+        (["ground", "CAT", TEXT, "--reference", "CAT"], "cannot be read as a text in UTF-8"),
+        (["ground", "CAT", TEXT, "-o", ""], "expected the name of a file or folder, found an empty one"),
+        (["search", "", TEXT], "expected the name of a file or folder, found an empty one"),
+        (["segment", "CAT", "--model", ""], "expected the name of a file or folder, found an empty one"),
+        (["ground", "CAT", TEXT, "-o", LONG], "argument -o/--output: no file or folder can have the name"),
+        (["ground", "CAT", TEXT, "-o", f"{LONG}.png"], "no file or folder can have the name"),
+        (["ground", "CAT", TEXT, "--reference", LONG], "no file or folder can have the name"),
+        (["search", LONG, TEXT], "argument folder: no file or folder can have the name"),
+        (["info", f"{LONG}.safetensors"], "argument model: no file or folder can have the name"),
+        (["info", "MODEL", "--metrics", LONG], "no file or folder can have the name"),
+        (["convert", LONG, "-o", "out.safetensors"], "no file or folder can have the name"),
         (["search", ".", TEXT, "-o", "found.jpg", "--model", "MODEL"], "found.jpg: expected a name that ends in .png"),
         (["search", ".", TEXT, "-o", "found", "--model", "MODEL"], "found: expected a name that ends in .png"),
         (["search", "absent", TEXT, "--model", "MODEL"], "absent: no such folder"),
@@ -323,6 +344,9 @@ def test_help_has_an_example(run, command):
         ("ground", "/proc/nowhere/parts", "cannot be written"),
         ("search", "folder.png", "is a folder"),
         ("convert", "/proc/out.safetensors", "cannot be written"),
+        ("convert", "card.safetensors", "card.json: is a folder"),
+        ("ground", f"{'a' * 240}.png", "File name too long"),  # its own is not, that of its temporary file is
+        ("ground", "drawn", "drawn/0-picture.png: is a folder"),
     ],
 )
 def test_where_nothing_can_be_written_is_found_out_before_the_work(
@@ -333,7 +357,8 @@ def test_where_nothing_can_be_written_is_found_out_before_the_work(
 
     for name in ("open_image", "load_model", "load", "read_gallery"):
         monkeypatch.setattr(f"caft.model.command.{name}", too_late)
-    (tmp_path / "folder.png").mkdir()
+    for folder in ("folder.png", "card.json", "drawn/0-picture.png"):
+        (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "file").write_text("kept")
     given = {
         "ground": [photographs / "cat.png", TEXT, "--model", model_file],
@@ -343,7 +368,7 @@ def test_where_nothing_can_be_written_is_found_out_before_the_work(
     }
     code, printed, errors = run(command, *given[command], "-o", output.replace("CAT", str(photographs / "cat.png")))
     assert code == 2 and words in errors and not printed and "\n" not in errors.strip()
-    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file", "card.json", "drawn"}
     assert (tmp_path / "file").read_text() == "kept"
 
 
@@ -366,6 +391,30 @@ def test_a_full_disk_below_standard_output_is_an_error(tmp_path):
         )  # fmt: skip
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert "No space left" in done.stderr
+
+
+def test_standard_output_that_takes_no_more_is_told_as_that(model_file, photographs, tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(100):  # together more than a buffer holds, so that it is printing which fails
+        shutil.copyfile(photographs / "cat.png", tmp_path / "many" / f"{number}-{'a' * 200}.png")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "caft", "search", "many", TEXT, "-k", "100", "--model", model_file], cwd=tmp_path,
+            env=environment(XDG_CACHE_HOME=str(tmp_path / "cache")), stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=300,
+        )  # fmt: skip
+    assert done.returncode == 2 and "run the stage" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: standard output cannot be written (No space left")
+
+
+def test_a_disk_that_fills_during_the_work_is_told_without_a_stage(run, model_file, photographs, monkeypatch):
+    def full(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device", "found.png")
+
+    monkeypatch.setattr("caft.model.drawing.panels.write", full)
+    code, _, errors = run("segment", photographs / "cat.png", "--model", model_file)
+    assert code == 2 and "stage" not in errors and "storage.root" not in errors
+    assert "found.png: No space left on device; free some space there" in errors
 
 
 @pytest.mark.parametrize(
