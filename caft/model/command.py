@@ -33,6 +33,7 @@ from caft.weights.load import load
 # How `caft chunk` reads a caption when no model is named.
 _PLAIN_READING = ModelCard(splitter="dreamlip", chunks=4, balanced_rule="paper")
 SIDE = 288  # pixels of a picture's longer side on a sheet
+_MOST_PIXELS = 64_000_000  # of a sheet: more takes gigabytes, and few viewers open it
 _IN_A_ROW = 3  # small pictures of what was found
 
 
@@ -84,6 +85,11 @@ def ground(arguments: argparse.Namespace) -> None:
     model = _loaded(arguments.model)
     texts = model.sentences(arguments.text)
     shown = _shown(image, arguments.width)
+    if (pixels := 3 * len(texts) * shown.width * shown.height) > _MOST_PIXELS:
+        raise CaftError(
+            f"{len(texts)} sentences, each three times at {shown.width} x {shown.height}, are {pixels / 1e6:.0f} million "
+            f"pixels, expected at most {_MOST_PIXELS / 1e6:.0f}; give fewer sentences, or a smaller --width"
+        )
     matches = model.match(image, texts, references)
     found = model.ground(image, texts, size=shown.size[::-1])  # at the size drawn: a photograph's fills the memory
     for path in panels.write(panels.looks(shown, matches, list(found)), 1, output):

@@ -79,4 +79,3 @@ def test_of_classes_with_one_name_the_first_is_ranked_first(model, found, two):
         ranks.append(sorted(range(4), key=lambda number: (-cosines[number], number)).index(label))
     assert scores["top1"] == 25.0 * sum(rank == 0 for rank in ranks) and scores["same_name"] == 2
     assert ranks[2] > 0 and ranks[3] > ranks[2] - 1 and scores["top5"] == 100.0
-

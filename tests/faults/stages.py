@@ -105,6 +105,9 @@ def run(name: str, checkout: Path, disturb: Callable[[], None] | None = None, **
 
 def _run(name: str, checkout: Path, log: Path, disturb: Callable[[], None] | None, environment: dict[str, str]) -> None:
     os.setsid()
+    # As in a terminal: what a shell runs in the background, as `make test` does, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.chdir(checkout)
     # As an activated environment has it; the code is this project's wherever the process stands.
     paths = f"{environment.pop('PYTHONPATH', '')}:{PROJECT}".lstrip(":")

@@ -130,6 +130,23 @@ def test_who_saw_rendered_shapes_alone_says_so(run, model, model_file, photograp
     assert run("search", photographs, TEXT, "--model", "scenes.safetensors")[2].count("rendered shapes only") == 1
 
 
+def test_a_colour_stands_for_one_sentence_of_a_picture(run, model_file, photographs):
+    text = " ".join(f"Cat number {number} is here." for number in range(9))
+    code, output, _ = run("ground", photographs / "cat.png", text, "-o", "nine", "--model", model_file)
+    assert code == 0
+    assert {Path(line).name for line in output.splitlines() if "-picture" not in line and "-mask" not in line} == {
+        *(f"{number}-attention.png" for number in range(9)),
+        *("all-0.png", "legend-0.png", "all-1.png", "legend-1.png"),
+    }
+
+
+def test_a_sheet_that_would_fill_the_memory_is_refused(run, model_file, photographs):
+    text = " ".join(f"Cat number {number} is here." for number in range(9))
+    code, output, errors = run("ground", photographs / "cat.png", text, "--width", 2048, "--model", model_file)
+    assert (code, output) == (2, "")
+    assert "9 sentences, each three times at 2048 x 1362, are 75 million pixels, expected at most 64" in errors
+
+
 def test_segment_shows_superpixels_and_three_groupings(run, model_file, photographs):
     code, output, _ = run("segment", photographs / "cat.png", "--model", model_file)
     assert (code, output) == (0, "cat.segments.png\n")

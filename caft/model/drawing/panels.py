@@ -72,7 +72,13 @@ def looks(shown: Image.Image, matches: Sequence[SentenceMatch], maps: Sequence[N
         ]
         blocks.append((f"{match.text}\n{score_line(match)}", panels))
     if len(matches) > 1:
-        blocks.append(("All sentences", _together(shown, matches, masks)))
+        groups = range(0, len(matches), len(SENTENCES))  # each colour once in a picture
+        for number, first in enumerate(groups):
+            some = slice(first, first + len(SENTENCES))
+            all_of_them = len(groups) == 1
+            title = "All sentences" if all_of_them else f"Sentences {first + 1} to {min(some.stop, len(matches))}"
+            together = _together(shown, matches[some], masks[some], "" if all_of_them else f"-{number}")
+            blocks.append((title, together))
     return blocks
 
 
@@ -88,9 +94,11 @@ def _percent(share: float) -> str:
     return "under 1 %" if percent < 1 else "over 99 %" if percent > 99 else f"{percent:.0f} %"
 
 
-def _together(shown: Image.Image, matches: Sequence[SentenceMatch], masks: Sequence[NDArray[np.bool_]]) -> list[Panel]:
-    """The masks of all sentences that a picture bears out in one, and a legend as wide as the sheet's other columns."""
-    colours = [SENTENCES[number % len(SENTENCES)] for number in range(len(matches))]
+def _together(
+    shown: Image.Image, matches: Sequence[SentenceMatch], masks: Sequence[NDArray[np.bool_]], ending: str
+) -> list[Panel]:
+    """The masks of sentences that a picture bears out in one, and a legend as wide as the sheet's other columns."""
+    colours = SENTENCES[: len(matches)]
     found = [number for number, match in enumerate(matches) if match.borne_out]
     picture = tinted(shown, [masks[number] for number in found], [colours[number] for number in found])
     font = font_of(shown.width)
@@ -113,7 +121,7 @@ def _together(shown: Image.Image, matches: Sequence[SentenceMatch], masks: Seque
     for text in note:
         write_line(draw, (0, y), text, _MUTED, font)
         y += line
-    return [Panel(picture, "", name="all"), Panel(legend, "", name="legend")]
+    return [Panel(picture, "", name=f"all{ending}"), Panel(legend, "", name=f"legend{ending}")]
 
 
 def segments(shown: Image.Image, levels: Sequence[NDArray[np.integer]]) -> Block:
