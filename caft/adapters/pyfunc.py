@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,11 @@ class PairScores:
         has_part = self.model.network.has_part
         if weight is None:
             return default_part_weight(has_part)
-        if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 <= weight <= 1:
+        if (
+            not isinstance(weight, int | float | np.integer | np.floating)
+            or isinstance(weight, bool)
+            or not 0 <= weight <= 1
+        ):
             raise DataError(f"part_weight = {weight!r}: expected a number from 0 to 1")
         if weight and not has_part:
             raise DataError(f"part_weight = {weight!r}: the model has no part level; give 0, or leave it out")
