@@ -99,6 +99,7 @@ test-fast: setup ## the tests that take seconds
 
 verify: setup ## the long runs, hours: full size, five seeds, twenty kills; not part of `make test`
 	@$(ACTIVATE); pytest tests/verify -s --timeout 14400
+	@$(ACTIVATE); pytest -m verify --timeout 3600
 
 gpu-check: setup ## on a machine with a GPU: ten minutes, one page of pass or fail
 	@$(ACTIVATE); CAFT_ARITHMETIC=native pytest tests/gpu -q -rN --tb=short --timeout 600

@@ -100,7 +100,7 @@ print(torch.compile(lambda numbers: (2 * numbers).sum())(torch.ones(15)).item())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.verify
 @pytest.mark.skipif(not torch.cpu._is_avx512_supported(), reason="this processor has no AVX-512")
 def test_code_compiled_for_another_processor_is_not_taken_from_the_cache(tmp_path: Path) -> None:
     environment = without_arithmetic() | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

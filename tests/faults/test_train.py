@@ -92,6 +92,7 @@ def status(checkout: Path) -> list[str]:
         return [found for (found,) in database.execute("SELECT status FROM runs")]
 
 
+@pytest.mark.verify
 def test_the_same_training_wanted_twice_is_done_once_and_sigterm_ends_a_third_as_ctrl_c_does(
     finished: Finished, disk: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_run_that_is_left_is_told_once_and_ranks_are_another_run(finished: Fin
     assert again.code == 0 and "is left at step" not in again.log
 
 
+@pytest.mark.verify
 def test_a_tracking_server_that_stops_ends_no_training(finished: Finished, disk: Path, tmp_path: Path) -> None:
     checkout = finished.before("train", disk)
     (tmp_path / "server").mkdir()

@@ -86,6 +86,7 @@ def test_an_emulated_haswell_computes_the_same(
     assert differences(here, there) == []
 
 
+@pytest.mark.verify
 @pytest.mark.timeout(600)
 def test_without_the_mode_they_differ(tmp_path: Path, require_system: Callable[[str], str]) -> None:
     """So the comparison can fail."""

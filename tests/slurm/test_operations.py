@@ -45,7 +45,14 @@ def test_a_job_that_waited_while_its_data_changed_ends_with_what_changed(project
     is_whole(finished, project.checkout, "train")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.verify),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.verify),
+    ],
+)
 def test_who_stops_waiting_is_told_which_job_goes_on(project: Project, number: signal.Signals) -> None:
     project.set({"nodes": 1, "tasks_per_node": 2, "slurm": {**SLURM, "sbatch": ["--begin=now+1hour"]}})
     stage = project.start()

@@ -29,6 +29,7 @@ PathFinder.find_spec = staticmethod(find)
 
 
 @pytest.mark.slow
+@pytest.mark.verify
 def test_every_part_runs_on_a_bare_machine(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(_BARE)
     out = tmp_path / "found.json"
