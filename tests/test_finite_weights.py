@@ -40,6 +40,15 @@ def with_value(state: dict[str, Tensor], name: str, value: float) -> dict[str, T
     return {**state, name: changed}
 
 
+def refusal(path: Path, state: dict[str, Tensor]) -> list[str]:
+    """The first two lines of what `caft.load` says of a model's file with these weights."""
+    save_model(torch.nn.Linear(1, 1), path.with_suffix(".safetensors"), card())
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    with pytest.raises(CheckpointError) as raised:
+        caft.load(path)
+    return str(raised.value).splitlines()[:2]
+
+
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 @pytest.mark.parametrize(
     "name", ["vision.cls", "whole_log_scale", "superpixels.conv0a.0.weight", "superpixels.conv1b.1.running_var"]
@@ -49,12 +58,7 @@ def test_a_models_file_is_refused(
     tmp_path: Path, state: dict[str, Tensor], name: str, value: float, ending: str
 ) -> None:
     path = tmp_path / f"model{ending}"
-    save_model(torch.nn.Linear(1, 1), path.with_suffix(".safetensors"), card())
-    broken = with_value(state, name, value)
-    save_file(broken, path) if ending == ".safetensors" else torch.save(broken, path)
-    with pytest.raises(CheckpointError) as raised:
-        caft.load(path)
-    first, second, *_ = str(raised.value).splitlines()
+    first, second = refusal(path, with_value(state, name, value))
     assert first == f"{path}: 1 of {len(state)} weights hold NaN or infinity"
     assert second == f"  {name}: 1 of {state[name].numel():,} numbers are NaN or infinite"
 
@@ -84,12 +88,7 @@ def test_finite_numbers_that_give_infinite_or_meaningless_scores_are_refused(
     tmp_path: Path, state: dict[str, Tensor], name: str, ending: str
 ) -> None:
     path, (value, detail) = tmp_path / f"model{ending}", IMPOSSIBLE[name]
-    save_model(torch.nn.Linear(1, 1), path.with_suffix(".safetensors"), card())
-    broken = with_value(state, name, value)
-    save_file(broken, path) if ending == ".safetensors" else torch.save(broken, path)
-    with pytest.raises(CheckpointError) as raised:
-        caft.load(path)
-    first, second, *_ = str(raised.value).splitlines()
+    first, second = refusal(path, with_value(state, name, value))
     assert first == f"{path}: 1 of {len(state)} weights hold numbers that no training gives"
     assert second == f"  {name}: {detail.format(count=state[name].numel())}"
 

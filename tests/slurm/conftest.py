@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import disk, finished  # noqa: F401
+from tests.faults.conftest import Finished, disk, finished  # noqa: F401
 from tests.slurm.cluster import CLIENTS, DAEMONS, Cluster, start
+from tests.slurm.project import Project
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,12 @@ def here(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     for key, value in cluster.environment.items():
         monkeypatch.setenv(key, value)
     return cluster
+
+
+@pytest.fixture
+def project(cluster: Cluster, finished: Finished, disk: Path) -> Iterator[Project]:  # noqa: F811
+    """A checkout whose next stage is `train`, run as jobs of the cluster."""
+    made = Project(finished.before("train", disk), cluster)
+    (made.checkout / "mlflow.db").unlink(missing_ok=True)
+    yield made
+    made.end()

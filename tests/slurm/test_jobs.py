@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -10,20 +9,11 @@ import pytest
 
 from tests.faults.checks import is_whole, refused
 from tests.faults.conftest import Finished, wait_until
-from tests.slurm.cluster import Cluster
 from tests.slurm.project import SLURM, Project
 
 pytestmark = pytest.mark.slow
 ONE_NODE, TWO_NODES = {"nodes": 1, "tasks_per_node": 2}, {"nodes": 2, "tasks_per_node": 1}
 LONG = {"train": {"samples": 8 * 10000, "warmup_steps": 5}}
-
-
-@pytest.fixture
-def project(cluster: Cluster, finished: Finished, disk: Path) -> Iterator[Project]:
-    made = Project(finished.before("train", disk), cluster)
-    (made.checkout / "mlflow.db").unlink(missing_ok=True)
-    yield made
-    made.end()
 
 
 def ranks(checkout: Path) -> list[psutil.Process]:

@@ -2,25 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.faults.checks import is_whole, refused
 from tests.faults.conftest import Finished, wait_until
-from tests.slurm.cluster import Cluster
 from tests.slurm.project import SLURM, Project
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def project(cluster: Cluster, finished: Finished, disk: Path) -> Iterator[Project]:
-    made = Project(finished.before("train", disk), cluster)
-    (made.checkout / "mlflow.db").unlink(missing_ok=True)
-    yield made
-    made.end()
 
 
 def test_a_job_that_waited_while_its_data_changed_ends_with_what_changed(project: Project, finished: Finished) -> None:
