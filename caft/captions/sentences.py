@@ -5,7 +5,9 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from importlib import metadata
-from typing import Any, Literal
+from typing import Literal
+
+from caft.captions.sentencizer import FRAGMENT, Sentencizer, Span
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +25,6 @@ _WIDE_END = re.compile(
     r"(?:[。｡]|(?<=[^\x00-\x7f])[！？]|[！？](?=[^\x00-\x7f]))[。｡！？…]*"
     rf"(?:{_WIDE_CLOSING}+(?!{_WIDE_CLOSING}|と|って)|(?!{_WIDE_CLOSING}))"
 )
-# Ends that spaCy's sentencizer does not know.
-_MORE_ENDS = ("…", "...")
-# A piece as short as this is not a sentence: closing quotes, or the number of a list's entry.
-_FRAGMENT = 3
 # An opening quote or bracket that the sentencizer leaves at the end of the sentence before.
 _OPENING = re.compile(r"\s+([\"'“‘(\[{*#]+)$")
 
@@ -57,7 +55,7 @@ _PLAIN_BREAK = re.compile(
 )
 
 
-def spans(text: str, splitter: Splitter = "spacy") -> list[tuple[int, int]]:
+def spans(text: str, splitter: Splitter = "spacy") -> list[Span]:
     """Start and end of each sentence, in code points.
 
     Args:
@@ -80,7 +78,7 @@ def split(text: str, splitter: Splitter = "spacy") -> list[str]:
     return [text[start:end] for start, end in spans(text, splitter)]
 
 
-def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int, int]]]:
+def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[Span]]:
     """`spans` of many texts; with spaCy much faster than one by one."""
     if splitter == "dreamlip":
         return [_stripped(text, _between(text, _DREAMLIP_BREAK)) for text in texts]
@@ -88,38 +86,45 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
         raise ValueError(f"splitter is '{splitter}', expected one of {', '.join(SPLITTERS)}")
     lines = [_stripped(text, _wide_pieces(text)) for text in texts]
     sentencizer = _sentencizer()
-    ends = sentencizer[1] if sentencizer else _PLAIN_END_INSIDE
-    # Most lines end once, at their end: they are one sentence without asking.
-    asked = [
-        text[start:end]
-        for text, found in zip(texts, lines, strict=True)
-        for start, end in found
-        if ends.search(text, start, end)
+    if sentencizer is None:
+        found = [
+            [_cured(text, _plain_pieces(text, *line)) for line in own] for text, own in zip(texts, lines, strict=True)
+        ]
+    else:
+        found = _spacy_sentences(sentencizer, texts, lines)
+    return [[span for line in own for span in line] for own in found]
+
+
+def _spacy_sentences(sentencizer: Sentencizer, texts: Sequence[str], lines: list[list[Span]]) -> list[list[list[Span]]]:
+    """What spaCy takes for the sentences of each line of each text, cured.
+
+    It is asked only for what lies between sure ends and has a doubtful one inside: most lines have none.
+    """
+    found = [
+        [sentencizer.between_sure_ends(text, *line) for line in own] for text, own in zip(texts, lines, strict=True)
     ]
-    answers = iter(_asked(sentencizer[0], asked) if sentencizer else map(_plain_pieces, asked))
-    result = []
-    for text, found in zip(texts, lines, strict=True):
-        own: list[tuple[int, int]] = []
-        for start, end in found:
-            if ends.search(text, start, end):
-                pieces = [(start + first, start + last) for first, last in next(answers)]
-                own += _cured(text, _stripped(text, pieces))
-            else:
-                own.append((start, end))
-        result.append(own)
-    return result
+    doubtful = [
+        [number, line, place]
+        for number, own in enumerate(found)
+        for line, parts in enumerate(own)
+        for place in sentencizer.doubtful(texts[number], parts)
+    ]
+    answers = sentencizer.sentences([(texts[number], *found[number][line][place]) for number, line, place in doubtful])
+    # From the last to the first, so that places stay what they were.
+    for (number, line, place), answer in zip(reversed(doubtful), reversed(answers), strict=True):
+        found[number][line][place : place + 1] = answer
+    for number, line in {(number, line) for number, line, _ in doubtful}:
+        found[number][line] = _cured(texts[number], found[number][line])
+    return found
 
 
-def _asked(language: Any, lines: list[str]) -> list[list[tuple[int, int]]]:
-    """What spaCy takes for the sentences of each line."""
-    with language.memory_zone():  # else the vocabulary of a corpus would stay in memory
-        return [[(s.start_char, s.end_char) for s in doc.sents] for doc in language.pipe(lines, batch_size=256)]
-
-
-def _plain_pieces(line: str) -> list[tuple[int, int]]:
+def _plain_pieces(text: str, start: int, end: int) -> list[Span]:
     """What spaCy's sentencizer takes for the sentences of a line of ordinary prose, by a regular expression."""
-    ends = [match.end(1) for match in _PLAIN_BREAK.finditer(line)]
-    return list(zip([0, *ends], [*ends, len(line)], strict=True))
+    if not _PLAIN_END_INSIDE.search(text, start, end):
+        return [(start, end)]
+    line = text[start:end]
+    ends = [start + match.end(1) for match in _PLAIN_BREAK.finditer(line)]
+    return list(zip([start, *ends], [*ends, end], strict=True))
 
 
 def versions() -> dict[str, str]:
@@ -128,11 +133,10 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def _sentencizer() -> tuple[Any, re.Pattern[str]] | None:
-    """The pipeline, and a pattern that finds an end before the end of a line; None, and a warning, without spaCy."""
+def _sentencizer() -> Sentencizer | None:
+    """None, and a warning, without spaCy."""
     try:
-        import spacy
-        from spacy.pipeline import Sentencizer
+        return Sentencizer()
     except ImportError:
         logger.warning(
             "spaCy is not installed: sentences are found by a plain rule, which gives the same for ordinary prose and may "
@@ -140,14 +144,8 @@ def _sentencizer() -> tuple[Any, re.Pattern[str]] | None:
         )
         return None
 
-    ends = [*Sentencizer.default_punct_chars, *_MORE_ENDS]
-    language = spacy.blank("en")
-    language.add_pipe("sentencizer", config={"punct_chars": ends})
-    alternatives = "|".join(map(re.escape, ends))
-    return language, re.compile(rf"(?:{alternatives})(?!(?:{alternatives})*$)")
 
-
-def _between(text: str, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
+def _between(text: str, pattern: re.Pattern[str]) -> Iterable[Span]:
     start = 0
     for match in pattern.finditer(text):
         yield start, match.start()
@@ -155,7 +153,7 @@ def _between(text: str, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
     yield start, len(text)
 
 
-def _wide_pieces(text: str) -> Iterable[tuple[int, int]]:
+def _wide_pieces(text: str) -> Iterable[Span]:
     """Lines of a text, also cut after Chinese and Japanese ends, which the sentencizer sees before white space only."""
     for start, end in _between(text, _HARD_BREAK):
         if not text.isascii():
@@ -165,7 +163,7 @@ def _wide_pieces(text: str) -> Iterable[tuple[int, int]]:
         yield start, end
 
 
-def _stripped(text: str, found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _stripped(text: str, found: Iterable[Span]) -> list[Span]:
     """Spans without white space at their ends; those that hold nothing else are dropped."""
     result = []
     for start, end in found:
@@ -177,14 +175,15 @@ def _stripped(text: str, found: Iterable[tuple[int, int]]) -> list[tuple[int, in
     return result
 
 
-def _cured(text: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _cured(text: str, found: list[Span]) -> list[Span]:
     """The sentences of one line without the sentencizer's cheap mistakes.
 
     A quote that opens a sentence goes to it; closing marks and pieces that go on in lower case belong to the sentence
     before (where the line starts in upper case, so that case tells), as does a number after "No."; the number of a
     list's entry belongs to the sentence after it.
     """
-    result: list[tuple[int, int]] = []
+    found = _stripped(text, found)
+    result: list[Span] = []
     first_letter = next((c for c in text[found[0][0] :] if c.isalpha()), "") if found else ""
     case_tells = first_letter.isupper()
     opening = None  # start of what belongs to the next sentence
@@ -196,7 +195,7 @@ def _cured(text: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
             opening = start + match.start(1)
             end = start + match.start()
         piece = text[start:end]
-        short = len(piece) <= _FRAGMENT
+        short = len(piece) <= FRAGMENT
         if short and piece[0].isalnum() and not last:
             opening = start
             continue

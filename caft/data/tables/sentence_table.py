@@ -1,20 +1,25 @@
 """Sentences and token ids of every caption, by both splitters: one table per shard of captions."""
 
+from __future__ import annotations
+
+from array import array
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caft.captions.sentences import SPLITTERS, Splitter, many_spans, versions
-from caft.captions.tokenizer import CONTEXT, encode
+from caft.captions.tokenizer import CONTEXT, encode, is_plain
 from caft.data.tables.nothing import is_blank
 from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES, open_table
 from caft.errors import DataError
 from caft.storage import replacing, write_json
 
 ROWS_AT_ONCE = 1000  # of a row group
+ID = np.dtype(np.uint16)
 
 
 def write_sentences(captions: Path, target: Path) -> dict[str, int]:
@@ -34,44 +39,74 @@ def write_sentences(captions: Path, target: Path) -> dict[str, int]:
     """
     table = open_table(captions, CAPTIONS).read()
     texts = [text or "" for row in zip(*(table[field].to_pylist() for field in FIELDS), strict=True) for text in row]
-    unique = list(dict.fromkeys(texts))
-    spans = {splitter: dict(zip(unique, many_spans(unique, splitter), strict=True)) for splitter in SPLITTERS}
+    words = _Words()
     row_ids = table["row_id"].combine_chunks()
     counts = {"rows": len(row_ids)} | dict.fromkeys(SPLITTERS, 0)
     schema = SENTENCES.with_metadata({**(SENTENCES.metadata or {}), **versions()})
     with replacing(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        # Token ids are many times larger as Python's lists than in the table: no more than one row group at a time.
+        # Spans are many times larger as Python's tuples than in the table: no more than one row group at a time.
         for first in range(0, len(row_ids), ROWS_AT_ONCE):
             rows = row_ids.slice(first, ROWS_AT_ONCE)
             own = texts[first * len(FIELDS) : (first + len(rows)) * len(FIELDS)]
             columns: dict[str, Any] = {"row_id": rows}
             for splitter in SPLITTERS:
-                columns |= _columns(own, spans[splitter], splitter)
+                columns |= _columns(own, splitter, words)
                 counts[splitter] += len(columns[f"{splitter}_spans"].flatten().flatten())
             writer.write_table(pa.table(columns, schema=schema))
     return counts
 
 
-def _columns(texts: list[str], spans: dict[str, list[tuple[int, int]]], splitter: Splitter) -> dict[str, pa.Array]:
-    """Spans and ids of the captions of some rows; a sentence that occurs often is encoded once."""
-    known: dict[str, list[int]] = {}
-    ids: dict[str, list[list[int]]] = {}
-    seen: dict[str, list[tuple[int, int]]] = {}
-    for text in dict.fromkeys(texts):
-        ids[text], seen[text] = [], []
+def _columns(texts: list[str], splitter: Splitter, words: _Words) -> dict[str, pa.Array]:
+    """Spans and ids of the captions of some rows."""
+    unique = list(dict.fromkeys(texts))
+    spans = dict(zip(unique, many_spans(unique, splitter), strict=True))
+    places, captions, sentences = array("i"), array("i", [0]), array("i", [0])
+    ids = bytearray()
+    for text in texts:
+        plain = is_plain(text)
         for start, end in spans[text]:
             sentence = text[start:end]
-            if sentence not in known:
-                known[sentence] = [] if is_blank(sentence) else encode(sentence)
-            if known[sentence]:
-                ids[text].append(known[sentence])
-                seen[text].append((start, end))
-    places = [texts[i : i + len(FIELDS)] for i in range(0, len(texts), len(FIELDS))]
-    columns = {
-        f"{splitter}_spans": [[[{"start": s, "end": e} for s, e in seen[text]] for text in row] for row in places],
-        f"{splitter}_ids": [[ids[text] for text in row] for row in places],
+            if found := words.of_plain(sentence) if plain or is_plain(sentence) else words.of_other(sentence):
+                places.append(start)
+                places.append(end)
+                ids += found
+                sentences.append(len(ids) // ID.itemsize)
+        captions.append(len(places) // 2)
+    rows = np.arange(0, len(texts) + 1, len(FIELDS), dtype=np.int32)
+    spans_type, ids_type = (SENTENCES.field(f"{splitter}_{name}").type for name in ("spans", "ids"))
+    starts_ends = np.frombuffer(places, np.int32).reshape(-1, 2).T
+    pairs = pa.StructArray.from_arrays(
+        [pa.array(side) for side in starts_ends], fields=list(spans_type.value_type.value_type)
+    )
+    tokens = _lists(
+        np.frombuffer(sentences, np.int32), pa.array(np.frombuffer(ids, ID)), ids_type.value_type.value_type
+    )
+    ends = np.frombuffer(captions, np.int32)
+    return {
+        f"{splitter}_spans": _lists(rows, _lists(ends, pairs, spans_type.value_type), spans_type),
+        f"{splitter}_ids": _lists(rows, _lists(ends, tokens, ids_type.value_type), ids_type),
     }
-    return {name: pa.array(column, SENTENCES.field(name).type) for name, column in columns.items()}
+
+
+def _lists(ends: np.ndarray, values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column of lists from where each begins, and the last ends, among all values."""
+    return pa.ListArray.from_arrays(pa.array(ends), values, type=kind)
+
+
+class _Words(dict[str, bytes]):
+    """Ids of words, each encoded once: the ids of a plain text are those of its words, one after the other."""
+
+    def __missing__(self, word: str) -> bytes:
+        self[word] = found = np.array(encode(word), ID).tobytes()
+        return found
+
+    def of_plain(self, sentence: str) -> bytes:
+        """The ids of a plain sentence."""
+        return b"".join(map(self.__getitem__, sentence.lower().split()))
+
+    def of_other(self, sentence: str) -> bytes:
+        """The ids of any sentence; none if nothing in it can be seen."""
+        return b"" if is_blank(sentence) else np.array(encode(sentence), ID).tobytes()
 
 
 def summarize(captions: Path, work: Path) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""spaCy's rule-based sentencizer for English, and where a sentence is sure to end without asking it."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+Span = tuple[int, int]
+# Ends that spaCy's sentencizer does not know.
+_MORE_ENDS = ("…", "...")
+# A piece as short as this is not a sentence: closing quotes, or the number of a list's entry.
+FRAGMENT = 3
+# A stop after which a sentence may be sure to begin.
+_MAYBE_SURE = re.compile("[.!?] (?=[A-Z])")
+_WORD = re.compile(" [A-Za-z][^ ]*")
+
+
+class Sentencizer:
+    """spaCy's rule-based sentencizer for English, and what is known of it without asking."""
+
+    def __init__(self) -> None:
+        import spacy
+        from spacy.pipeline import Sentencizer as Rule
+
+        ends = [*Rule.default_punct_chars, *_MORE_ENDS]
+        self._language = spacy.blank("en")
+        self._language.add_pipe("sentencizer", config={"punct_chars": ends})
+        self._words = frozenset(self._language.tokenizer.rules)
+        self._inside = _end_inside(ends)
+
+    def between_sure_ends(self, text: str, start: int, end: int) -> list[Span]:
+        """A line, cut at spaces where a sentence is sure to end: after a word in plain letters and its stop.
+
+        spaCy splits at spaces before all else, so what it makes of one word does not depend on others. Its tokenizer cuts
+        the stop off, unless it knows the two as one, as "Prof."; nor is it sure of a word that it splits by itself, since
+        it joins what it split if the two are a word it knows: of "Thats." the end is "s.". Nor are pieces sure that are no
+        sentences.
+        """
+        parts = []
+        for match in _MAYBE_SURE.finditer(text, start, end):
+            stop = match.start()
+            word = text[max(start, text.rfind(" ", start, stop) + 1) : stop]
+            if (
+                stop + 1 - start > FRAGMENT
+                and word.isascii()
+                and word.isalpha()
+                and word[-1].islower()
+                and word not in self._words
+                and text[stop - len(word) : stop + 1] not in self._words
+            ):
+                parts.append((start, stop + 1))
+                start = stop + 2
+        if parts and end - start <= FRAGMENT:
+            start, _ = parts.pop()
+        return [*parts, (start, end)]
+
+    def doubtful(self, text: str, parts: list[Span]) -> list[int]:
+        """Which parts of a line have an end before their own, so that there may be several sentences in them."""
+        start, end = parts[0][0], parts[-1][1]
+        if text.isascii():
+            # Most have no other end than those that are sure, and perhaps the last.
+            ends = sum(text.count(mark, start, end) for mark in ".!?")
+            if ends < len(parts) or (ends == len(parts) and text[end - 1] in ".!?"):
+                return []
+        return [place for place, part in enumerate(parts) if self._inside.search(text, *part)]
+
+    def sentences(self, parts: Sequence[tuple[str, int, int]]) -> list[list[Span]]:
+        """What spaCy takes for the sentences of each part, given as a text with start and end."""
+        windows = [self._window(*part) for part in parts]
+        asked = [text[first:last] for (text, _, _), (first, last) in zip(parts, windows, strict=True)]
+        with self._language.memory_zone():  # else the vocabulary of a corpus would stay in memory
+            answers = [
+                [(s.start_char, s.end_char) for s in doc.sents] for doc in self._language.pipe(asked, batch_size=256)
+            ]
+        result = []
+        for (_, start, end), (first, _), answer in zip(parts, windows, answers, strict=True):
+            begins, ends = zip(*answer, strict=True)
+            result.append(
+                list(
+                    zip(
+                        [start, *(first + at for at in begins[1:])],
+                        [*(first + at for at in ends[:-1]), end],
+                        strict=True,
+                    )
+                )
+            )
+        return result
+
+    def _window(self, text: str, start: int, end: int) -> Span:
+        """The words that tell where the sentences of a part end: from the first with an end to one after the last."""
+        ends = [match.span() for match in self._inside.finditer(text, start, end)]
+        after = _WORD.search(text, ends[-1][1], end)
+        return max(start, text.rfind(" ", start, ends[0][0]) + 1), after.end() if after else end
+
+
+def _end_inside(ends: Iterable[str]) -> re.Pattern[str]:
+    """Finds an end before the end of a line."""
+    alternatives = "|".join(map(re.escape, ends))
+    return re.compile(rf"(?:{alternatives})(?!(?:{alternatives})*$)")
