@@ -28,10 +28,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     made_from = content_fingerprint(captions) + json.dumps(versions())
     with resumable(scratch_folder(params, "sentences") / corpus, made_from, "splitting captions") as work:
         todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
-        ray_tasks(_split, todo, "sentence shards")
+        counts = ray_tasks(_split, todo, "sentence shards")
         summary = summarize(captions, work)
         move_to(Path("data/sentences") / corpus, work)
     logger.info("%s: %d rows", corpus, summary["rows_out"])
+    characters, asked = (sum(count[key] for count in counts) for key in ("characters", "asked"))
+    if characters:
+        logger.info("%s: spaCy was asked about %.1f%% of the characters", corpus, 100 * asked / characters)
     for splitter, cut in summary["cut"].items():
         logger.warning(
             "%s: of %d sentences (%s) the last tokens are never read, %d in all: a text has 75 at most",

@@ -127,6 +127,11 @@ def _plain_pieces(text: str, start: int, end: int) -> list[Span]:
     return list(zip([start, *ends], [*ends, end], strict=True))
 
 
+def asked_of_spacy() -> int:
+    """Characters that spaCy has been asked about in this process; all others were sure without it."""
+    return sentencizer.asked if (sentencizer := _sentencizer()) else 0
+
+
 def versions() -> dict[str, str]:
     """Name and version of each splitter, for the metadata of files."""
     return {"spacy": f"blank-en sentencizer {metadata.version('spacy')}, rules 1", "dreamlip": "rules 1"}

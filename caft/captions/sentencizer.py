@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 Span = tuple[int, int]
 # Ends that spaCy's sentencizer does not know.
@@ -14,7 +15,11 @@ _WORD = re.compile(" [A-Za-z][^ ]*")
 
 
 class Sentencizer:
-    """spaCy's rule-based sentencizer for English, and what is known of it without asking."""
+    """spaCy's rule-based sentencizer for English, and what is known of it without asking.
+
+    Attributes:
+        asked: Characters that spaCy has been asked about so far.
+    """
 
     def __init__(self) -> None:
         import spacy
@@ -23,8 +28,10 @@ class Sentencizer:
         ends = [*Rule.default_punct_chars, *_MORE_ENDS]
         self._language = spacy.blank("en")
         self._language.add_pipe("sentencizer", config={"punct_chars": ends})
-        self._words = frozenset(self._language.tokenizer.rules)
+        tokenizer: Any = self._language.tokenizer
+        self._words = frozenset(tokenizer.rules)
         self._inside = _end_inside(ends)
+        self.asked = 0
 
     def between_sure_ends(self, text: str, start: int, end: int) -> list[Span]:
         """A line, cut at spaces where a sentence is sure to end: after a word in plain letters and its stop.
@@ -66,6 +73,7 @@ class Sentencizer:
         """What spaCy takes for the sentences of each part, given as a text with start and end."""
         windows = [self._window(*part) for part in parts]
         asked = [text[first:last] for (text, _, _), (first, last) in zip(parts, windows, strict=True)]
+        self.asked += sum(map(len, asked))
         with self._language.memory_zone():  # else the vocabulary of a corpus would stay in memory
             answers = [
                 [(s.start_char, s.end_char) for s in doc.sents] for doc in self._language.pipe(asked, batch_size=256)

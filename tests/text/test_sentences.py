@@ -1,14 +1,18 @@
 """Sentences: expected ones of hard captions, and what holds for spans of any text."""
 
+import itertools
 import re
+import string
 import sys
 
 import pytest
+import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caft.captions import sentences
-from caft.captions.sentences import SPLITTERS, Splitter, many_spans, spans, split
+from caft.captions.sentences import SPLITTERS, Splitter, asked_of_spacy, many_spans, spans, split
+from caft.captions.sentencizer import Sentencizer
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
 
@@ -73,6 +77,10 @@ MIXED = st.lists(
 ).map("".join)
 
 
+PIECES = """a|cat|Dr.|dog.|dog. |No. |3.5|...|... |…|! |? |." |.) | "|(|x-y. |U.S. |e.g. |don't. |T-shirt. | |  |\n|</s>|
+The |3 |é. |猫。|, |; |- |p.m. |St. |www.a.com. |i.|I.|B. |Hi. |ok! |Yahoo! |It is. |Thats. |\t""".split("|")
+
+
 @pytest.mark.parametrize(("text", "sentences"), HARD)
 def test_hard_captions(text: str, sentences: list[str]) -> None:
     assert split(text, "spacy") == sentences
@@ -121,6 +129,61 @@ def test_spans_are_sorted_disjoint_stripped_and_cover_all_but_breaks(splitter: S
 @given(st.lists(MIXED, max_size=5))
 def test_many_texts_are_split_as_each_alone(texts: list[str]) -> None:
     assert many_spans(texts, "spacy") == [spans(text, "spacy") for text in texts]
+
+
+class AsksAlways(Sentencizer):
+    """Sure of nothing: spaCy gets every line, and the whole of it."""
+
+    def between_sure_ends(self, text, start, end):
+        return [(start, end)]
+
+    def doubtful(self, text, parts):
+        return [0]
+
+    def _window(self, text, start, end):
+        return start, end
+
+
+def both_ways(texts: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """Sentences as they are found, and as they would be if spaCy were asked about all."""
+    found = many_spans(texts, "spacy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentences, "_sentencizer", AsksAlways)
+        expected = many_spans(texts, "spacy")
+    first, second = (
+        [[text[a:b] for a, b in own] for text, own in zip(texts, way, strict=True)] for way in (found, expected)
+    )
+    return first, second
+
+
+def test_where_an_end_is_sure_spacy_says_the_same():
+    """Of every word that spaCy's tokenizer knows, of every one of two letters, and of such after a hyphen."""
+    known = sorted(spacy.blank("en").tokenizer.rules)
+    short = ["".join(pair) for pair in itertools.product(string.ascii_lowercase, repeat=2)]
+    words = [*known, *(f"x-{word}" for word in known), *short, *map(str.capitalize, short)]
+    texts = [f"The dog saw {word}{mark} Then it went." for word in words for mark in (".", "!", "?", "")]
+    found, expected = both_ways(texts)
+    assert [pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]] == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=20).map("".join), min_size=20, max_size=20))
+def test_odd_lines_are_split_as_if_spacy_got_them_whole(texts: list[str]) -> None:
+    found, expected = both_ways(texts)
+    assert found == expected
+
+
+def test_ordinary_prose_is_split_without_spacy():
+    rendered = [
+        text for number in range(20) for text in captions(training_scene(0, number), generator(0, TRAIN, number, WORDS))
+    ]
+    before = asked_of_spacy()
+    found, expected = both_ways(rendered)
+    assert found == expected and sum(map(len, found)) > len(rendered)
+    many_spans(rendered, "spacy")
+    assert asked_of_spacy() == before
+    assert split("He saw Dr. Smith there. He left.", "spacy") == ["He saw Dr. Smith there.", "He left."]
+    assert asked_of_spacy() == before + len("Dr. Smith")
 
 
 def test_an_unknown_splitter_is_refused() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from caft.captions.sentences import SPLITTERS, Splitter, many_spans, versions
+from caft.captions.sentences import SPLITTERS, Splitter, asked_of_spacy, many_spans, versions
 from caft.captions.tokenizer import CONTEXT, encode, is_plain
 from caft.data.tables.nothing import is_blank
 from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES, open_table
@@ -32,7 +32,7 @@ def write_sentences(captions: Path, target: Path) -> dict[str, int]:
     A sentence in which nothing can be seen, or that leaves no token, is none.
 
     Returns:
-        Counts: rows, sentences by each splitter.
+        Counts: rows, sentences by each splitter, `characters` of the captions, and those that spaCy was `asked` about.
 
     Raises:
         SchemaError: The table of captions has not the expected columns.
@@ -41,7 +41,8 @@ def write_sentences(captions: Path, target: Path) -> dict[str, int]:
     texts = [text or "" for row in zip(*(table[field].to_pylist() for field in FIELDS), strict=True) for text in row]
     words = _Words()
     row_ids = table["row_id"].combine_chunks()
-    counts = {"rows": len(row_ids)} | dict.fromkeys(SPLITTERS, 0)
+    counts = {"rows": len(row_ids)} | dict.fromkeys(SPLITTERS, 0) | {"characters": sum(map(len, texts))}
+    asked = asked_of_spacy()
     schema = SENTENCES.with_metadata({**(SENTENCES.metadata or {}), **versions()})
     with replacing(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         # Spans are many times larger as Python's tuples than in the table: no more than one row group at a time.
@@ -53,7 +54,7 @@ def write_sentences(captions: Path, target: Path) -> dict[str, int]:
                 columns |= _columns(own, splitter, words)
                 counts[splitter] += len(columns[f"{splitter}_spans"].flatten().flatten())
             writer.write_table(pa.table(columns, schema=schema))
-    return counts
+    return counts | {"asked": asked_of_spacy() - asked}
 
 
 def _columns(texts: list[str], splitter: Splitter, words: _Words) -> dict[str, pa.Array]:
