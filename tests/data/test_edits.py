@@ -298,14 +298,18 @@ def test_erased_pictures_are_in_no_file_and_no_address_is_asked_again(
     lost = {url.removeprefix(host.web.address) for url in _urls(host.images, name)}
     again = host.fetch(paths)
     assert host.counted() == rows and again.fingerprint != "" and set(host.web.requests) == lost
+    assert host.fetch(paths) == again and not host.web.requests
     assert host.fetch([*paths, "/good/7"]).rows == manifest.rows + 1  # unless its row comes back
     assert set(host.web.requests) == {"/good/7"}
+    assert erase_pictures("web", host.folder / "urls.parquet", host.images, 1) == 0
 
 
 def test_an_incomplete_folder_is_not_erased(fetched, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copytree(fetched.folder, tmp_path / "images")
     (tmp_path / "images/00002.tar").unlink()
-    with pytest.raises(DataError, match=r"1 of 4 shards are not whole, the first is 00002; run `dvc repro fetch@web`"):
+    with pytest.raises(
+        DataError, match=r"12 rows of .*were not asked for yet, or their shards are lost; run `dvc repro fetch@web`"
+    ):
         erase_pictures("web", fetched.urls, tmp_path / "images", 1)
 
 

@@ -205,4 +205,5 @@ class _Filling:
             for one in self.rounds
         ]
         further = [one.why for one in self.rounds[1:]]
-        return () if further in ([], ["second_pass"]) and asked[0] == rows else tuple(asked)
+        as_new = further in ([], ["second_pass"]) and asked[0] == rows
+        return () if as_new and self.rounds[0].images_per_shard == self.settings.images_per_shard else tuple(asked)
