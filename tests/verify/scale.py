@@ -80,6 +80,12 @@ def _fetched(folder: Path, images_per_shard: int) -> None:
         rows = waiting.slice(first, images_per_shard)
         shards.append(_shard(images, f"{place:05d}", rows, rng))
     write_json(folder / f"data/images/{CORPUS}.json", Manifest(CORPUS, "made", tuple(shards)).as_json())
+    tables = [pq.read_table(images / f"{shard.name}.parquet", columns=["row_id", "url", "status"]) for shard in shards]
+    listed = pa.concat_tables(tables)
+    causes = pa.array(
+        [None if status == "success" else "http_404" for status in listed["status"].to_pylist()], pa.string()
+    )
+    pq.write_table(listed.append_column("cause", causes), folder / f"data/images/{CORPUS}.parquet")
 
 
 def _shard(images: Path, name: str, rows: pa.Table, rng: random.Random) -> Shard:
