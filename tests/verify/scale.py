@@ -80,12 +80,17 @@ def _fetched(folder: Path, images_per_shard: int) -> None:
         rows = waiting.slice(first, images_per_shard)
         shards.append(_shard(images, f"{place:05d}", rows, rng))
     write_json(folder / f"data/images/{CORPUS}.json", Manifest(CORPUS, "made", tuple(shards)).as_json())
-    tables = [pq.read_table(images / f"{shard.name}.parquet", columns=["row_id", "url", "status"]) for shard in shards]
-    listed = pa.concat_tables(tables)
-    causes = pa.array(
-        [None if status == "success" else "http_404" for status in listed["status"].to_pylist()], pa.string()
-    )
-    pq.write_table(listed.append_column("cause", causes), folder / f"data/images/{CORPUS}.parquet")
+    with duckdb.connect() as database:
+        database.execute(
+            f"""
+            COPY (
+                SELECT row_id, url, parse_filename(filename, true) AS shard,
+                    CASE WHEN status = 'success' THEN key END AS key,
+                    CASE WHEN status <> 'success' THEN 'http_404' END AS cause, width, height, sha256
+                FROM read_parquet('{images}/*.parquet', filename = true) ORDER BY md5(url), row_id
+            ) TO '{folder}/data/images/{CORPUS}.parquet' (FORMAT parquet)
+            """
+        )
 
 
 def _shard(images: Path, name: str, rows: pa.Table, rng: random.Random) -> Shard:
