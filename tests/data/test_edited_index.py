@@ -1,4 +1,4 @@
-"""After each edit of a user's pictures, table or tars, the stages give the index of a folder that was made anew."""
+"""After edits of a user's pictures, table or tars, the stages give the index of a folder that was made anew."""
 
 import argparse
 import csv
