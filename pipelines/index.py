@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from caft.data.crawl.repeats import dropped_above, repeated_pictures
 from caft.data.training.index import Repeats, build_index, read_summary
+from caft.data.training.ordering import put_in_order
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.params import Params
@@ -27,6 +28,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     with replacing("data/index") as folder:
         repeats = Repeats(copies, dropped_above(params.data.repeated_images))
         without = build_index(folder, corpora, params.selected_recipe.splitter, repeats=repeats)
+        put_in_order(folder)
         entries = read_summary(folder)["corpora"]
     write_json(
         "metrics/data.json",

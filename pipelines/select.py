@@ -16,7 +16,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         [
             {
                 "name": name,
-                # The counts too, since metrics/data.json is made from them by a stage that depends on this file alone.
+                # The counts too, since metrics/data.json is made from them by a stage that depends on this file alone; and,
+                # in the manifest, the fingerprint of the list in whose order that stage puts the images.
                 "fingerprint": content_fingerprint(
                     Path(f"data/urls/{name}.json"),
                     Path(f"data/images/{name}.json"),

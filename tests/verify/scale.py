@@ -84,6 +84,17 @@ def _fetched(folder: Path, images_per_shard: int) -> None:
     (folder / "data/images").mkdir()
     counted.rename(folder / f"data/images/{CORPUS}.parquet")
     write_json(folder / f"data/images/{CORPUS}.json", Manifest(CORPUS, "made", tuple(shards)).as_json())
+    with duckdb.connect() as database:
+        database.execute(
+            f"""
+            COPY (
+                SELECT row_id, url, parse_filename(filename, true) AS shard,
+                    CASE WHEN status = 'success' THEN key END AS key,
+                    CASE WHEN status <> 'success' THEN 'http_404' END AS cause, width, height, sha256
+                FROM read_parquet('{images}/*.parquet', filename = true) ORDER BY md5(url), row_id
+            ) TO '{folder}/data/images/{CORPUS}.parquet' (FORMAT parquet)
+            """
+        )
 
 
 def _shard(images: Path, name: str, rows: pa.Table, rng: random.Random) -> Shard:

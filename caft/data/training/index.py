@@ -1,6 +1,7 @@
 """The memory-mapped index that training reads, data/index: where each image is, and the token ids of its sentences.
 
-All arrays are flat and of fixed width, so that 27 million rows stay out of Python's memory:
+All arrays are flat and of fixed width, so that 27 million rows stay out of Python's memory. They are written shard by shard;
+where that is not the order of the corpora's lists, `ordering.py` then puts them into it:
 
 * `images.npy`: shard, offset, size, row_id of each image;
 * `captions.npy` (images * 7 + 1): first sentence of each caption, counted over the whole index;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,13 +133,18 @@ def confirmed(
 
 
 class _Part(NamedTuple):
-    """Images `begin` to `end` of an index, and the file for their hashes."""
+    """Images `begin` to `end` of an index in the order in which they lie, and the file for their hashes."""
 
     begin: int
     end: int
     path: Path
     folder: Path
     images: Path
+
+    @property
+    def places(self) -> Path:
+        """The file of the positions of all images, in the order in which they lie."""
+        return self.path.with_name("places.npy")
 
 
 def hash_index(index: Path, images: Path, kept: Path) -> Hashes:
@@ -153,7 +158,9 @@ def hash_index(index: Path, images: Path, kept: Path) -> Hashes:
     Raises:
         DataError: A shard is missing, or is not the one that was indexed.
     """
-    shards = TrainingIndex(index, images).shards
+    held = np.load(index / "images.npy", mmap_mode="r")
+    places = np.lexsort((held["offset"], held["shard"]))
+    shards = held["shard"][places]
     starts = np.flatnonzero(np.diff(shards, prepend=-1))
     # Whole shards, so that each tar is one task's, and small ones together.
     begins = starts[np.diff(starts // _IMAGES_AT_ONCE, prepend=-1) > 0].tolist()
@@ -161,15 +168,24 @@ def hash_index(index: Path, images: Path, kept: Path) -> Hashes:
         _Part(begin, end, kept / f"{begin:09d}.npy", index, images)
         for begin, end in zip(begins, [*begins[1:], len(shards)], strict=True)
     ]
-    ray_tasks(_hash_part, [part for part in parts if not part.path.exists()], "parts of the index hashed")
-    return np.concatenate([np.load(part.path) for part in parts])
+    missing = [part for part in parts if not part.path.exists()]
+    if missing:
+        _save(missing[0].places, places)
+    ray_tasks(_hash_part, missing, "parts of the index hashed")
+    hashes = np.empty(len(places), np.uint64)
+    hashes[places] = np.concatenate([np.load(part.path) for part in parts])
+    return hashes
 
 
 def _hash_part(part: _Part) -> None:
-    index = TrainingIndex(part.folder, part.images)
-    found = [_hash(index.image_bytes(row)) for row in range(part.begin, part.end)]
-    with replacing(part.path) as temporary, temporary.open("wb") as file:
-        np.save(file, np.array(found, np.uint64))
+    index, places = TrainingIndex(part.folder, part.images), np.load(part.places, mmap_mode="r")
+    found = [_hash(index.image_bytes(place)) for place in places[part.begin : part.end].tolist()]
+    _save(part.path, np.array(found, np.uint64))
+
+
+def _save(path: Path, values: NDArray[Any]) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
 
 
 def _hash(picture: bytes | Path) -> int:
