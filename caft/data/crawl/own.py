@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.request import url2pathname
 
@@ -11,6 +12,28 @@ import pyarrow as pa
 
 from caft.data.crawl.manifest import notes_folder
 from caft.storage import write_json
+
+State = tuple[int, int]  # size in bytes, time of change in nanoseconds
+
+
+def look_at(urls: Iterable[str], home: Path) -> dict[str, State | None]:
+    """State of each file by its address; None where none is there."""
+    return {url: _state(home / url2pathname(url.removeprefix("file:"))) for url in urls}
+
+
+def _state(path: Path) -> State | None:
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def read_states(folder: Path) -> dict[str, State | None]:
+    """What was noted of the files when they were last read."""
+    path = notes_folder(folder) / "states.json"
+    noted = json.loads(path.read_text()) if path.exists() else {}
+    return {url: state and (state[0], state[1]) for url, state in noted.items()}
 
 
 def state_of(rows: pa.Table, home: Path) -> str | None:
