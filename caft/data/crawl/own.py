@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.request import url2pathname
 
@@ -34,6 +34,11 @@ def read_states(folder: Path) -> dict[str, State | None]:
     path = notes_folder(folder) / "states.json"
     noted = json.loads(path.read_text()) if path.exists() else {}
     return {url: state and (state[0], state[1]) for url, state in noted.items()}
+
+
+def note_states(folder: Path, states: Mapping[str, State | None]) -> None:
+    """Notes them."""
+    write_json(notes_folder(folder) / "states.json", dict(states))
 
 
 def state_of(rows: pa.Table, home: Path) -> str | None:
