@@ -27,7 +27,7 @@ from caft.params.corpora import CorpusParams, CustomCorpus, ScenesCorpus
 from caft.params.sets import BenchmarkParams
 from caft.pictures.litter import is_litter
 from caft.progress import track
-from caft.storage import images_folder, in_checkout, scratch_folder, write_json
+from caft.storage import images_folder, in_checkout, replacing, scratch_folder, write_json
 
 logger = logging.getLogger(__name__)
 Entry = dict[str, Any]
@@ -51,16 +51,22 @@ def look(params: Params, seen: Path) -> None:
         seen: The folder of these files.
     """
     notes = _Notes(scratch_folder(params, "look") / "files.json")
+    before = {path.name: _read(path) for path in seen.glob("*.json")}
+    entries: dict[str, Entry] = {}
     for name in params.corpora:
         corpus = params.corpus[name]
-        place = seen / f"{name}.table.json"
-        table = _table(corpus)
-        _write(place, {"rendered": True} if table is None else notes.entry(table, place))
-        place = seen / f"{name}.images.json"
-        _write(place, _images(params, name, corpus, _read(place)))
-    place, checkpoint = seen / "superpixels.json", params.superpixels.checkpoint
-    _write(place, notes.entry(checkpoint, place) if checkpoint else {"trained": True})
-    _write(seen / "sets.json", _sets(params))
+        table, images = f"{name}.table.json", f"{name}.images.json"
+        path = _table(corpus)
+        entries[table] = notes.entry(path, before.get(table, {})) if path is not None else {"rendered": True}
+        entries[images] = _images(params, name, corpus, before.get(images, {}))
+    checkpoint, superpixels = params.superpixels.checkpoint, "superpixels.json"
+    entries[superpixels] = notes.entry(checkpoint, before.get(superpixels, {})) if checkpoint else {"trained": True}
+    entries["sets.json"] = _sets(params)
+    # Those of other corpora stay for when they are selected again.
+    if before != (after := before | entries):
+        with replacing(seen) as temporary:
+            for name, entry in after.items():
+                write_json(temporary / name, entry)
 
 
 def _table(corpus: CorpusParams) -> str | None:
@@ -76,11 +82,6 @@ def _read(path: Path) -> Entry:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write(path: Path, entry: Entry) -> None:
-    if _read(path) != entry or not path.exists():
-        write_json(path, entry)
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -104,8 +105,8 @@ class _Notes:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def entry(self, given: str, place: Path) -> Entry:
-        """Name and SHA-256 of a user's file; where it is not there, the entry that `place` has of it, if any.
+    def entry(self, given: str, before: Entry) -> Entry:
+        """Name and SHA-256 of a user's file; where it is not there, the entry from before, if that has them.
 
         What is no file counts as missing: the stage that reads it says what it is.
         """
@@ -115,7 +116,6 @@ class _Notes:
                 return _MISSING
             return {"name": path.name, "sha256": self._sha256(path)}
         except (OSError, ValueError) as error:
-            before = _read(place)
             if "sha256" not in before:
                 return _MISSING
             logger.info("%s: %s; what was seen of it before counts", given, getattr(error, "strerror", error))

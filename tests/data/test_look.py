@@ -15,10 +15,12 @@ import yaml
 
 from caft.data.crawl import own
 from caft.data.look import look, set_state
+from caft.data.sets import Missing
 from caft.params import Params, load_params
 from caft.params.sets import BenchmarkParams
 from caft.storage import images_folder
 from pipelines.deps import GRAPHS
+from tests.data import published
 from tests.data.test_benchmarks import spec
 from tests.data.test_odd_files import FOLDERS, LITTER, WRITERS, load
 
@@ -312,13 +314,29 @@ def test_links_in_a_circle_end(place: Path) -> None:
     assert seen("sets", **urban(str(folder)))["urban1k"]
 
 
-@pytest.fixture(params=WRITERS)
+def _iiw_beside_its_sources(folder: Path) -> None:
+    WRITERS["iiw"](folder)
+    for own_place, place in {"docci": "docci/images", "docci_aar": "docci/images_aar", "dci": "dci/photos"}.items():
+        (folder.parent / place).parent.mkdir(exist_ok=True)
+        (folder / own_place).rename(folder.parent / place)
+
+
+# Sets whose pictures lie beside their folder.
+BESIDE = {
+    "iiw beside": _iiw_beside_its_sources,
+    "refer beside": lambda folder: published.write_refer(folder, images="../images"),
+    "refer of coco": lambda folder: published.write_refer(folder, images="../coco/images"),
+}
+
+
+@pytest.fixture(params=[*WRITERS, *BESIDE])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, BenchmarkParams]:
     """Folder, layout and entry of a set."""
-    folder = tmp_path / "here" / request.param
-    WRITERS[request.param](folder)
-    more = {"sharegpt4v": {"first": 4}, "refer": {"name": "refcoco", "split": "val"}}.get(request.param, {})
-    return folder, request.param, spec(folder, request.param, **more)
+    layout = request.param.split()[0]
+    folder = tmp_path / "here" / layout
+    (WRITERS | BESIDE)[request.param](folder)
+    more = {"sharegpt4v": {"first": 4}, "refer": {"name": "refcoco", "split": "val"}}.get(layout, {})
+    return folder, layout, spec(folder, layout, **more)
 
 
 _opened: set[Path] | None = None
@@ -345,7 +363,7 @@ def test_every_file_that_a_sets_reader_opens_counts(
     written: tuple[Path, str, BenchmarkParams], opened: set[Path], tmp_path: Path
 ) -> None:
     folder, layout, benchmark = written
-    load(folder, layout)
+    assert not isinstance(load(folder, layout), Missing)
     files = sorted(path for path in opened if path.is_relative_to(tmp_path))
     assert len(files) > 2
     first = set_state(benchmark)
