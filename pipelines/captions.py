@@ -22,13 +22,14 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     corpus: str = arguments.corpus
     manifest = read_manifest(Path(f"data/images/{corpus}.json")).as_json()
     ensure_images(params, corpus, manifest)
-    urls = Path(f"data/urls/{corpus}.parquet").resolve()
+    urls, counted = (Path(f"data/{folder}/{corpus}.parquet").resolve() for folder in ("urls", "images"))
     # Outside DVC, which removes a stage's outs before it runs: what a killed run finished is used, if made from the
     # same tars and captions.
-    made_from = json.dumps([manifest["shards"], content_fingerprint(urls), str(CAPTIONS)])
+    made_from = json.dumps([manifest["shards"], content_fingerprint(urls, counted), str(CAPTIONS)])
     folder = scratch_folder(params, "captions") / corpus
     with resumable(folder, made_from, "joining captions") as work:
-        summary = join_captions(manifest, images_folder(params, corpus), urls, work, params.storage.memory_gb)
+        images, memory = images_folder(params, corpus), params.storage.memory_gb
+        summary = join_captions(manifest, images, urls, work, memory, counted)
         move_to(Path("data/captions") / corpus, work)
     logger.info("%s: %d images have their captions", corpus, summary["rows_out"])
 

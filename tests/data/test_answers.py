@@ -209,7 +209,7 @@ def test_one_picture_for_many_addresses_is_warned_of(
     (tmp_path / "images").rename(tmp_path / "cc3m")
     (tmp_path / "images").mkdir()
     (tmp_path / "cc3m").rename(tmp_path / "images/cc3m")
-    warn_of_repeats(params, "cc3m", manifest.as_json())
+    warn_of_repeats(params, "cc3m")
     digest = hashlib.sha256(jpeg(35)).hexdigest()[:12]
     found = f"cc3m: 1 pictures came for more than 3 addresses each, 5 images in all; the most frequent for 5 (SHA-256 {digest})"
     assert found in caplog.text and "data.repeated_images: drop_above 3" in caplog.text

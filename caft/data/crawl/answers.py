@@ -6,10 +6,12 @@ is fast and endless fills the memory.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import re
 import socket
+import stat
 import threading
 import time
 import urllib.request
@@ -20,11 +22,13 @@ from urllib.parse import quote, urlsplit
 
 from img2dataset.downloader import is_disallowed
 
-from caft.data.crawl.causes import NO_FILE, TOO_LARGE, TOO_SLOW
+from caft.data.crawl.causes import NO_FILE, NOT_A_FILE, NOT_READABLE, TOO_LARGE, TOO_SLOW
 
 AGENT = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"  # img2dataset's
 BLOCK = 1 << 16  # bytes read at a time
 GZIP = b"\x1f\x8b"
+# What the system says of names that cannot be those of a file.
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 # What stays as it is: what browsers leave in a path, and in a query. A percent sign is taken for an escape that is there.
 IN_PATH = "%/:@!$&'()*+,;=~[]|^"
 IN_QUERY = IN_PATH + "?`{}\\"
@@ -93,13 +97,25 @@ class Asking:
         agent = f"{AGENT} (compatible; {token}; +https://github.com/rom1504/img2dataset)" if token else AGENT
         request = urllib.request.Request(spelled(url), headers={"User-Agent": agent})
         if request.type == "file":
-            _refuse_what_is_no_file(request)
+            return self._own(Path(urllib.request.url2pathname(request.selector)))
         with _opener.open(request, timeout=timeout) as answer:
             if directives and is_disallowed(answer.headers, token, directives):
                 raise _Refused("Use of image disallowed by X-Robots-Tag directive")
             content = self._read(answer)
             encoding = (answer.headers.get("Content-Encoding") or "").strip().lower()
         return self._decompressed(content) if encoding in ("gzip", "x-gzip", "deflate") else content
+
+    def _own(self, path: Path) -> bytes:
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without an end
+                raise _Refused(f"{NOT_A_FILE}: {path}")
+            with path.open("rb") as file:
+                return self._read(file)
+        except TimeoutError:
+            raise
+        except (OSError, ValueError) as error:
+            missing = isinstance(error, ValueError) or error.errno in NOWHERE
+            raise _Refused(f"{NO_FILE if missing else NOT_READABLE}: {path} ({error})") from error
 
     def _read(self, answer: Any) -> bytes:
         content = bytearray()
@@ -202,10 +218,10 @@ class _SecureHandler(urllib.request.HTTPSHandler):
 
 
 def _opened() -> urllib.request.OpenerDirector:
-    """Opens the web's addresses and files; none else, as what no watch holds may go on for ever: hosts redirect to FTP, too."""
+    """Opens the web's addresses; none else, as what no watch holds may go on for ever: hosts redirect to FTP, too."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        *(urllib.request.ProxyHandler, _Handler, _SecureHandler, urllib.request.FileHandler),
+        *(urllib.request.ProxyHandler, _Handler, _SecureHandler),
         *(urllib.request.HTTPRedirectHandler, urllib.request.HTTPDefaultErrorHandler),
         *(urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler),
     ):
@@ -214,10 +230,3 @@ def _opened() -> urllib.request.OpenerDirector:
 
 
 _opener = _opened()
-
-
-def _refuse_what_is_no_file(request: urllib.request.Request) -> None:
-    """A pipe would be waited for without an end."""
-    path = Path(urllib.request.url2pathname(request.selector))
-    if path.exists() and not path.is_file():
-        raise _Refused(f"{path} {NO_FILE}")

@@ -1,7 +1,7 @@
 """Fetches the images of a corpus and accounts for every address: an image, or the cause of its loss.
 
-A folder of shards is added to and never mixed: it remembers the list and the settings that it was
-begun with. What is whole is never fetched again, what is not whole is.
+A folder of shards is added to and never made anew: what is whole is never fetched again, what is not whole is, and so is
+what an edit of the table has added.
 """
 
 from __future__ import annotations
@@ -9,46 +9,42 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from caft.data.crawl import retry
-from caft.data.crawl.crawl import asked_rows, crawl
-from caft.data.crawl.decoding import note_rule, warn_if_older
-from caft.data.crawl.listing import begin, belongs, describe, fingerprint, write_list
-from caft.data.crawl.manifest import (
-    Manifest,
-    Shard,
-    forget_shard,
-    known_shard,
-    note_shard,
-    notes_folder,
-    shard_files,
-    verify,
-)
-from caft.data.crawl.own import note_state, seen_state, state_of
+from caft.data.crawl.counted import first_lost, write_lost
+from caft.data.crawl.crawl import asked_rows
+from caft.data.crawl.crawling import Crawling
+from caft.data.crawl.decoding import warn_if_older
+from caft.data.crawl.erase import erase_pictures
+from caft.data.crawl.images import begin_first
+from caft.data.crawl.images import fetch_images as fetch_images
+from caft.data.crawl.listing import is_begun, list_of
+from caft.data.crawl.manifest import Manifest, known_shard, note_shard, notes_folder, verify
+from caft.data.crawl.own import FILE, look_at, note_states, read_states
 from caft.data.crawl.packed import link_packed
-from caft.data.crawl.shards import settle, stats_are_written
+from caft.data.crawl.rounds import link_shard
+from caft.data.crawl.rows import counted_table
 from caft.data.scenes.server import serving
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.locking import locked
 from caft.params import Params
-from caft.params.corpora import CorpusParams, CustomCorpus, FetchParams, ScenesCorpus
-from caft.progress import track
+from caft.params.corpora import CorpusParams, CustomCorpus, ScenesCorpus
 from caft.storage import images_folder, in_checkout, read_json, replacing, write_json
 
 logger = logging.getLogger(__name__)
+FOLDER = Path("data/images")
+_SHOWN = 5  # lost pictures that an error names
 
 
 def fetch(params: Params, corpus: str, urls: Path, again: Sequence[str] | None = None) -> dict[str, Any]:
-    """Fetches the missing shards of a corpus and returns its manifest.
+    """Completes the images of a corpus, writes where each row counts and which are lost, and returns the manifest.
 
     Args:
         params: Settings.
@@ -60,49 +56,104 @@ def fetch(params: Params, corpus: str, urls: Path, again: Sequence[str] | None =
         The content of the manifest's file: nothing in it depends on when or how often it ran.
 
     Raises:
-        DataError: Shards could not be completed, too few images came, or the folder holds another list's images.
+        DataError: Shards could not be completed, too few images came, or the folder's were made with other settings.
     """
-    settings = params.fetch_for(corpus)
     manifest = _complete(params, corpus, urls, again)
-    if manifest.successes < settings.minimum_yield * manifest.rows:
-        raise DataError(
-            f"{corpus}: {manifest.successes} of {manifest.rows} images came "
-            f"({manifest.successes / manifest.rows:.1%}), the least allowed is {settings.minimum_yield:.0%} "
-            f"(fetch.minimum_yield). Losses by cause: {manifest.lost}. To try lost ones again, run "
-            f"`python -m pipelines.fetch {corpus} --retry` (causes after it choose); to accept them, lower fetch.minimum_yield"
-        )
+    publish(params, manifest)
     return manifest.as_json()
 
 
-def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -> None:
-    """Fetches every `parts`-th shard of a corpus that is missing, so that several machines share the work.
+def erase(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
+    """Removes pictures that count for no row of the table from the tars, and returns the manifest as `fetch` does.
 
-    `fetch` then finds these shards whole, tries once more what failed for now, and gives the manifest.
+    The arguments are those of `fetch`.
+
+    Raises:
+        DataError: The tars are others', the folder holds no images or is not complete, or as `fetch`.
+    """
+    if (packed := _packed(params.corpus[corpus])) is not None:
+        raise DataError(
+            f"{corpus}: its images are packed in {packed}, tars that others have written and that are only read here; take "
+            "pictures out of them by their own tools, and run `dvc repro`"
+        )
+    folder = images_folder(params, corpus)
+    if not is_begun(folder):
+        raise DataError(f"{folder}: holds no images that could be erased; run `dvc repro fetch@{corpus}` to fetch them")
+    logger.info("%s: rewrote %d shards", corpus, erase_pictures(corpus, urls, folder, params.storage.memory_gb))
+    return fetch(params, corpus, urls)
+
+
+def publish(params: Params, manifest: Manifest) -> None:
+    """Writes ``data/images/<corpus>.parquet`` and ``.lost.csv``, from what a folder of image shards holds.
+
+    Raises:
+        DataError: Too few images came. Both files are there all the same.
+    """
+    corpus, memory = manifest.corpus, params.storage.memory_gb
+    counted, lost = counted_table(images_folder(params, corpus)), FOLDER / f"{corpus}.lost.csv"
+    with replacing(FOLDER / f"{corpus}.parquet") as temporary:
+        shutil.copyfile(counted, temporary)
+    write_lost(counted, lost, memory)
+    entry, least, few = (
+        params.corpus[corpus],
+        params.fetch_for(corpus).minimum_yield,
+        manifest.rows - manifest.successes,
+    )
+    first = first_lost(counted, _SHOWN, memory)
+    if few and isinstance(entry, CustomCorpus) and entry.fetch.minimum_yield is None and first[0][1].startswith(FILE):
+        least = 1.0
+    if manifest.successes >= least * manifest.rows:
+        return
+    if first[0][1].startswith(FILE):
+        names = ", ".join(f"{name} ({cause})" for name, _, cause in first)
+        raise DataError(
+            f"{corpus}: {few} of {manifest.rows} pictures are lost: {manifest.lost}; the first are {names}, and all are in "
+            f"{lost}. Mend the files or the table and run `dvc repro` again; to go on without them, set "
+            f"corpus.{corpus}.fetch.minimum_yield to the least share that must be there (it is {least:g})"
+        )
+    raise DataError(
+        f"{corpus}: {manifest.successes} of {manifest.rows} images came "
+        f"({manifest.successes / manifest.rows:.1%}), the least allowed is {least:.0%} "
+        f"(fetch.minimum_yield). Losses by cause: {manifest.lost}; all are in {lost}. To try lost ones again, run "
+        f"`python -m pipelines.fetch {corpus} --retry` (causes after it choose); to accept them, lower fetch.minimum_yield"
+    )
+
+
+def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -> None:
+    """Fetches every `parts`-th shard of a corpus' first list that is missing, so that several machines share the work.
+
+    `fetch` then finds these shards whole, asks for rows of later lists, tries once more what failed for now, and gives the
+    manifest.
 
     `part` counts from 0; the other arguments are those of `fetch`.
 
     Raises:
         DataError: As `fetch`.
     """
-    entry = params.corpus[corpus]
+    entry, memory = params.corpus[corpus], params.storage.memory_gb
     if _packed(entry) is not None:
         return  # nothing is fetched
     folder, settings = images_folder(params, corpus).resolve(), params.fetch_for(corpus)
     _warn_if_older(entry, corpus, folder)
     with locked(folder, "fetching into it"):
-        listed, _ = _begin(corpus, urls, folder, settings)
+        size = begin_first(corpus, urls, folder, settings, memory)["images_per_shard"]
+    settings, files_home = settings.model_copy(update={"images_per_shard": size}), pictures_home(entry)
+
+    def note(files: list[str]) -> None:
+        if files_home is not None:
+            with locked(folder, "noting what is read"):
+                note_states(folder, read_states(folder) | look_at(files, files_home))
+
     home = folder / f"parts/{part}-of-{parts}"
     with locked(home, "fetching this part"), ExitStack() as stack:
         own = home / "shards"
-        positions = _positions_of_part(folder, own, listed, part, parts)
-        done = _Crawling(corpus, stack, origin(entry), pictures_home(entry)).complete(
-            own, notes_folder(own) / "urls.parquet", settings
-        )
-        for position, name in zip(positions, sorted(done), strict=True):
-            target = f"{position:05d}"
+        positions = _positions_of_part(folder, own, list_of(folder), part, parts)
+        crawling = Crawling(corpus, stack, origin(entry), files_home)
+        for place, shard in sorted(crawling.complete(own, range(len(positions)), settings, note).items()):
+            target = f"{positions[place]:05d}"
             if known_shard(folder, target) is None:
-                retry.link_shard(own, name, folder, target)
-                note_shard(folder, replace(done[name], name=target))
+                link_shard(own, shard.name, folder, target)
+                note_shard(folder, replace(shard, name=target))
 
 
 def _positions_of_part(folder: Path, own: Path, listed: Path, part: int, parts: int) -> list[int]:
@@ -119,11 +170,11 @@ def _positions_of_part(folder: Path, own: Path, listed: Path, part: int, parts: 
             return begun
         shutil.rmtree(own)
     with (
-        replacing(notes_folder(own) / "urls.parquet") as temporary,
+        replacing(list_of(own)) as temporary,
         pq.ParquetWriter(temporary, table.schema_arrow, compression="zstd") as writer,
     ):
         for position in missing:
-            writer.write_table(table.read_row_group(position))
+            writer.write_table(asked_rows(table, position))
     write_json(record, missing)
     return missing
 
@@ -140,6 +191,12 @@ def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> N
     folder = images_folder(params, corpus)
     if not (problems := verify(expected, folder)):
         return
+    if expected.rounds and not is_begun(folder):
+        raise ManifestError(
+            f"{folder}: holds no images, and those that {where} describes came in {len(expected.rounds)} rounds, as the table "
+            f"was edited or lost rows were tried again, which cannot be repeated shard by shard. To fetch all images of the "
+            f"table of now, run `dvc repro --force fetch@{corpus}`"
+        )
     urls = Path(f"data/urls/{corpus}.parquet")
     if not urls.exists():
         raise ManifestError(
@@ -190,7 +247,8 @@ def _complete(params: Params, corpus: str, urls: Path, again: Sequence[str] | No
             )
         return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb)
     _warn_if_older(entry, corpus, folder)
-    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry), again)
+    memory = params.storage.memory_gb
+    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry), again, memory)
 
 
 def _warn_if_older(entry: CorpusParams, corpus: str, folder: Path) -> None:
@@ -213,143 +271,3 @@ def origin(corpus: CorpusParams) -> AbstractContextManager[None]:
 def pictures_home(corpus: CorpusParams) -> Path | None:
     """Returns the folder from which a custom table's file names are taken: its own; None for other corpora."""
     return in_checkout(corpus.table).resolve().parent if isinstance(corpus, CustomCorpus) else None
-
-
-def fetch_images(
-    corpus: str,
-    urls: Path,
-    folder: Path,
-    settings: FetchParams,
-    serve: AbstractContextManager[None],
-    home: Path | None = None,
-    again: Sequence[str] | None = None,
-) -> Manifest:
-    """Completes a folder of image shards; one that is complete is only looked at.
-
-    Args:
-        corpus: Name of the corpus.
-        urls: Table of the source stage.
-        folder: Where the shards are.
-        settings: How img2dataset is called.
-        serve: Makes the addresses answer while it is entered; entered only if something is missing.
-        home: Folder from which addresses that name files are taken.
-        again: As for `fetch`.
-
-    Raises:
-        DataError: As `fetch`.
-    """
-    folder = folder.resolve()
-    with locked(folder, "fetching into it"), ExitStack() as stack:
-        crawling = _Crawling(corpus, stack, serve, home)
-        listed, source = _begin(corpus, urls, folder, settings)
-        standing = retry.Standing(crawling.complete(folder, listed, settings))
-        for further in retry.passes(folder, settings.second_pass):
-            _try_again(crawling, folder, standing, further, settings)
-        if again is not None:
-            if asked := retry.further_pass(folder, standing.shards, again, settings.second_pass):
-                _try_again(crawling, folder, standing, asked, settings)
-            else:
-                logger.info("%s: nothing to try again", corpus)
-        manifest = Manifest(corpus, fingerprint(source), tuple(shard for _, shard in sorted(standing.shards.items())))
-    if manifest.rows != source["rows"]:
-        raise DataError(f"{folder}: {manifest.rows} rows in its shards, but {urls} has {source['rows']}")
-    return manifest
-
-
-def _begin(corpus: str, urls: Path, folder: Path, settings: FetchParams) -> tuple[Path, dict[str, Any]]:
-    """The list that a folder of shards belongs to, written if it is new, and what describes it."""
-    source = describe(urls) | settings.model_dump(include={"images_per_shard", "image_size", "quality"})
-    listed = notes_folder(folder) / "urls.parquet"
-    if not (begun := belongs(folder, corpus, source)):
-        note_rule(folder)
-    if not (begun and listed.exists()):
-        if not source["rows"]:
-            raise DataError(f"{urls}: no address to fetch; run `dvc repro --force source@{corpus}`")
-        write_list(listed, urls, settings.images_per_shard)
-        begin(folder, source)
-    return listed, source
-
-
-def _try_again(
-    crawling: _Crawling, folder: Path, standing: retry.Standing, again: retry.Pass, settings: FetchParams
-) -> None:
-    """Tries the rows of a further pass, whose shards come after those that are there."""
-    rows = retry.take_failures(folder, standing, again)
-    if not rows.num_rows:
-        return
-    home = folder / again.folder
-    asked, listed = retry.prepare(home, rows), notes_folder(home) / "urls.parquet"
-    if not listed.exists():
-        write_list(listed, asked, settings.images_per_shard)
-    # Most of what did not answer once will not answer again.
-    patient = settings.model_copy(update={"minimum_yield": 0.0})
-    first = len(standing.shards)
-    for position, name in enumerate(sorted(crawling.complete(home, listed, patient))):
-        target = f"{first + position:05d}"
-        if known_shard(folder, target) is None or not _same_tar(home, name, folder, target):
-            retry.link_shard(home, name, folder, target)
-        standing.shards[target] = known_shard(folder, target) or settle(
-            folder, target, asked_rows(pq.ParquetFile(listed), position)
-        )
-        standing.of_shard[target] = standing.passes
-
-
-def _same_tar(home: Path, name: str, folder: Path, target: str) -> bool:
-    return shard_files(home, name)[0].samefile(shard_files(folder, target)[0])
-
-
-@dataclass
-class _Crawling:
-    """What both passes of a crawl share; the origin of the pictures is started when the first of them is missing."""
-
-    corpus: str
-    stack: ExitStack
-    serve: AbstractContextManager[None]
-    home: Path | None
-    serving: bool = False
-
-    def complete(self, folder: Path, listed: Path, settings: FetchParams) -> dict[str, Shard]:
-        """All shards of a list, fetched where they are missing."""
-        table = pq.ParquetFile(listed)
-        done: dict[str, Shard] = {}
-        missing: dict[str, int] = {}
-        for position in range(table.num_row_groups):
-            name = f"{position:05d}"
-            shard = _completed(folder, name, table, position, settings)
-            state = state_of(asked_rows(table, position), self.home) if self.home is not None else None
-            if state is not None and state != (before := seen_state(folder, name)):
-                if shard is not None and before is not None:
-                    logger.info("%s: files of shard %s have changed since they were read", self.corpus, name)
-                    forget_shard(folder, name)
-                    shard = None
-                note_state(folder, name, state)
-            if shard is None:
-                missing[name] = position
-            else:
-                done[name] = shard
-        if not missing:
-            return done
-        logger.info("%s: %d of %d shards to fetch", self.corpus, len(missing), table.num_row_groups)
-        if not self.serving:
-            self.stack.enter_context(self.serve)
-            self.serving = True
-        shards = crawl(folder, listed, missing, settings, self.home)
-        for shard in track(shards, f"{self.corpus} shards", len(missing)):
-            done[shard.name] = shard
-        shutil.rmtree(folder / "_tmp", ignore_errors=True)  # img2dataset's, which is not left to clean up
-        ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_json(notes_folder(folder) / "fetched.json", {"ended": ended, "shards": sorted(missing)})
-        return done
-
-
-def _completed(folder: Path, name: str, table: pq.ParquetFile, position: int, settings: FetchParams) -> Shard | None:
-    """Entry of a complete shard, from its note or else by reading it; None if it is incomplete."""
-    if shard := known_shard(folder, name):
-        return shard
-    if not stats_are_written(folder, name):
-        return None
-    try:
-        return settle(folder, name, asked_rows(table, position), settings.minimum_yield)
-    except DataError as error:
-        logger.warning("shard %s is fetched again: %s", name, error)
-        return None

@@ -1,16 +1,17 @@
-"""The list of addresses that a folder of image shards belongs to; a folder never mixes two."""
+"""The lists of addresses of a folder of image shards, and the settings that all pictures in it were made with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from caft.data.crawl.manifest import notes_folder
+from caft.data.tables.database import bounded
 from caft.data.tables.row_groups import RowGroups
 from caft.data.tables.schema import URLS, open_table
 from caft.errors import DataError
@@ -31,47 +32,77 @@ def describe(urls: Path) -> dict[str, Any]:
 
 
 def belongs(folder: Path, corpus: str, source: dict[str, Any]) -> bool:
-    """Whether a folder was begun for a list and its settings; False if nothing is in it yet.
+    """Whether a folder was begun with the same settings, for whatever list; False if nothing is in it yet.
+
+    Args:
+        folder: Folder of the shards.
+        corpus: Name of the corpus.
+        source: As `begin` takes it.
 
     Raises:
-        DataError: It was begun for others.
+        DataError: Its pictures were made otherwise: crawled or packed, of another size or quality.
     """
-    record = _record(folder)
-    if not record.exists():
+    if not is_begun(folder):
         return False
-    before = json.loads(record.read_text())
-    if before != source:
-        differing = [key for key in {**source, **before} if before.get(key) != source.get(key)]
-        changes = [f"{key} was {before.get(key)}, is {source.get(key)}" for key in differing]
+    before, now = _shape(read_source(folder)), _shape(source)
+    if changes := [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]:
         raise DataError(
-            f"{folder}: the images of {corpus} were fetched for another list or with other settings "
-            f"({'; '.join(changes)}), and the two must not be mixed. To start over, remove that folder and run "
-            f"`dvc repro fetch@{corpus}`; to keep it, use another storage.root (or CAFT_STORAGE) for this run"
+            f"{folder}: the images of {corpus} were made with other settings ({'; '.join(changes)}), and the two must not be "
+            f"mixed. To start over, remove that folder and run `dvc repro fetch@{corpus}`; to keep it, use another "
+            "storage.root (or CAFT_STORAGE) for this run"
         )
     return True
 
 
+def _shape(source: dict[str, Any]) -> dict[str, Any]:
+    kind = {"images": "packed" if "packed" in source else "crawled"}
+    return kind | {key: source.get(key) for key in ("image_size", "quality")}
+
+
 def begin(folder: Path, source: dict[str, Any]) -> None:
-    """Records which list and settings a folder belongs to."""
+    """Records which list, of `describe`, and which settings a folder was begun with."""
     write_json(_record(folder), source)
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a folder of image shards was begun."""
+    return _record(folder).exists()
+
+
+def read_source(folder: Path) -> dict[str, Any]:
+    """What `begin` has recorded."""
+    found: dict[str, Any] = json.loads(_record(folder).read_text())
+    return found
+
+
 def fingerprint(source: dict[str, Any]) -> str:
-    """Fingerprint of what `begin` records."""
+    """Fingerprint of a list and settings."""
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()
 
 
-def write_list(listed: Path, urls: Path, images_per_shard: int) -> None:
-    """Writes the list that img2dataset reads, one row group per shard.
+def list_of(home: Path) -> Path:
+    """The list that img2dataset reads: row_id and url, one row group for each shard of a folder."""
+    return notes_folder(home) / "urls.parquet"
+
+
+def write_list(home: Path, rows: str, values: Mapping[str, Any], images_per_shard: int, memory_gb: int) -> None:
+    """Writes a folder's list.
 
     The order is that of the addresses' hashes: it spreads the hosts over the shards, and does not depend on the order
-    of the rows of `urls`, a table with row_id and url.
+    in which the rows come.
+
+    Args:
+        home: Folder of the shards.
+        rows: A query that gives row_id and url.
+        values: Its parameters.
+        images_per_shard: Rows of a row group.
+        memory_gb: What the sort may hold before it uses `home`, in gigabytes.
     """
-    order = "SELECT row_id, url FROM read_parquet($urls) ORDER BY md5(url), row_id"
-    with duckdb.connect() as database:
-        batches = database.sql(order, params={"urls": str(urls)}).to_arrow_reader(images_per_shard)
-        schema = pa.schema([("row_id", pa.int64()), ("url", pa.string())])
-        with replacing(listed) as temporary, RowGroups(temporary, schema, images_per_shard) as groups:
+    schema = pa.schema([("row_id", pa.int64()), ("url", pa.string())])
+    with replacing(list_of(home)) as temporary, bounded(notes_folder(home), memory_gb) as database:
+        found = database.sql(f"SELECT row_id, url FROM ({rows}) ORDER BY md5(url), row_id", params=dict(values))
+        batches = found.to_arrow_reader(images_per_shard)
+        with RowGroups(temporary, schema, images_per_shard) as groups:
             for batch in batches:
                 groups.add(pa.Table.from_batches([batch]).cast(schema))
 

@@ -27,8 +27,8 @@ class Shard:
 
     Attributes:
         name: Its file name without ending, such as "00003".
-        rows: Number of addresses asked for.
-        successes: Number of images in the tar, which has the size `bytes` and the digest `sha256`.
+        rows: Number of addresses asked for; in a manifest, those that count in it.
+        successes: Number of images of them in the tar, which has the size `bytes` and the digest `sha256`.
         lost: Number of the other rows by cause.
         fingerprint: Of the images as they were downloaded: of sorted row_id and SHA-256.
     """
@@ -44,14 +44,19 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All image shards of a corpus, in order of their names.
+    """All image shards of a corpus that hold rows of its table, in order of their names.
 
-    `source_fingerprint` is of the list of addresses, and of the settings that shape the files.
+    Attributes:
+        corpus: Its name.
+        source_fingerprint: Of the table's list of addresses, and of the settings that shape the files.
+        shards: Of each, the rows that count in it.
+        rounds: Rows asked for in each round, where a fetch into an empty folder would lay them out otherwise; else empty.
     """
 
     corpus: str
     source_fingerprint: str
     shards: tuple[Shard, ...]
+    rounds: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -85,6 +90,7 @@ class Manifest:
             "lost": self.lost,
             "fingerprint": self.fingerprint,
             "source_fingerprint": self.source_fingerprint,
+            **({"rounds": list(self.rounds)} if self.rounds else {}),
             "shards": [asdict(shard) for shard in self.shards],
         }
 
@@ -143,7 +149,7 @@ def verify(manifest: Manifest, folder: Path) -> dict[str, str]:
         found = known_shard(folder, shard.name)
         if found is None:
             problems[shard.name] = "missing, incomplete or changed"
-        elif (found.sha256, found.fingerprint) != (shard.sha256, shard.fingerprint):
+        elif found.sha256 != shard.sha256:
             problems[shard.name] = f"tar {found.sha256[:12]} of {found.bytes} bytes, " + (
                 f"the manifest says {shard.sha256[:12]} of {shard.bytes}"
             )
@@ -179,6 +185,11 @@ def forget_shard(folder: Path, name: str) -> None:
     stats_first = reversed(shard_files(folder, name))
     for file in (_note(folder, name), *stats_first):
         file.unlink(missing_ok=True)
+
+
+def forget_note(folder: Path, name: str) -> None:
+    """Deletes a shard's note, so that its files are read before it counts as complete."""
+    _note(folder, name).unlink(missing_ok=True)
 
 
 def notes_folder(folder: Path) -> Path:

@@ -1,79 +1,108 @@
-"""Own picture files that changed since they were read: noticed by size and time, without reading them."""
+"""Own picture files that changed since they were read: noticed by size and time, and only then by their content."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
+import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.request import url2pathname
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import notes_folder
-from caft.storage import write_json
+from caft.digests import file_digest
+from caft.storage import replacing
 
-State = tuple[int, int]  # size in bytes, time of change in nanoseconds
+logger = logging.getLogger(__name__)
+FILE = "file:"  # what addresses of own files begin with
+State = tuple[int, int]  # size in bytes, and time of change in nanoseconds
+_TABLE = pa.schema([("url", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+
+
+def name_of(url: str) -> str:
+    """The path of an own file as its table names it; another address as it is."""
+    return url2pathname(url.removeprefix(FILE)) if url.startswith(FILE) else url
 
 
 def look_at(urls: Iterable[str], home: Path) -> dict[str, State | None]:
-    """State of each file by its address; None where none is there."""
-    return {url: _state(home / url2pathname(url.removeprefix("file:"))) for url in urls}
+    """Size and time of change of own files, none of which is opened.
 
+    Args:
+        urls: Of them, only those that name files (`file:NAME`) are looked at.
+        home: Folder from which the names are taken.
 
-def _state(path: Path) -> State | None:
-    try:
-        state = path.stat()
-    except (OSError, ValueError):
-        return None
-    return state.st_size, state.st_mtime_ns
+    Returns:
+        By address; None for what is not there, is no file, or may not be read.
+    """
+    found: dict[str, State | None] = {}
+    for url in urls:
+        if url.startswith(FILE):
+            path = home / name_of(url)
+            try:
+                state = path.stat()
+                readable = stat.S_ISREG(state.st_mode) and os.access(path, os.R_OK)
+            except (OSError, ValueError):
+                readable = False
+            found[url] = (state.st_size, state.st_mtime_ns) if readable else None
+    return found
 
 
 def read_states(folder: Path) -> dict[str, State | None]:
-    """What was noted of the files when they were last read."""
-    path = notes_folder(folder) / "states.json"
-    noted = json.loads(path.read_text()) if path.exists() else {}
-    return {url: state and (state[0], state[1]) for url, state in noted.items()}
+    """What was noted of each own file when it was last read into a folder of image shards; empty if nothing was."""
+    path = _path(folder)
+    if not path.exists():
+        return {}
+    columns = (pq.read_table(path)[name].to_pylist() for name in _TABLE.names)
+    return {url: None if size is None else (size, time) for url, size, time in zip(*columns, strict=True)}
 
 
 def note_states(folder: Path, states: Mapping[str, State | None]) -> None:
-    """Notes them."""
-    write_json(notes_folder(folder) / "states.json", dict(states))
+    """Notes the states of all own files; of each before it is read, so that no later change can be missed."""
+    sizes, times = ([state and state[place] for state in states.values()] for place in (0, 1))
+    arrays = [pa.array(column, field.type) for column, field in zip((list(states), sizes, times), _TABLE, strict=True)]
+    with replacing(_path(folder)) as temporary:
+        pq.write_table(pa.table(arrays, schema=_TABLE), temporary, compression="zstd")
 
 
-def state_of(rows: pa.Table, home: Path) -> str | None:
-    """A digest of name, size and time of change of the files that some rows name.
-
-    None if not one of them is there, be it that rows have other addresses, or that a disk is not: then what was read is kept.
+def changed(folder: Path, held: Mapping[str, str | None], home: Path) -> list[str]:
+    """Own files that are not as they were when they were read; of those with the same content the new state is noted.
 
     Args:
-        rows: With a column url, in which files are `file:NAME`.
+        folder: Folder of the shards.
+        held: The SHA-256 of the picture that was read, by address; None for a row without a picture.
         home: Folder from which the names are taken.
+
+    Returns:
+        Their addresses; none if not one of the named files is there, as when a disk is not.
     """
-    digest, found = hashlib.sha256(), 0
-    for url in sorted(rows["url"].to_pylist()):
-        if not url.startswith("file:"):
-            continue
-        try:
-            state = (home / url2pathname(url.removeprefix("file:"))).stat()
-        except (OSError, ValueError):
-            digest.update(f"{url} is not there\n".encode())
+    noted, seen = read_states(folder), look_at(held, home)
+    other = [url for url, state in seen.items() if url not in noted or noted[url] != state]
+    if other and not any(seen.values()) and any(map(noted.get, seen)):
+        logger.warning("%s: none of the %d files of the table is there; what was read of them is kept", home, len(seen))
+        return []
+    found, same = [], {}
+    for url in other:
+        state, digest = seen[url], held[url]
+        if _is_as_read(home / name_of(url), state, digest) or (url not in noted and state is None and digest is None):
+            same[url] = state
         else:
-            digest.update(f"{url} {state.st_size} {state.st_mtime_ns}\n".encode())
-            found += 1
-    return digest.hexdigest() if found else None
+            found.append(url)
+    if same:
+        note_states(folder, noted | same)
+    return found
 
 
-def seen_state(folder: Path, name: str) -> str | None:
-    """What `note_state` has noted for a shard."""
-    path = _path(folder, name)
-    return str(json.loads(path.read_text())["state"]) if path.exists() else None
+def _is_as_read(path: Path, state: State | None, digest: str | None) -> bool:
+    if state is None or digest is None:
+        return False
+    try:
+        return file_digest(path) == digest
+    except OSError:
+        return False
 
 
-def note_state(folder: Path, name: str, state: str) -> None:
-    """Notes the state of a shard's files; before they are read, so that no later change can be missed."""
-    write_json(_path(folder, name), {"state": state})
-
-
-def _path(folder: Path, name: str) -> Path:
-    return notes_folder(folder) / "files" / f"{name}.json"
+def _path(folder: Path) -> Path:
+    return notes_folder(folder) / "files.parquet"

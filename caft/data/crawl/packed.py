@@ -7,8 +7,10 @@ would have written them. What the list has and no tar holds makes a last shard, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from caft.data.crawl.causes import cause_of
-from caft.data.crawl.listing import begin, belongs, describe, fingerprint
-from caft.data.crawl.manifest import Manifest, Shard, note_shard, notes_folder, rows_fingerprint, shard_files
+from caft.data.crawl.causes import NOT_PACKED, cause_of
+from caft.data.crawl.counted import count_rows, count_shards
+from caft.data.crawl.listing import begin, belongs, describe, fingerprint, read_source
+from caft.data.crawl.manifest import (
+    Manifest,
+    Shard,
+    forget_shard,
+    note_shard,
+    notes_folder,
+    rows_fingerprint,
+    shard_files,
+)
 from caft.data.crawl.shards import SUCCESS
 from caft.data.crawl.tars import PICTURES, any_members, canonicalise, chosen, parts
 from caft.data.tables.cluster import ray_tasks
@@ -47,7 +58,6 @@ FOUND = pa.schema(
 )
 # The columns that `crawl` leaves, as far as anything reads them.
 TABLE = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *list(FOUND)[3:], FOUND.field("key")])
-ABSENT = "not_packed"
 # Of the rules by which `list_tar` reads a tar: a table by others is made again.
 RULES = "3"
 
@@ -75,7 +85,7 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         memory_gb: What the join may hold before it uses `folder`, in gigabytes.
 
     Raises:
-        DataError: There are no tars, one is damaged or holds no URLs, or the folder holds another list's images.
+        DataError: There are no tars, one is damaged or holds no URLs, or the folder holds crawled images.
     """
     folder, packed = folder.resolve(), packed.resolve()
     tars = sorted(packed.glob("*.tar"))
@@ -84,11 +94,13 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
     held = hashlib.sha256(json.dumps([[tar.name, tar.stat().st_size] for tar in tars]).encode()).hexdigest()
     source = describe(urls) | {"packed": held}
     with locked(folder, "linking packed images into it"):
-        if not belongs(folder, corpus, source):
-            begin(folder, source)
+        begun = belongs(folder, corpus, source)
         work = notes_folder(folder) / "packed"
-        work.mkdir(exist_ok=True)
-        tasks = [Tar(tar, work / f"{place:05d}.parquet") for place, tar in enumerate(tars)]
+        work.mkdir(parents=True, exist_ok=True)
+        # Named by the tar, whose number becomes another when one is added; a digest, as names may be patterns for DuckDB.
+        tasks = [Tar(tar, work / f"{hashlib.sha256(tar.name.encode()).hexdigest()[:16]}.parquet") for tar in tars]
+        _tidy(work, tasks, begun and read_source(folder)["packed"] == held)
+        begin(folder, source)
         ray_tasks(list_tar, [task for task in tasks if not _is_listed(task)], f"{corpus} tars")
         if not any(pq.read_metadata(task.found).num_rows for task in tasks):
             raise DataError(
@@ -97,9 +109,15 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
             )
         joined = work / "joined.parquet"
         unused = _join(urls, tasks, joined, memory_gb)
-        shards = [_link(folder, task, joined) for task in track(tasks, f"{corpus} shards")]
+        numbered = track(list(enumerate(tasks)), f"{corpus} shards")
+        shards = [_link(folder, f"{number:05d}", task, joined) for number, task in numbered]
         if sum(shard.rows for shard in shards) < source["rows"]:
             shards.append(_absent(folder, f"{len(tasks):05d}", joined))
+        by_name = {shard.name: shard for shard in shards}
+        for name in {file.name.partition(".")[0] for file in folder.glob("[0-9]*.tar")} - by_name.keys():
+            forget_shard(folder, name)  # of a tar that is no longer there
+        counted = count_rows(urls, folder, list(by_name), memory_gb)
+        entries = count_shards(counted, by_name, memory_gb)
     logger.info("%s: %d images of the tars are not in the list, or there before", corpus, unused)
     beside, broken = (sum(int(_seen(task)[count]) for task in tasks) for count in ("beside", "broken_notes"))
     if beside:
@@ -108,7 +126,18 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         logger.warning("%s: %d JSON files of the tars are none; their images are not used", corpus, broken)
     counts = {"images_not_used": unused, "beside_a_picture": beside, "broken_notes": broken}
     write_json(notes_folder(folder) / "fetched.json", {"tars": len(tars), **counts})
-    return Manifest(corpus, fingerprint(source), tuple(shards))
+    return Manifest(corpus, fingerprint(source), entries)
+
+
+def _tidy(work: Path, tasks: Sequence[Tar], same: bool) -> None:
+    """Removes tables of tars that are not there; of the same tars, those that were named by number are taken over."""
+    for number, task in enumerate(tasks):
+        if same and (older := work / f"{number:05d}.parquet").exists():
+            older.rename(task.found)
+    kept = {task.found for task in tasks}
+    for path in work.glob("*.parquet"):
+        if path not in kept:
+            path.unlink()
 
 
 def list_tar(task: Tar) -> int:
@@ -188,38 +217,38 @@ def _seen(task: Tar) -> dict[str, str]:
 
 def _join(urls: Path, tasks: Sequence[Tar], target: Path, memory_gb: int) -> int:
     """Writes every row of the list with its image, or with none; returns how many images have no row."""
+    tables = [str(task.found) for task in tasks]
     with replacing(target) as temporary, bounded(target.parent, memory_gb) as database:
         database.execute(
             f"""
             COPY (
-                WITH first AS (
-                    SELECT url, min((status <> 'success', shard, place)) AS at
-                    FROM (SELECT *, parse_filename(filename, true) AS shard FROM read_parquet($tables, filename = true))
-                    WHERE url <> '' GROUP BY url
-                ), image AS (
-                    SELECT *, parse_filename(filename, true) AS shard FROM read_parquet($tables, filename = true)
+                WITH number AS (
+                    SELECT unnest($tables) AS filename, unnest($shards) AS shard
+                ), held AS (
+                    SELECT * FROM read_parquet($tables, filename = true) JOIN number USING (filename)
+                ), first AS (
+                    SELECT url, min((status <> 'success', shard, place)) AS at FROM held WHERE url <> '' GROUP BY url
                 )
-                SELECT u.row_id, u.url, image.* EXCLUDE (url, filename)
+                SELECT u.row_id, u.url, held.* EXCLUDE (url, filename)
                 FROM (SELECT row_id, url FROM read_parquet($urls)) u
                 LEFT JOIN first USING (url)
-                LEFT JOIN image ON image.shard = first.at[2] AND image.place = first.at[3]
-                ORDER BY image.shard NULLS LAST, image.place, u.row_id
+                LEFT JOIN held ON held.shard = first.at[2] AND held.place = first.at[3]
+                ORDER BY held.shard NULLS LAST, held.place, u.row_id
             ) TO '{str(temporary).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10240)
             """,
-            {"tables": [str(task.found) for task in tasks], "urls": str(urls)},
+            {"tables": tables, "shards": [f"{number:05d}" for number in range(len(tables))], "urls": str(urls)},
         )
         row = database.execute("SELECT count(shard) FROM read_parquet($joined)", {"joined": str(temporary)}).fetchone()
     return sum(pq.read_metadata(task.found).num_rows for task in tasks) - (row[0] if row else 0)
 
 
-def _link(folder: Path, task: Tar, joined: Path) -> Shard:
+def _link(folder: Path, name: str, task: Tar, joined: Path) -> Shard:
     """Links a tar into the folder of the shards, and writes its table beside it."""
-    name, seen = task.found.stem, _seen(task)
     link = shard_files(folder, name)[0]
     if not (link.is_symlink() and link.readlink() == task.path):
         with replacing(link) as temporary:
             temporary.symlink_to(task.path)
-    return _finish(folder, name, pq.read_table(joined, filters=[("shard", "=", name)]), seen)
+    return _finish(folder, name, pq.read_table(joined, filters=[("shard", "=", name)]), _seen(task))
 
 
 def _absent(folder: Path, name: str, joined: Path) -> Shard:
@@ -229,7 +258,7 @@ def _absent(folder: Path, name: str, joined: Path) -> Shard:
     with replacing(tar) as temporary:
         temporary.write_bytes(bytes(1024))
         canonicalise(temporary)
-    messages = pa.array([ABSENT] * table.num_rows, pa.string())
+    messages = pa.array([NOT_PACKED] * table.num_rows, pa.string())
     for column in ("status", "error_message"):
         table = table.set_column(table.column_names.index(column), column, messages)
     return _finish(folder, name, table, {"bytes": str(tar.stat().st_size), "sha256": file_digest(tar)})
@@ -242,15 +271,14 @@ def _finish(folder: Path, name: str, table: pa.Table, seen: dict[str, str]) -> S
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     good = table.filter(pc.equal(table["status"], SUCCESS))
-    lost: dict[str, int] = {}
-    if failed := table.num_rows - good.num_rows:
-        lost = {ABSENT if table["status"][0].as_py() == ABSENT else cause_of("failed_to_resize", None): failed}
+    failed = table.filter(pc.not_equal(table["status"], SUCCESS)).select(["status", "error_message"])
+    lost = Counter(itertools.starmap(cause_of, zip(*failed.to_pydict().values(), strict=True)))
     write_json(stats, {"count": table.num_rows, "successes": good.num_rows})
     shard = Shard(
         name=name,
         rows=table.num_rows,
         successes=good.num_rows,
-        lost=lost,
+        lost=dict(sorted(lost.items())),
         bytes=int(seen["bytes"]),
         sha256=seen["sha256"],
         fingerprint=rows_fingerprint(zip(good["row_id"].to_pylist(), good["sha256"].to_pylist(), strict=True)),

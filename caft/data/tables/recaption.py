@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from caft.data.crawl.rows import COUNTED, counted_table
 from caft.data.crawl.tars import pictures
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
@@ -42,7 +43,12 @@ class CaptionTask(NamedTuple):
 
 
 def join_captions(
-    manifest: Mapping[str, Any], images: Path, urls: Path, work: Path, memory_gb: int = 2
+    manifest: Mapping[str, Any],
+    images: Path,
+    urls: Path,
+    work: Path,
+    memory_gb: int = 2,
+    counted: Path | None = None,
 ) -> dict[str, Any]:
     """Writes a table for each shard of a manifest into `work`, one Ray task each; existing ones are kept.
 
@@ -52,25 +58,28 @@ def join_captions(
         urls: Table of the source stage; absolute.
         work: Kept after a kill, so that only what is missing is done again; absolute.
         memory_gb: What a query may hold before it uses `work`, in gigabytes.
+        counted: Where each row's image is, as the fetch stage writes it, absolute; None for the folder's own.
 
     Returns:
         Summary: rows in, rows out, dropped by reason. None is dropped here: an image without its captions is an error.
 
     Raises:
         DataError: An image's URL is not that of the caption row it would be joined to, or counts do not add up.
-        SchemaError: The table of the source stage has not the expected columns.
+        SchemaError: The table of the source stage, or of the rows, has not the expected columns.
     """
+    counted = counted_table(images) if counted is None else counted
     open_table(urls, URLS).close()
+    open_table(counted, COUNTED).close()
     work.mkdir(parents=True, exist_ok=True)
     names = [shard["name"] for shard in manifest["shards"]]
-    _check_urls(images, names, urls, work, memory_gb)
+    _check_urls(counted, urls, work, memory_gb)
     shards = []
     for first in range(0, len(names), SHARDS_AT_ONCE):
         group = names[first : first + SHARDS_AT_ONCE]
         gathered = work / GATHERED / f"{group[0]}.parquet"
         tasks = [CaptionTask(images / f"{name}.tar", gathered, work / f"{name}.parquet") for name in group]
         if not gathered.exists() and not all(task.target.exists() for task in tasks):
-            _gather(images, group, urls, gathered, memory_gb)
+            _gather(counted, group, urls, gathered, memory_gb)
         shards += tasks
     ray_tasks(write_captions, [shard for shard in shards if not shard.target.exists()], "caption shards")
     for shard, entry in zip(shards, manifest["shards"], strict=True):
@@ -86,30 +95,26 @@ def join_captions(
     return summary
 
 
-def _tables(images: Path, names: Sequence[str]) -> list[str]:
-    return [str(images / f"{name}.parquet") for name in names]
-
-
-def _check_urls(images: Path, names: Sequence[str], urls: Path, work: Path, memory_gb: int) -> None:
+def _check_urls(counted: Path, urls: Path, work: Path, memory_gb: int) -> None:
     """Every fetched image must have the URL of the row that it names: a shifted join shows here."""
     with bounded(work, memory_gb) as database:
         wrong = database.execute(
             """
             SELECT count(*), arg_min((row_id, i.url, u.url), row_id)
-            FROM read_parquet($tables) i LEFT JOIN read_parquet($urls) u USING (row_id)
-            WHERE i.status = 'success' AND i.url IS DISTINCT FROM u.url
+            FROM read_parquet($counted) i LEFT JOIN read_parquet($urls) u USING (row_id)
+            WHERE i.cause IS NULL AND i.url IS DISTINCT FROM u.url
             """,
-            {"tables": _tables(images, names), "urls": str(urls)},
+            {"counted": str(counted), "urls": str(urls)},
         ).fetchone()
     if wrong and wrong[0]:
         row, found, expected = wrong[1]
         raise DataError(
-            f"{images}: {wrong[0]} images do not have the URL of their caption row; first is row {row}, fetched from "
-            f"{found}, while {urls} has {expected}. The images are another list's: remove the folder and fetch again"
+            f"{counted}: {wrong[0]} images do not have the URL of their caption row; first is row {row}, fetched from "
+            f"{found}, while {urls} has {expected}. The two are of different lists: run `dvc repro --force` of the fetch stage"
         )
 
 
-def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory_gb: int) -> None:
+def _gather(counted: Path, names: Sequence[str], urls: Path, target: Path, memory_gb: int) -> None:
     """Writes the captions of all images of some shards, in order of shard and key."""
     columns = ", ".join(f"u.{field}" for field in FIELDS)
     with replacing(target) as temporary, bounded(target.parent, memory_gb) as database:
@@ -119,13 +124,13 @@ def _gather(images: Path, names: Sequence[str], urls: Path, target: Path, memory
                 SELECT i.shard, i.key, i.row_id, i.width, i.height, i.sha256, {columns}
                 FROM read_parquet($urls) u
                 JOIN (
-                    SELECT parse_filename(filename, true) AS shard, key, row_id, width, height, sha256
-                    FROM read_parquet($tables, filename = true) WHERE status = 'success'
+                    SELECT shard, key, row_id, width, height, sha256 FROM read_parquet($counted)
+                    WHERE cause IS NULL AND shard IN (SELECT unnest($names))
                 ) i USING (row_id)
                 ORDER BY i.shard, i.key
             ) TO '{str(temporary).replace("'", "''")}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 4096)
             """,
-            {"tables": _tables(images, names), "urls": str(urls)},
+            {"counted": str(counted), "names": list(names), "urls": str(urls)},
         )
 
 

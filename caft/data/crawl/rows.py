@@ -1,0 +1,27 @@
+"""The table that says of each row of a corpus where it counts: its image, or the cause of its loss."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from caft.data.crawl.manifest import notes_folder
+
+# One row for each of the source stage's table, in the order of a list that is fetched at once. `cause` is null for an
+# image, and all after it is null for a lost one, as is `key`.
+COUNTED = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("url", pa.string()),
+        ("shard", pa.string()),
+        ("key", pa.string()),
+        ("cause", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+    ]
+)
+
+
+def counted_table(folder: Path) -> Path:
+    """Where the table of a folder of image shards is."""
+    return notes_folder(folder) / "rows.parquet"
