@@ -178,7 +178,7 @@ def _announced(params: Params, name: str, corpus: CustomCorpus, before: Entry) -
     """A name for the state of a user's picture files, which is a new one whenever they are not as `fetch` has read them.
 
     It is remembered beside the images, so that it is the same in all checkouts and experiments that share them, and stays as
-    it is after the change has been read.
+    it is after the change, or a part of it, has been read.
     """
     folder = images_folder(params, name)
     record = notes_folder(folder) / "announced.json"
@@ -187,11 +187,12 @@ def _announced(params: Params, name: str, corpus: CustomCorpus, before: Entry) -
     noted = own.read_states(folder)
     home = in_checkout(corpus.table).resolve().parent
     found = own.look_at(track(noted, f"{name} files"), home)
-    change = [f"{url} {noted[url]} {state}" for url, state in sorted(found.items()) if state != noted[url]]
     # Where none is there, a disk is not: what was read of it is kept.
-    if change and any(found.values()) and last.get("change") != (digest := _digest(change)):
-        announced = _digest([str(announced), digest])
-        write_json(record, {"announced": announced, "change": digest})
+    change = {url: state for url, state in found.items() if state != noted[url]} if any(found.values()) else {}
+    lines = {_digest([f"{url} {noted[url]} {state}"])[:16] for url, state in change.items()}
+    if lines - set(last.get("change", [])):
+        announced = _digest([str(announced), *sorted(lines)])
+        write_json(record, {"announced": announced, "change": sorted(lines)})
     return announced
 
 

@@ -208,6 +208,16 @@ def test_own_pictures_are_announced_once_when_they_are_not_as_they_were_read(rea
     assert len({entry["announced"] for entry in found}) == 5
 
 
+def test_a_change_of_which_a_part_was_read_is_not_announced_again(read: Path) -> None:
+    """As by a fetch that was killed; or the other part belongs to a row that went, and is never read."""
+    for number in range(2):
+        Path(f"photos/{number}.jpg").write_bytes(b"another picture")
+    first = seen("mine.images")
+    before = own.read_states(read)
+    own.note_states(read, before | own.look_at(["file:0.jpg"], Path("photos").resolve()))
+    assert seen("mine.images") == first
+
+
 def test_a_change_that_is_taken_back_and_made_again_is_announced_again(read: Path) -> None:
     picture, found = Path("photos/0.jpg"), set()
     for content in (b"a", b"b", b"a", b"b"):
