@@ -163,6 +163,7 @@ def test_edits_give_what_a_fresh_run_gives_and_read_what_changed(mine: Path) -> 
     assert repro(mine) == []
 
 
+@pytest.mark.verify  # what look writes of tars, and that fetch reads a new one, have quicker tests
 def test_a_tar_that_is_added_is_read(mine: Path) -> None:
     content = yaml.safe_load((mine / "params.yaml").read_text())
     content["corpus"]["mine"] |= {"table": "list.csv", "packed": "tars"}
