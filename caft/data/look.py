@@ -134,7 +134,8 @@ class _Notes:
             for block in track(blocks, f"MiB of {path.name}", -(-before.st_size // _BLOCK)):
                 digest.update(block)
         after = path.stat()
-        if [after.st_size, after.st_mtime_ns, after.st_ino] == state and before.st_mtime_ns < began - _STEP_NS:
+        settled = abs(began - before.st_mtime_ns) > _STEP_NS
+        if settled and [after.st_size, after.st_mtime_ns, after.st_ino] == state:
             self._note(path, {"state": state, "sha256": digest.hexdigest()})
         return digest.hexdigest()
 
@@ -245,10 +246,12 @@ def _lines(folders: Iterable[Path], watched: Path | None) -> Iterator[str]:
 def _walk(folder: str, name: str, watched: Path | None, walked: set[str]) -> Iterator[str]:
     """As `_lines`, of one folder, which has a name; links are followed, and each folder is walked once."""
     real = os.path.realpath(folder)
+    counts = watched is None or not Path(real).is_relative_to(watched)
     if real in walked:
+        if counts:
+            yield f"{name} again"
         return
     walked.add(real)
-    counts = watched is None or not Path(real).is_relative_to(watched)
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
