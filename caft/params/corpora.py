@@ -21,7 +21,10 @@ def name_problem(name: str) -> str | None:
 
 
 class FetchParams(Section):
-    """How img2dataset is called; times are in seconds, `image_size` is the short side in pixels."""
+    """How img2dataset is called; times are in seconds, `image_size` is the short side in pixels.
+
+    `minimum_yield` counts for addresses; of a table that names files, each must come unless the corpus itself sets it.
+    """
 
     processes: Positive
     threads: Positive

@@ -23,6 +23,7 @@ from caft.data.training.index import read_summary
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
 from caft.params import Params, load_params
+from caft.params.corpora import FetchOverrides
 from pipelines import source as source_stage
 from tests.data.published_corpora import write_table
 from tests.data.web import Web, picture
@@ -183,6 +184,12 @@ def test_pictures_come_from_files_without_a_server_and_missing_ones_are_counted(
     Path("photos/6.jpg").write_bytes(b"no picture")
     rows = {row["row_id"]: row for row in run_source(params)}
     assert pictures_home(params.corpus["mine"]) == Path("photos").resolve()
+    shown = r"the first are 4.jpg \(no_file\), 6.jpg \(decode\), and all are in data/images/mine.lost.csv"
+    with pytest.raises(DataError, match=rf"2 of 12 pictures are lost: .*{shown}.*corpus.mine.fetch.minimum_yield"):
+        fetch(params, "mine", Path("data/urls/mine.parquet"))
+    assert Path("data/images/mine.lost.csv").read_text() == "row_id,url,cause\n4,4.jpg,no_file\n6,6.jpg,decode\n"
+    entry = params.corpus["mine"].model_copy(update={"fetch": FetchOverrides(minimum_yield=0.8)})
+    params = params.model_copy(update={"corpus": {**params.corpus, "mine": entry}})
     manifest = fetch(params, "mine", Path("data/urls/mine.parquet"))
     assert (manifest["successes"], manifest["lost"]) == (10, {"decode": 1, "no_file": 1})
     images, urls, work = (Path(name).resolve() for name in ("storage/images/mine", "data/urls/mine.parquet", "work"))

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.crawl import retry
 from caft.data.crawl.fetch import fetch_images
-from caft.data.crawl.manifest import Manifest, Shard, notes_folder, shard_files, verify
+from caft.data.crawl.manifest import Manifest, shard_files, verify
+from caft.data.crawl.rows import counted_table
 from caft.data.tables.recaption import join_captions
 from caft.errors import DataError
-from caft.storage import write_json
 from tests.data.web import CRAWL, SETTINGS, Web, crawl_table, with_captions
 
 ROWS = 500
@@ -41,25 +40,6 @@ def crawled(web: Web, rows: int, folder: Path) -> Manifest:
     twice = {"busy", "error", "later", "flaky", "short", "stall"}  # what may pass, and nothing else
     assert asked == {kind: {2} if kind in twice else {1} for kind in asked}
     return manifest
-
-
-@pytest.mark.parametrize("second_pass", [True, False])
-@pytest.mark.parametrize("record", ["of today", "of before"])
-def test_a_second_pass_is_neither_added_nor_dropped_before_one_that_was_asked_for(
-    tmp_path: Path, second_pass: bool, record: str
-) -> None:
-    expected = [retry.Pass("again", None)] if second_pass else []
-    assert retry.passes(tmp_path, second_pass) == expected
-    if record == "of today":
-        shards = {"00000": Shard("00000", 3, 1, {"http_404": 1, "http_500": 1}, 10240, "", "")}
-        assert retry.further_pass(tmp_path, shards, ["http_404"], second_pass) == retry.Pass("again-1", ("http_404",))
-        assert retry.further_pass(tmp_path, shards, [], not second_pass) == retry.Pass("again-2", ())
-    else:
-        write_json(notes_folder(tmp_path) / "again.json", [["http_404"], []])
-        if second_pass:
-            (tmp_path / "again").mkdir()
-    expected += [retry.Pass("again-1", ("http_404",)), retry.Pass("again-2", ())]
-    assert retry.passes(tmp_path, second_pass) == retry.passes(tmp_path, not second_pass) == expected
 
 
 @pytest.fixture(scope="module")
@@ -132,17 +112,16 @@ def test_what_failed_is_tried_again_when_asked_and_never_again_by_itself(web: We
     assert asked() == {"missing": 3} and second.rows == first.rows
     assert fetched() == second and not asked()  # the folder remembers
     settings = settings.model_copy(update={"second_pass": False})
-    assert fetched() == second and not asked()  # also whether there was a second pass before
+    assert fetched() == second and not asked()  # what was asked twice is not asked again, by whatever setting
     settings = settings.model_copy(update={"second_pass": True})
     web.restored = {"missing", "html"}
     third = fetched([])
     assert third.lost == {"http_500": 1, "opt_out": 1} and asked() == {"html": 2, "error": 1}
     assert fetched([]).lost == third.lost and asked() == {"error": 1}  # what failed again, again
-    tables = [shard_files(tmp_path / "images", shard.name)[1] for shard in third.shards]
-    won = [row for table in tables for row in pq.read_table(table).to_pylist() if row["status"] == "success"]
-    assert sorted(row["row_id"] for row in won) == sorted({row["row_id"] for row in won}) and len(won) == 15
-    assert {row["row_id"]: row["url"] for row in won}.items() <= dict(
-        zip(*urls.to_pydict().values(), strict=True)
-    ).items()
-    shutil.rmtree(tmp_path / "images/again-1")  # what a pass left is fetched again like any shard
-    assert fetched().lost == third.lost
+    rows = pq.read_table(counted_table(tmp_path / "images")).to_pylist()
+    assert {row["row_id"]: row["url"] for row in rows} == dict(zip(*urls.to_pydict().values(), strict=True))
+    assert sum(row["cause"] is None for row in rows) == 15
+    fourth = fetched()
+    for number in (2, 3, 4):  # what a round left is in the folder of all, too
+        shutil.rmtree(tmp_path / f"images/round-{number}")
+    assert fetched() == fourth and not asked()

@@ -1,204 +1,389 @@
-"""A user edits the table and the pictures of a corpus of their own: a plain `dvc repro` does what that asks for, no more."""
+"""What a folder of image shards does after edits of its table and of own files: it gives what a new folder gives, and asks
+for nothing twice."""
 
-import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-import yaml
 from PIL import Image
-from webdataset import TarWriter
 
-from caft.data.crawl.own import name_of
-from caft.digests import file_digest
-from caft.network.vision.superpixels import SFCN
-from tests.data.web import picture
-from tests.faults.checkout import dvc, make_checkout, stages_run, would_run
-from tests.faults.stages import remove
+from caft.data.crawl import erase as erasing
+from caft.data.crawl.erase import erase_pictures
+from caft.data.crawl.fetch import ensure_images, erase, fetch, fetch_images
+from caft.data.crawl.manifest import Manifest, shard_files, verify
+from caft.data.crawl.own import look_at, read_states
+from caft.data.crawl.rows import COUNTED, counted_table
+from caft.data.crawl.tars import members
+from caft.errors import DataError, ManifestError
+from caft.params import Params
+from caft.storage import read_json, write_json
+from caft.transforms import open_image
+from tests.data.test_fetch import PROGRAM
+from tests.data.web import SETTINGS, Web, with_captions
 
-pytestmark = pytest.mark.slow
-COUNT = 8
-FETCH = {"processes": 1, "threads": 2, "images_per_shard": 4, "image_size": 64, "minimum_yield": 0.5}
-MINE = {"kind": "custom", "table": "photos/captions.csv", "expected_images": COUNT, "fetch": FETCH}
-TARGETS = ("source@mine", "fetch@mine")
-
-
-def repro(folder: Path, *targets: str) -> list[str]:
-    """Runs the graph up to some stages; names of those that ran, but for `look`."""
-    done = dvc(folder, "repro", *(targets or TARGETS))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return stages_run(done.stdout)
+Row = tuple[int, str, str | None, bytes | None]
 
 
-def write_picture(path: Path, colour: int) -> None:
-    pixels = np.full((80, 100, 3), colour, np.uint8)
-    pixels[20:40, 30:60] = 255 - colour
-    Image.fromarray(pixels).save(path)
+def write_urls(path: Path, urls: list[str]) -> Path:
+    pq.write_table(with_captions(pa.table({"row_id": range(len(urls)), "url": urls})), path)
+    return path
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / MINE["table"]).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(folder: Path, table: list[dict[str, str]]) -> None:
-    with (folder / MINE["table"]).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["path", "long_caption"])
-        writer.writeheader()
-        writer.writerows(table)
-
-
-def was_read(folder: Path) -> dict[str, tuple[str | None, str | None]]:
-    """SHA-256 and cause of loss of each row, by its path."""
-    table = pq.read_table(folder / "data/images/mine.parquet").to_pylist()
-    return {name_of(row["url"]): (row["sha256"], row["cause"]) for row in table}
-
-
-def expected(folder: Path) -> dict[str, tuple[str | None, str | None]]:
-    """The same, of a run that reads everything for the first time."""
-    files = {row["path"]: folder / "photos" / row["path"] for row in rows(folder)}
-    return {name: (file_digest(path), None) if path.exists() else (None, "no_file") for name, path in files.items()}
-
-
-def blot(folder: Path, *but: str) -> None:
-    """Makes nonsense of all pictures but some, of the same size and time, so that it would show if one was read again."""
-    for path in (folder / "photos").glob("*.png"):
-        if path.name not in but:
-            state = path.stat()
-            path.write_bytes(bytes(state.st_size))
-            os.utime(path, ns=(state.st_mtime_ns, state.st_mtime_ns))
-
-
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which the corpus has been read once; one of its pictures is not there. Tests work on copies of it."""
-    settings: dict[str, Any] = {"corpora": ["mine"], "corpus": {"mine": MINE}}
-    folder = make_checkout(tmp_path_factory.mktemp("edits") / "caft", settings)
-    for graph in folder.glob("pipelines/*/dvc.yaml"):
-        graph.unlink()  # quicker
-    (folder / "photos").mkdir()
-    table = []
-    for number in range(COUNT):
-        name = f"été {number}.png" if number % 2 else f"{number}.png"
-        if number < COUNT - 1:
-            write_picture(folder / "photos" / name, 30 * number)
-        table.append({"path": name, "long_caption": f"A plain field {number}. A box of the other colour lies in it."})
-    write_rows(folder, table)
-    assert repro(folder) == list(TARGETS)
-    return folder
-
-
-@pytest.fixture
-def mine(begun: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(begun, tmp_path / "caft", symlinks=True))
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "data/images/mine.json").read_text())
+def counted(folder: Path) -> list[Row]:
+    """Row, address, cause and stored picture of each row, in the table's order."""
+    table = pq.read_table(counted_table(folder))
+    assert table.schema.equals(COUNTED)
+    tars = {}
+    found: list[Row] = []
+    for row in table.to_pylist():
+        name, content = row["shard"], None
+        if row["cause"] is None:
+            if name not in tars:
+                content = shard_files(folder, name)[0].read_bytes()
+                held = members(shard_files(folder, name)[0])
+                tars[name] = {member.name: content[member.offset : member.offset + member.size] for member in held}
+            content = tars[name][f"{row['key']}.jpg"]
+            assert open_image(content).size == (row["width"], row["height"])
+        found.append((row["row_id"], row["url"], row["cause"], content))
     return found
 
 
-def test_nothing_runs_where_nothing_has_changed_nor_where_files_were_touched(mine: Path) -> None:
-    assert would_run(mine, *TARGETS) == set()
-    before = (mine / "dvc.lock").read_text()
-    (mine / MINE["table"]).touch()
-    assert repro(mine) == []
-    assert (mine / "dvc.lock").read_text() == before
+def asked(folder: Path, name: str) -> list[str]:
+    """The addresses of a round."""
+    listed: list[str] = pq.read_table(folder / name / "about/urls.parquet")["url"].to_pylist()
+    return sorted(listed)
 
 
-def test_a_corrected_caption_is_read_and_by_an_experiment_not_again(mine: Path) -> None:
-    table = rows(mine)
-    table[2]["long_caption"] = "A plain meadow. A box lies in it."
-    write_rows(mine, table)
-    before = manifest(mine)
-    blot(mine)
-    assert repro(mine)[0] == "source@mine"
-    [row] = [row for row in pq.read_table(mine / "data/urls/mine.parquet").to_pylist() if row["url"] == "file:2.png"]
-    assert table[2]["long_caption"] in row.values()
-    assert manifest(mine) == before  # the pictures are the same
-    done = dvc(mine, "exp", "run", "--temp", "-S", "seed=1", *TARGETS)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    assert "Running stage 'look'" in done.stdout and stages_run(done.stdout) == []
+def photo(path: Path, number: int) -> None:
+    pixels = np.full((40, 60, 3), (number * 7 % 256, number * 13 % 256, number * 29 % 256), np.uint8)
+    Image.fromarray(pixels).save(path, quality=95)
 
 
-def _replace_a_picture(folder: Path) -> list[str]:
-    write_picture(folder / "photos/2.png", 7)
-    return ["2.png"]
+class Own:
+    """A folder of own pictures, and images fetched from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.images, self.folder = folder / "home", folder / "images", folder
+        self.home.mkdir()
+
+    def fetch(self, names: list[str], images: str = "images") -> Manifest:
+        urls = write_urls(self.folder / "urls.parquet", [f"file:{name}" for name in names])
+        return fetch_images("own", urls, self.folder / images, SETTINGS, nullcontext(), self.home)
+
+    def rounds(self) -> int:
+        return len(list(self.images.glob("round-*")))
 
 
-def _put_a_file_where_it_belongs(folder: Path) -> list[str]:
-    name = rows(folder)[-1]["path"]
-    write_picture(folder / "photos" / name, 8)
-    return [name]
+@pytest.mark.slow
+def test_own_pictures_after_every_edit_are_those_of_a_new_folder_and_no_other_file_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Own(tmp_path)
+    names = [f"{number}.jpg" for number in range(14)]
+    for number in range(13):
+        photo(own.home / names[number], number)  # 13.jpg is not there yet
+    first = own.fetch(names)
+    assert (first.successes, first.lost, first.rounds) == (13, {"no_file": 1}, ())
+    assert own.fetch(names) == first
+
+    del names[5]  # the rows after it become others
+    os.utime(own.home / "3.jpg", ns=(7, 7))  # touched
+    manifest = own.fetch(names)
+    assert (manifest.rows, manifest.successes, own.rounds()) == (13, 12, 0)
+    assert [row[:2] for row in sorted(counted(own.images))] == [(row, f"file:{name}") for row, name in enumerate(names)]
+    assert read_states(own.images)["file:3.jpg"] == look_at(["file:3.jpg"], own.home)["file:3.jpg"]
+
+    photo(own.home / "new.jpg", 77)
+    names.insert(2, "new.jpg")
+    assert own.fetch(names).successes == 13 and asked(own.images, "round-1") == ["file:new.jpg"]
+
+    photo(own.home / "8.jpg", 88)  # replaced
+    (own.home / "9.jpg").rename(own.home / "mended.jpg")
+    names[names.index("9.jpg")] = "mended.jpg"
+    photo(own.home / "13.jpg", 13)  # put where it belongs
+    (own.home / "1.jpg").unlink()  # a row whose file went
+    (own.home / "4.jpg").unlink()
+    (own.home / "4.jpg").mkdir()
+    manifest = own.fetch(names)
+    changed = ["1.jpg", "13.jpg", "4.jpg", "8.jpg", "mended.jpg"]
+    assert asked(own.images, "round-2") == [f"file:{name}" for name in changed] and own.rounds() == 2
+    assert manifest.lost == {"no_file": 1, "not_a_file": 1} and manifest.rounds == (14, 1, 5)
+
+    new = own.fetch(names, "new")
+    assert counted(own.images) == counted(tmp_path / "new")
+    assert (new.rows, new.successes, new.lost) == (manifest.rows, manifest.successes, manifest.lost)
+    assert verify(manifest, own.images) == {}
+
+    own.home.rename(tmp_path / "elsewhere")  # a disk that is not there loses nothing
+    own.home.mkdir()
+    assert own.fetch(names) == manifest and "none of the 14 files of the table is there" in caplog.text
 
 
-def _add_remove_and_rename(folder: Path) -> list[str]:
-    _, *table = rows(folder)
-    table[1]["path"] = "two.png"
-    write_rows(folder, [*table, {"path": "new.png", "long_caption": "A new field. A box lies in it."}])
-    (folder / "photos/2.png").unlink()
-    for colour, name in enumerate(("two.png", "new.png")):
-        write_picture(folder / "photos" / name, 9 + colour)
-    return ["two.png", "new.png"]
+@pytest.mark.slow
+def test_of_replaced_pictures_the_old_ones_are_erased_and_no_file_is_read_again(tmp_path: Path) -> None:
+    own, names = Own(tmp_path), [f"{number}.jpg" for number in range(14)]
+    for number, name in enumerate(names):
+        photo(own.home / name, number)
+    own.fetch(names)
+    before = {url: content for _, url, _, content in counted(own.images)}
+    photo(own.home / "8.jpg", 88)
+    manifest = own.fetch(names)
+    rows = counted(own.images)
+    assert erase_pictures("own", tmp_path / "urls.parquet", own.images, 1) == 1
+    assert not holders(own.images, before["file:8.jpg"]) and holders(own.images, before["file:7.jpg"])
+    again = own.fetch(names)
+    assert counted(own.images) == rows and own.rounds() == 1
+    assert (again.rows, again.successes, again.fingerprint) == (14, 14, manifest.fingerprint)
+    assert again != manifest and verify(again, own.images) == {}
 
 
-def test_edits_give_what_a_fresh_run_gives_and_read_what_changed(mine: Path) -> None:
-    known = expected(mine)
-    for edit in (_replace_a_picture, _put_a_file_where_it_belongs, _add_remove_and_rename):
-        changed = edit(mine)
-        found = {row["path"]: known.get(row["path"]) for row in rows(mine)}
-        found |= {name: expected(mine)[name] for name in changed}
-        assert found != was_read(mine), edit
-        blot(mine, *changed)
-        assert repro(mine) == ([*TARGETS] if edit is _add_remove_and_rename else ["fetch@mine"])
-        assert was_read(mine) == found, edit
-        assert manifest(mine)["successes"] == sum(digest is not None for digest, _ in found.values()), edit
-        known = found
-    assert repro(mine) == []
+def holders(folder: Path, content: bytes | None) -> list[Path]:
+    """Files below a folder that hold some bytes."""
+    assert content
+    return [path for path in folder.rglob("*") if path.is_file() and content in path.read_bytes()]
 
 
-@pytest.mark.verify  # what look writes of tars, and that fetch reads a new one, have quicker tests
-def test_a_tar_that_is_added_is_read(mine: Path) -> None:
-    content = yaml.safe_load((mine / "params.yaml").read_text())
-    content["corpus"]["mine"] |= {"table": "list.csv", "packed": "tars"}
-    (mine / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    (mine / "tars").mkdir()
-    address = "https://localhost/{}.jpg".format
-    lines = [f"{address(number)},A plain field {number}. A box lies in it." for number in range(4)]
-    (mine / "list.csv").write_text("\n".join(["url,long_caption", *lines]))
-    remove(mine, Path("images/mine"))
-    for tar, expected in enumerate(([*TARGETS], ["fetch@mine"])):
-        with TarWriter(str(mine / f"tars/{tar}.tar")) as packing:
-            for number in (2 * tar, 2 * tar + 1):
-                packing.write({"__key__": f"{number:09d}", "png": picture(number), "json": {"url": address(number)}})
-        assert repro(mine) == expected
-        assert manifest(mine)["successes"] == 2 * (tar + 1)
+@pytest.fixture
+def host(web: Web, tmp_path: Path) -> "Host":
+    return Host(web, tmp_path)
 
 
-def test_a_table_that_is_not_there_after_a_pull_is_not_asked_for(mine: Path) -> None:
-    """As on a machine that has the outs alone: neither table, pictures nor storage."""
-    for name in ("photos", "images", "scratch"):
-        remove(mine, Path(name))
-    before = manifest(mine)
-    assert repro(mine) == [] and would_run(mine, *TARGETS) == set()
-    assert manifest(mine) == before
+class Host:
+    """Addresses of the server that misbehaves, and images crawled from it."""
+
+    def __init__(self, web: Web, folder: Path) -> None:
+        self.web, self.folder, self.images = web, folder, folder / "images"
+        self.settings = SETTINGS.model_copy(update={"images_per_shard": 100, "second_pass": True, "threads": 16})
+
+    def fetch(self, paths: list[str], images: str = "images", again: list[str] | None = None) -> Manifest:
+        self.web.requests.clear()
+        urls = write_urls(self.folder / "urls.parquet", [self.web.address + path for path in paths])
+        return fetch_images("web", urls, self.folder / images, self.settings, nullcontext(), again=again)
+
+    def counted(self, images: str = "images") -> list[Row]:
+        return counted(self.folder / images)
 
 
-def test_another_checkpoint_of_the_superpixels_is_imported(begun: Path, tmp_path: Path) -> None:
-    folder = make_checkout(tmp_path / "caft", {"superpixels": {"checkpoint": "bsd.tar"}})
-    (folder / "data/index").mkdir(parents=True)  # which an import does not read
-    (folder / "data/index/index.json").write_text("{}")
-    widths = yaml.safe_load((folder / "params.yaml").read_text())["models"]["tiny"]["superpixels"]["widths"]
-    weights = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        torch.save({"state_dict": SFCN(widths).state_dict()}, folder / "bsd.tar")
-        assert repro(folder, "--single-item", "look", "superpixels") == ["superpixels"]
-        weights.append(file_digest(folder / "models/sfcn.safetensors"))
-    assert weights[0] != weights[1]
+def addresses(kinds: dict[str, int], first: int = 0) -> list[str]:
+    return [f"/{kind}/{number}" for kind, count in kinds.items() for number in range(first, first + count)]
+
+
+@pytest.mark.slow
+def test_a_crawl_after_edits_asks_for_new_addresses_alone(host: Host) -> None:
+    paths = addresses({"good": 340, "missing": 30, "busy": 6, "html": 20, "opt_out": 4})
+    first = host.fetch(paths)
+    assert first.rows == 400 and sum(host.web.requests.values()) == 406  # six are busy, and asked twice
+    del paths[100:150:10]
+    assert host.fetch(paths).successes == 335 and not host.web.requests
+    new = addresses({"good": 3, "later": 2, "missing": 1, "error": 1}, 900)
+    paths[200:200] = new
+    paths[7] = "/good/777"  # mended
+    manifest = host.fetch(paths)
+    twice = {path: 2 for path in new if path.startswith(("/later/", "/error/"))}
+    assert host.web.requests == Counter(dict.fromkeys([*new, "/good/777"], 1)) | Counter(twice)
+    assert manifest.rounds == (400, 6, 8, 3) and manifest.rows == 402
+    restored = paths.copy()
+    restored.insert(100, "/good/100")  # a row that is there again was asked for before
+    assert host.fetch(restored).successes == manifest.successes + 1 and not host.web.requests
+    assert host.fetch(paths) == manifest and not host.web.requests
+    host.web.restored = {"later"}  # which answers a new folder as it now answers the old
+    new_one = host.fetch(paths, "new")
+    assert host.counted() == host.counted("new")
+    assert (new_one.rows, new_one.successes, new_one.lost) == (manifest.rows, manifest.successes, manifest.lost)
+
+
+@pytest.mark.slow
+def test_retries_after_an_addition_and_a_shard_that_is_lost(host: Host) -> None:
+    paths = addresses({"good": 30, "missing": 5, "html": 5})
+    host.settings = host.settings.model_copy(update={"images_per_shard": 20})
+    host.fetch(paths)
+    paths += addresses({"missing": 3, "good": 2}, 50)
+    assert host.fetch(paths).lost == {"decode": 5, "http_404": 8}
+    host.web.restored = {"missing"}
+    assert host.fetch(paths, again=["http_404"]).lost == {"decode": 5}
+    assert set(host.web.requests) == set(addresses({"missing": 5}) + addresses({"missing": 3}, 50))
+    rows, manifest = host.counted(), host.fetch(paths)
+    assert not host.web.requests
+    lost = ("00001", "00003")  # of the first list, and of those tried again
+    for name in lost:
+        os.truncate(shard_files(host.images, name)[0], 1000)
+    whole = {url for name in ("00000", "00002") for url in _urls(host.images, name)}
+    once = whole - {url for name in lost for url in _urls(host.images, name)}
+    healed = host.fetch(paths)
+    assert host.counted() == rows and (healed.fingerprint, healed.lost) == (manifest.fingerprint, manifest.lost)
+    assert not {host.web.address + path for path in host.web.requests} & once
+
+
+@pytest.mark.slow
+def test_a_round_that_was_killed_is_completed_as_it_was_begun(host: Host, tmp_path: Path) -> None:
+    host.settings = host.settings.model_copy(update={"images_per_shard": 12, "threads": 2})
+    paths = addresses({"good": 12})
+    host.fetch(paths)
+    paths += addresses({"good": 36}, 40)
+    urls = write_urls(tmp_path / "urls.parquet", [host.web.address + path for path in paths])
+    host.web.delay = 0.1
+    arguments = [str(urls), str(host.images), json.dumps(host.settings.model_dump())]
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 90
+    while not list(host.images.glob("round-1/about/0*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    host.web.delay = 0.0
+    done = {
+        url for path in host.images.glob("round-1/about/0*.json") for url in _urls(host.images / "round-1", path.stem)
+    }
+    assert 12 <= len(done) < 36
+    more = addresses({"good": 2}, 90)
+    manifest = host.fetch(paths + more)  # edited once more meanwhile
+    assert not {host.web.address + path for path in host.web.requests} & done
+    assert manifest.rounds == (12, 36, 2) and manifest.successes == 50
+    host.fetch(paths + more, "new")
+    assert host.counted() == host.counted("new")
+
+
+def _urls(folder: Path, name: str) -> list[str]:
+    found: list[str] = pq.read_table(shard_files(folder, name)[1])["url"].to_pylist()
+    return found
+
+
+@pytest.mark.slow
+def test_erased_pictures_are_in_no_file_and_no_address_is_asked_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = addresses({"good": 36, "missing": 12})
+    host.settings = host.settings.model_copy(update={"images_per_shard": 12})
+    host.fetch(paths)
+    paths += addresses({"good": 3}, 38)
+    host.fetch(paths)
+    before = {url.removeprefix(host.web.address): content for _, url, _, content in host.counted()}
+    gone = ["/good/7", "/good/20", "/good/39", "/missing/1"]
+    paths = [path for path in paths if path not in gone]
+    manifest = host.fetch(paths)
+    rows, urls = host.counted(), host.folder / "urls.parquet"
+    assert holders(host.images, before["/good/7"]) and len(holders(host.images, before["/good/39"])) == 2
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("settle", "_rewrite_list"):  # in the middle of a shard, and after all of them
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(erasing, function, killed)
+            erase_pictures("web", urls, host.images, 1)
+        if function == "settle":
+            assert host.fetch(paths).successes == manifest.successes and not host.web.requests
+    erase_pictures("web", urls, host.images, 1)
+    assert erase_pictures("web", urls, host.images, 1) == 0
+    for path in ("/good/7", "/good/20", "/good/39"):
+        assert not holders(host.images, before[path])
+    assert holders(host.images, before["/good/8"])
+    tables = [pq.read_table(path)["url"].to_pylist() for path in host.images.rglob("*.parquet")]
+    assert not {host.web.address + path for path in gone} & {url for table in tables for url in table}
+    after = host.fetch(paths)
+    assert not host.web.requests and host.counted() == rows
+    assert after != manifest and (after.rows, after.fingerprint) == (manifest.rows, manifest.fingerprint)
+    name = after.shards[0].name
+    shard_files(host.images, name)[0].unlink()  # what cannot be fetched shard by shard any more is fetched all the same
+    lost = {url.removeprefix(host.web.address) for url in _urls(host.images, name)}
+    again = host.fetch(paths)
+    assert host.counted() == rows and again.fingerprint != "" and set(host.web.requests) == lost
+    assert host.fetch([*paths, "/good/7"]).rows == manifest.rows + 1  # unless its row comes back
+    assert set(host.web.requests) == {"/good/7"}
+
+
+def test_an_incomplete_folder_is_not_erased(fetched, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(fetched.folder, tmp_path / "images")
+    (tmp_path / "images/00002.tar").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 shards are not whole, the first is 00002; run `dvc repro fetch@web`"):
+        erase_pictures("web", fetched.urls, tmp_path / "images", 1)
+
+
+@pytest.mark.slow
+def test_a_folder_of_before_rounds_were_recorded_goes_on(host: Host) -> None:
+    paths = addresses({"good": 30, "busy": 3, "missing": 4})
+    host.settings = host.settings.model_copy(update={"images_per_shard": 20})
+    host.fetch(paths)
+    host.web.restored = {"missing"}
+    manifest = host.fetch(paths, again=["http_404"])
+    rows = host.counted()
+    about = host.images / "about"
+    for older, name in (("again", "round-1"), ("again-1", "round-2")):
+        (host.images / name).rename(host.images / older)
+        listed = host.images / older / "about/urls.parquet"
+        shutil.copy(listed, listed.with_name("asked.parquet"))
+    for name in ("rounds.json", "rows.parquet"):
+        (about / name).unlink()
+    write_json(about / "again.json", {"second_pass": True, "asked": [["http_404"]]})
+    found = host.fetch(paths)
+    assert host.counted() == rows and not host.web.requests
+    assert found == manifest
+    write_json(about / "again.json", [["http_404"]])  # an older form
+    (host.images / "again-1/about/urls.parquet").unlink()  # killed between its table and its list
+    shutil.copytree(host.images, host.folder / "other")
+    assert host.fetch(paths, "other") == manifest and not host.web.requests
+    shutil.rmtree(host.images / "again-1")  # killed before the first row was asked again
+    for file in shard_files(host.images, "00003"):
+        file.unlink()
+    host.fetch(paths)
+    assert set(host.web.requests) == set(addresses({"missing": 4})) and host.counted() == rows
+    assert host.fetch([*paths, "/good/99"]).successes == manifest.successes + 1 and set(host.web.requests) == {
+        "/good/99"
+    }
+
+
+@pytest.mark.slow
+def test_what_grew_in_rounds_is_not_restored_on_another_machine_and_says_so(web: Web, project: Params) -> None:
+    urls = Path("data/urls/cc3m.parquet")
+    single = fetch(project, "cc3m", urls)
+    ensure_images(project, "cc3m", single)
+    table = pq.read_table(urls)
+    pq.write_table(table.slice(5), urls)
+    manifest = fetch(project, "cc3m", urls)
+    assert not web.requests and manifest["rounds"] == [48] and "rounds" not in single
+    ensure_images(project, "cc3m", manifest)
+    shutil.rmtree("images/cc3m")
+    with pytest.raises(ManifestError, match=r"came in 1 rounds.*run `dvc repro --force fetch@cc3m`"):
+        ensure_images(project, "cc3m", manifest)
+    assert not web.requests
+    fresh = fetch(project, "cc3m", urls)
+    assert "rounds" not in fresh and fresh["successes"] == manifest["successes"]
+
+
+@pytest.mark.slow
+def test_every_lost_row_is_in_a_list_that_is_there_after_an_error_too(web: Web, project: Params) -> None:
+    strict = project.model_copy(update={"fetch": project.fetch.model_copy(update={"minimum_yield": 0.9})})
+    with pytest.raises(DataError, match=r"34 of 48 images came.*all are in data/images/cc3m.lost.csv"):
+        fetch(strict, "cc3m", Path("data/urls/cc3m.parquet"))
+    lines = Path("data/images/cc3m.lost.csv").read_text().splitlines()
+    rows = sorted(pq.read_table("data/images/cc3m.parquet").to_pylist(), key=lambda row: row["row_id"])
+    lost = [row for row in rows if row["cause"]]
+    assert lines == ["row_id,url,cause", *(f"{row['row_id']},{row['url']},{row['cause']}" for row in lost)]
+    assert len(lost) == 14 and len(rows) == 48
+
+
+@pytest.mark.slow
+def test_erase_by_its_door_gives_the_manifest_that_fetch_then_confirms(web: Web, project: Params) -> None:
+    urls = Path("data/urls/cc3m.parquet")
+    shutil.rmtree("images/cc3m")
+    with pytest.raises(DataError, match="images/cc3m: holds no images that could be erased"):
+        erase(project, "cc3m", urls)
+    assert not Path("images/cc3m").exists() or not list(Path("images/cc3m").glob("*.tar"))
+    fetch(project, "cc3m", urls)
+    pq.write_table(pq.read_table(urls).slice(5), urls)
+    before = fetch(project, "cc3m", urls)
+    web.requests.clear()
+    after = erase(project, "cc3m", urls)
+    assert after != before and after["fingerprint"] == before["fingerprint"]
+    assert fetch(project, "cc3m", urls) == after and not web.requests
+    assert read_json("images/cc3m/about/source.json", "")["rows"] == 48

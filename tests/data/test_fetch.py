@@ -18,6 +18,7 @@ from PIL import Image
 
 from caft.data.crawl.fetch import ensure_images, fetch, fetch_images
 from caft.data.crawl.manifest import known_shard
+from caft.data.crawl.rows import counted_table
 from caft.data.crawl.tars import members
 from caft.errors import DataError, ManifestError
 from caft.params import Params
@@ -125,10 +126,7 @@ def test_folder_without_notes_is_read_and_not_fetched(fetched: Fetched, tmp_path
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        ({"image_size": 48}, "image_size was 32, is 48"),
-        ({"images_per_shard": 10}, "images_per_shard was 12, is 10"),
-    ],
+    [({"image_size": 48}, "image_size was 32, is 48"), ({"quality": 90}, "quality was 95, is 90")],
 )
 def test_other_settings_are_refused_and_the_message_says_how_to_start_over(
     fetched: Fetched, change: dict[str, int], message: str
@@ -137,13 +135,23 @@ def test_other_settings_are_refused_and_the_message_says_how_to_start_over(
         fetch_images("web", fetched.urls, fetched.folder, SETTINGS.model_copy(update=change), _never())
 
 
-def test_another_list_is_refused(fetched: Fetched, tmp_path: Path) -> None:
+def test_another_list_of_the_same_addresses_is_only_counted_anew(fetched: Fetched, web: Web, tmp_path: Path) -> None:
     table = pq.read_table(fetched.urls)
     shifted = table.set_column(0, "row_id", pa.array([row + 1 for row in table["row_id"].to_pylist()], pa.int64()))
-    for name, other in (("fewer", table.slice(1)), ("shifted", shifted)):
+    folder = tmp_path / "images"
+    shutil.copytree(fetched.folder, folder)
+    won = {row["url"]: row["sha256"] for rows in rows_of(fetched.folder).values() for row in rows}
+    settings = SETTINGS.model_copy(update={"images_per_shard": 10})  # which counts for shards to come
+    for name, other in (("fewer", table.slice(9)), ("shifted", shifted)):
         pq.write_table(other, tmp_path / f"{name}.parquet")
-        with pytest.raises(DataError, match="must not be mixed"):
-            fetch_images("web", tmp_path / f"{name}.parquet", fetched.folder, SETTINGS, _never())
+        manifest = fetch_images("web", tmp_path / f"{name}.parquet", folder, settings, _never())
+        expected = {row: url for row, url in zip(*other.select([0, 1]).to_pydict().values(), strict=True)}
+        rows = pq.read_table(counted_table(folder)).to_pylist()
+        assert {row["row_id"]: row["url"] for row in rows} == expected
+        assert {row["url"]: row["sha256"] for row in rows} == {url: won.get(url) for url in expected.values()}
+        assert manifest.rows == other.num_rows and manifest.successes == len(won.keys() & set(expected.values()))
+    assert not web.requests
+    assert fetch_images("web", fetched.urls, folder, SETTINGS, _never()) == fetched.manifest
 
 
 @pytest.mark.slow

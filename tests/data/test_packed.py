@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from webdataset import TarWriter
 
-from caft.data.crawl.fetch import ensure_images, fetch
+from caft.data.crawl.fetch import ensure_images, erase, fetch
 from caft.data.crawl.manifest import Manifest
 from caft.data.crawl.packed import link_packed
+from caft.data.crawl.rows import counted_table
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import FIELDS
 from caft.data.tables.sentence_table import write_sentences
@@ -139,7 +140,7 @@ def test_rows_in_another_order_give_the_same_pairs(mirror: tuple[Path, Path], tm
 def test_a_shifted_join_is_caught(mirror: tuple[Path, Path], tmp_path: Path) -> None:
     packed, urls = mirror
     manifest = link_packed("web", urls, packed, tmp_path / "images", 1)
-    path = tmp_path / "images" / "00001.parquet"
+    path = counted_table(tmp_path / "images")
     table = pq.read_table(path)
     ids = table["row_id"].to_pylist()
     pq.write_table(table.set_column(0, "row_id", pa.array(ids[1:] + ids[:1], pa.int64())), path)
@@ -157,7 +158,9 @@ def test_a_packed_corpus_by_its_setting_is_looked_at_heals_and_refuses_to_be_mix
     entry = project.corpus["cc3m"].model_copy(update={"packed": str(packed)})
     project = project.model_copy(update={"corpus": {**project.corpus, "cc3m": entry}})
     urls = Path("data/urls/cc3m.parquet")
-    with pytest.raises(DataError, match=r"packed was None, is .*must not be mixed"):  # the folder holds a crawl
+    with pytest.raises(
+        DataError, match=r"source was a crawl, is packed tars.*must not be mixed"
+    ):  # the folder holds a crawl
         fetch(project, "cc3m", urls)
     shutil.rmtree("images/cc3m")
     manifest = fetch(project, "cc3m", urls)
@@ -168,7 +171,7 @@ def test_a_packed_corpus_by_its_setting_is_looked_at_heals_and_refuses_to_be_mix
     ensure_images(project, "cc3m", manifest)
     assert fetch(project, "cc3m", urls) == manifest
     os.truncate(packed / "00000.tar", 4000)
-    with pytest.raises(DataError, match="packed was .*, is .*must not be mixed"):
+    with pytest.raises(DataError, match=r"00000\.tar: is no whole tar"):
         ensure_images(project, "cc3m", manifest)
 
 
@@ -346,3 +349,68 @@ def test_one_odd_json_or_name_costs_its_picture_alone(tmp_path: Path, caplog: py
     assert near(pixels, {0, 1})
     assert (counts["broken_notes"], counts["images_not_used"]) == (4, 7)
     assert "4 JSON files of the tars are none" in caplog.text
+
+
+def counted(folder: Path) -> list[tuple[int, str, str | None, str | None]]:
+    rows = pq.read_table(counted_table(folder)).to_pylist()
+    return [(row["row_id"], row["url"], row["cause"], row["sha256"]) for row in rows]
+
+
+def link(tmp_path: Path, folder: str, rows: list[int]) -> Manifest:
+    urls = pa.table({"row_id": range(len(rows)), "url": [f"http://host/{number}" for number in rows]})
+    pq.write_table(with_captions(urls), tmp_path / "urls.parquet")
+    return link_packed("web", tmp_path / "urls.parquet", tmp_path / "mirror", tmp_path / folder, 1)
+
+
+def test_tars_and_rows_that_come_and_go_give_what_a_new_folder_gives_and_only_new_tars_are_read(tmp_path: Path) -> None:
+    def members(*numbers: int) -> list[tuple[str, bytes | None]]:
+        pairs = [((f"{n}.jpg", coloured(n, "JPEG")), (f"{n}.json", note(n))) for n in numbers]
+        return [member for pair in pairs for member in pair]
+
+    def same_as_new(rows: list[int]) -> Manifest:
+        manifest = link(tmp_path, "images", rows)
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+        assert link(tmp_path, "new", rows) == manifest
+        assert counted(tmp_path / "images") == counted(tmp_path / "new")
+        names = [{path.name for path in (tmp_path / folder).glob("[0-9]*")} for folder in ("images", "new")]
+        assert names[0] == names[1]
+        return manifest
+
+    packed_by_hand(tmp_path / "mirror", {"b.tar": members(0, 1), "d.tar": members(2, 3)})
+    assert same_as_new([0, 1, 2, 3, 4, 5, 6]).lost == {"not_packed": 3}
+    listed = {path.name: path.stat().st_ino for path in (tmp_path / "images/about/packed").glob("*")}
+    packed_by_hand(tmp_path / "more", {"a.tar": members(4), "c[1].tar": members(5)})
+    for path in (tmp_path / "more").iterdir():
+        path.rename(tmp_path / "mirror" / path.name)
+    assert same_as_new([0, 1, 2, 3, 4, 5, 6]).lost == {"not_packed": 1}
+    kept = {path.name: path.stat().st_ino for path in (tmp_path / "images/about/packed").glob("*")}
+    listed.pop("joined.parquet")
+    assert listed.items() <= kept.items() and len(kept) == 5  # tables of the tars that were there were not made again
+    assert same_as_new([6, 0, 2, 3, 4, 5]).successes == 5  # a row less, and others at its place
+    (tmp_path / "mirror/b.tar").unlink()
+    assert same_as_new([6, 0, 2, 3, 4, 5]).lost == {"not_packed": 2}
+    packed_by_hand(tmp_path / "last", {"d.tar": members(3, 0, 6)})
+    (tmp_path / "last/d.tar").replace(tmp_path / "mirror/d.tar")
+    assert same_as_new([6, 0, 2, 3, 4, 5]).lost == {"not_packed": 1}
+
+
+def test_tables_of_tars_that_were_named_by_number_are_taken_over(tmp_path: Path) -> None:
+    packed_by_hand(tmp_path / "mirror", {name: [("1.jpg", coloured(1, "JPEG")), ("1.json", note(1))] for name in "ab"})
+    for name in "ab":
+        (tmp_path / "mirror" / name).rename(tmp_path / "mirror" / f"{name}.tar")
+    first = link(tmp_path, "images", [1])
+    work = tmp_path / "images/about/packed"
+    (work / "joined.parquet").unlink()
+    names = [hashlib.sha256(f"{name}.tar".encode()).hexdigest()[:16] for name in "ab"]
+    tables = {path: path.stat().st_ino for path in work.glob("*")}
+    for path in tables:
+        path.rename(work / f"0000{names.index(path.stem)}.parquet")
+    assert link(tmp_path, "images", [1]) == first
+    assert {path: path.stat().st_ino for path in tables} == tables
+
+
+def test_pictures_in_tars_of_others_are_not_erased(project: Params, tmp_path: Path) -> None:
+    entry = project.corpus["cc3m"].model_copy(update={"packed": str(tmp_path)})
+    project = project.model_copy(update={"corpus": {**project.corpus, "cc3m": entry}})
+    with pytest.raises(DataError, match="tars that others have written and that are only read here"):
+        erase(project, "cc3m", Path("data/urls/cc3m.parquet"))

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from caft.data.crawl.rows import counted_table
 from caft.data.tables import recaption
 from caft.data.tables.recaption import CaptionTask, join_captions, write_captions
 from caft.data.tables.schema import CAPTIONS, FIELDS
@@ -95,6 +96,26 @@ def test_shifted_join_is_caught(fetched: Fetched, tmp_path: Path) -> None:
         join_captions(fetched.manifest.as_json(), fetched.folder, tmp_path / "urls.parquet", tmp_path / "work")
 
 
+def test_rows_of_shards_tables_do_not_matter_and_those_of_the_counted_table_do(
+    fetched: Fetched, joined: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(fetched.folder, images)
+    for path in images.glob("[0-9]*.parquet"):  # as after a row was added before all others
+        table = pq.read_table(path)
+        shifted = pa.array([row + 1 for row in table["row_id"].to_pylist()], pa.int64())
+        pq.write_table(table.set_column(table.column_names.index("row_id"), "row_id", shifted), path)
+    join_captions(fetched.manifest.as_json(), images, fetched.urls, tmp_path / "work")
+    assert contents(tmp_path / "work") == contents(joined)
+    counted = pq.read_table(counted_table(images))
+    ids = counted["row_id"].to_pylist()
+    pq.write_table(counted.set_column(0, "row_id", pa.array(ids[1:] + ids[:1], pa.int64())), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=f"{GOOD} images do not have the URL of their caption row; first is row"):
+        join_captions(
+            *(fetched.manifest.as_json(), images, fetched.urls, tmp_path / "other"), counted=tmp_path / "rows.parquet"
+        )
+
+
 def test_table_without_captions_is_refused(fetched: Fetched, tmp_path: Path) -> None:
     pq.write_table(pq.read_table(fetched.urls).drop_columns(["long_sv"]), tmp_path / "urls.parquet")
     with pytest.raises(SchemaError, match=r"urls\.parquet: column long_sv is missing"):
@@ -104,7 +125,7 @@ def test_table_without_captions_is_refused(fetched: Fetched, tmp_path: Path) -> 
 def test_tar_that_is_not_that_of_its_table_is_refused(fetched: Fetched, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(fetched.folder, images)
-    recaption._gather(images, ["00001"], fetched.urls, tmp_path / "gathered.parquet", 2)
+    recaption._gather(counted_table(images), ["00001"], fetched.urls, tmp_path / "gathered.parquet", 2)
     shutil.copy(images / "00002.tar", images / "00001.tar")
     with pytest.raises(DataError, match=r"00001\.tar: \d+ pictures are not the \d+ of its table"):
         write_captions(CaptionTask(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))
@@ -153,6 +174,7 @@ def test_stage_publishes_whole_folders_and_clears_up(
     shutil.copy(fetched.urls, tmp_path / "data" / "urls" / "cc3m.parquet")
     manifest = {**fetched.manifest.as_json(), "corpus": "cc3m"}
     (tmp_path / "data" / "images" / "cc3m.json").write_text(json.dumps(manifest))
+    shutil.copy(counted_table(fetched.folder), tmp_path / "data" / "images" / "cc3m.parquet")
     stale = tmp_path / "storage" / "scratch" / "captions" / "cc3m" / "0123456789abcdef"
     stale.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -21,7 +21,10 @@ from caft.data.crawl.causes import OTHER_KIND, cause_of
         ("Use of image disallowed by X-Robots-Tag directive", "opt_out"),
         ("no whole answer within 60 seconds (fetch.timeout_total)", "too_slow"),
         ("an answer of more than 9 bytes (fetch.most_bytes)", "too_large"),
-        ("folder/a.jpg is no file", "no_file"),
+        ("folder/a.jpg is no file", "not_a_file"),  # in folders of before
+        ("names no file: timed out.jpg ([Errno 2] No such file or directory)", "no_file"),
+        ("is no file: HTTP Error 404.jpg", "not_a_file"),
+        ("cannot be read: X-Robots-Tag.jpg ([Errno 13] Permission denied)", "not_readable"),
         ("nonnumeric port: 'port'", "bad_url"),
         ("Invalid IPv6 URL", "bad_url"),
         ("encoding with 'idna' codec failed (UnicodeError: label too long)", "bad_url"),

@@ -45,7 +45,8 @@ def belongs(folder: Path, corpus: str, source: dict[str, Any]) -> bool:
     if not is_begun(folder):
         return False
     before, now = _shape(read_source(folder)), _shape(source)
-    if changes := [f"{key} was {before[key]}, is {now[key]}" for key in now if before[key] != now[key]]:
+    both = before.keys() & now.keys()
+    if changes := [f"{key} was {before[key]}, is {now[key]}" for key in sorted(both) if before[key] != now[key]]:
         raise DataError(
             f"{folder}: the images of {corpus} were made with other settings ({'; '.join(changes)}), and the two must not be "
             f"mixed. To start over, remove that folder and run `dvc repro fetch@{corpus}`; to keep it, use another "
@@ -55,8 +56,9 @@ def belongs(folder: Path, corpus: str, source: dict[str, Any]) -> bool:
 
 
 def _shape(source: dict[str, Any]) -> dict[str, Any]:
-    kind = {"images": "packed" if "packed" in source else "crawled"}
-    return kind | {key: source.get(key) for key in ("image_size", "quality")}
+    if "packed" in source:
+        return {"source": "packed tars"}
+    return {"source": "a crawl", "image_size": source["image_size"], "quality": source["quality"]}
 
 
 def begin(folder: Path, source: dict[str, Any]) -> None:
