@@ -25,7 +25,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     if model.superpixels is None:
         raise ParamsError(f"models.{params.model}.superpixels = null: a flat image tower has no superpixels to train")
     if training.checkpoint:
-        network = sfcn_from_checkpoint(training.checkpoint, model.superpixels.widths)
+        network = sfcn_from_checkpoint(storage.in_checkout(training.checkpoint), model.superpixels.widths)
     else:
         index = TrainingIndex("data/index", storage.root(params) / "images")
         ensure_indexed(params, "data/index", index.corpora)

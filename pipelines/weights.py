@@ -3,12 +3,11 @@
 import argparse
 import logging
 from dataclasses import asdict
-from pathlib import Path
 
 from caft import storage
+from caft.data.look import set_state
 from caft.eval.given import describe_weights, settings_of
 from caft.eval.place import WEIGHTS
-from caft.eval.sets import files_digest
 from caft.params import Params
 from pipelines.stage import run
 
@@ -22,7 +21,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         logger.info("%s: %s, sha256 %s, trained on %s", given["name"], given["kind"], given["sha256"], given["size"])
     storage.write_json(WEIGHTS, {**first, "more": more})
     # Not a dependency of DVC's: that would run the stages of the root graph that render a set.
-    sets = {name: files_digest(Path(benchmark.path)) for name, benchmark in params.benchmarks.items()}
+    sets = {name: set_state(benchmark) for name, benchmark in params.benchmarks.items()}
     storage.write_json(WEIGHTS.with_name("sets.json"), sets)
 
 

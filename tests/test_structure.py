@@ -370,7 +370,7 @@ ROUNDING = "launchers.${launch}.arithmetic"
 RANKS = {"launchers.${launch}.nodes", "launchers.${launch}.tasks_per_node"}
 
 
-@pytest.mark.parametrize("stage", stages())
+@pytest.mark.parametrize("stage", [name for name, stage in stages().items() if not stage.get("always_changed")])
 def test_dvc_lists_exactly_the_settings_that_a_stage_reads(stage: str) -> None:
     expected = set(keys_read(stage))
     if any(code.startswith("caft/network") for code in stages()[stage]["deps"]):
@@ -402,4 +402,5 @@ def test_metrics_and_curves_are_kept_by_git_and_all_else_by_dvc() -> None:
             for entry in stage.get(kind, []):
                 ((path, options),) = entry.items()
                 assert path.split("/")[0] == kind and options == {"cache": False}, (name, path)
-        assert all(isinstance(out, str) for out in stage.get("outs", [])), name
+        for out in stage.get("outs", []):
+            assert isinstance(out, str) or list(out.values()) == [{"persist": True}], name

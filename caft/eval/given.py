@@ -38,6 +38,7 @@ class Given:
     sha256: str  # of the file; for weights that a library fetches, of its tensors
     kind: str  # caft_release, flair_release, caft (this project's) or open_clip
     size: str | None  # of the training data: 3M, 12M, 15M or 30M; None where nothing says it
+    card: str | None = None  # SHA-256 of the card beside this project's weights, which says how captions are read
 
 
 def settings_of(params: Params) -> list[str]:
@@ -72,7 +73,8 @@ def describe_weights(setting: str) -> Given:
     kind = "caft" if path.suffix == ".safetensors" else require_kind(read_checkpoint(path), path)
     if kind == "caft":
         corpora = tuple(sorted(corpus.name for corpus in read_card(path).data))
-        return Given(path.name, file_digest(path), "caft", size or SIZES.get(corpora) or _size_in(path.name))
+        size = size or SIZES.get(corpora) or _size_in(path.name)
+        return Given(path.name, file_digest(path), "caft", size, file_digest(path.with_suffix(".json")))
     return Given(path.name, file_digest(path), kind, size or _size_in(path.name))
 
 

@@ -1,20 +1,15 @@
 """The evaluation sets of the settings, one after the other; a set that is not there has `not_run` in place of scores."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from caft.data.sets import Missing
 from caft.errors import DataError
 from caft.params import Params
 from caft.params.sets import BenchmarkParams
-from caft.pictures.litter import is_litter
 
 logger = logging.getLogger(__name__)
-_TEXT = {".csv", ".json", ".jsonl", ".jsonlines", ".p", ".txt"}
-_SMALL = 2**20  # bytes; larger files are told apart by their size alone, for some sets have gigabytes
 
 T = TypeVar("T")
 Loader = Callable[[BenchmarkParams], T | Missing]
@@ -79,17 +74,3 @@ def score_sets(
                 logger.warning("%s: %s", name, left_out)
             scores[name] = score(name, loaded) | left_out
     return scores
-
-
-def files_digest(folder: Path) -> str | None:
-    """Returns a digest of the names and sizes of a set's files and the content of its texts; None without the folder."""
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(map(is_litter, path.relative_to(folder).parts)):
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder)} {size}\n".encode())
-            if path.suffix.lower() in _TEXT and size <= _SMALL:
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

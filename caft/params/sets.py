@@ -23,6 +23,8 @@ _LAYOUTS: dict[str, tuple[Kind, set[str], set[str]]] = {
     "fg_ovd": ("regions", {"pairs", "boxes"}, set()),
     "imagenet": ("zero_shot", {"images", "classes"}, set()),
 }
+# Folders beside its own in which a layout looks for pictures, too.
+_BESIDE = {"iiw": ("docci", "dci"), "refer": ("images", "coco"), "fg_ovd": ("coco",)}
 _SPECIFIC = set().union(*(read for _, read, _ in _LAYOUTS.values()))
 
 
@@ -61,6 +63,11 @@ class BenchmarkParams(Section):
     classes: Positive | None = None
     partial: bool = False
     note: str | None = None
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Names of folders beside its own from which the set's pictures may be taken."""
+        return _BESIDE.get(self.layout, ())
 
     def problems(self) -> Iterator[tuple[str, Any, str]]:
         """Rules between the values: key, value and what is wrong."""

@@ -27,7 +27,7 @@ from caft.params.corpora import FetchOverrides
 from pipelines import source as source_stage
 from tests.data.published_corpora import write_table
 from tests.data.web import Web, picture
-from tests.faults.checkout import dvc, make_checkout
+from tests.faults.checkout import dvc, make_checkout, stages_run
 from tests.faults.stages import PROJECT
 
 pytestmark = pytest.mark.timeout(1500)
@@ -91,10 +91,10 @@ def select(folder: Path, *corpora: str) -> None:
 
 
 def repro(folder: Path, target: str) -> list[str]:
-    """Runs the graph up to a stage; names of the stages that ran."""
+    """Runs the graph up to a stage; names of the stages that ran, but for `look`."""
     done = dvc(folder, "repro", target)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    return [line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")]
+    return stages_run(done.stdout)
 
 
 @pytest.mark.slow

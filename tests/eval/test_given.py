@@ -1,6 +1,7 @@
 """Given weights: what a setting names, every message for what it does not, and models of open_clip by a stand-in."""
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def test_files_are_known_by_what_is_in_them(release, model, tmp_path):
         save_model(model.network, tmp_path / "own.safetensors", card)
         own = describe_weights(str(tmp_path / "own.safetensors"))
         assert (own.kind, own.size) == ("caft", size)
+
+
+def test_another_card_beside_the_same_weights_is_another_description(model, tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_model(model.network, path, model.card.record())
+    before, card = describe_weights(str(path)), path.with_suffix(".json")
+    record = json.loads(card.read_text())
+    record["splitter"] = "spacy" if record["splitter"] == "dreamlip" else "dreamlip"
+    card.write_text(json.dumps(record))
+    after = describe_weights(str(path))
+    assert after.sha256 == before.sha256 and after.card != before.card
+    assert after.card == hashlib.sha256(card.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A git and DVC checkout of this project's files as they are, with settings of a test."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from tests.faults.stages import PROJECT
 # The stages' commands say `python`: the one that runs this.
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 DVC = [sys.executable, "-m", "dvc"]
+LOOK, ALWAYS = "look", ["always changed"]
 
 
 def make_checkout(folder: Path, settings: dict[str, Any]) -> Path:
@@ -42,3 +44,18 @@ def make_checkout(folder: Path, settings: dict[str, Any]) -> Path:
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*DVC, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def stages_run(output: str) -> list[str]:
+    """Stages that a `dvc repro` has run, but for the one that looks at files and always runs."""
+    ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    return [name for name in ran if name != LOOK]
+
+
+def would_run(folder: Path, *targets: str) -> set[str]:
+    """Stages that `dvc status` names, but for that one."""
+    done = dvc(folder, "status", "--json", *targets)
+    assert done.returncode == 0, done.stderr
+    named: dict[str, Any] = json.loads(done.stdout)
+    assert named.pop(LOOK, ALWAYS) == ALWAYS, named
+    return set(named)

@@ -21,7 +21,7 @@ def test_a_full_disk_is_told_and_the_next_run_completes(finished: Finished, name
 
 
 @pytest.mark.parametrize(
-    "name", ["source", "fetch", "captions", "sentences", "select", "index", "superpixels", "train"]
+    "name", ["look", "source", "fetch", "captions", "sentences", "select", "index", "superpixels", "train"]
 )
 def test_a_disk_that_cannot_be_written_is_told(finished: Finished, name: str, mount: Mount) -> None:
     checkout = finished.before(name, mount.path)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults import stages
-from tests.faults.checkout import dvc, make_checkout
+from tests.faults.checkout import dvc, make_checkout, stages_run, would_run
 from tests.faults.conftest import Finished
 from tests.ports import free_port
 
@@ -75,7 +75,7 @@ def test_a_pull_makes_the_report_without_images_and_without_training(first: Path
     # All but the page, which comes after this stage: else there would be nothing to make.
     call_dvc(second, "pull", "--with-deps", "evaluate_grounding")
     assert not (second / "reports/index.html").exists()
-    ran = re.findall(r"Running stage '([^']+)'", call_dvc(second, "repro", "dvc.yaml"))
+    ran = stages_run(call_dvc(second, "repro", "dvc.yaml"))
 
     assert ran == ["report"]
     assert not (second / "images").exists()
@@ -114,7 +114,7 @@ def test_after_a_merge_with_conflicts_either_lock_does(tmp_path: Path) -> None:
     call_git(here, "checkout", "HEAD", "--", "dvc.lock")
     call_git(here, "add", "params.yaml", "dvc.lock")
     call_dvc(here, "repro", "source@scenes")
-    assert "up to date" in call_dvc(here, "status", "source@scenes")
+    assert would_run(here, "source@scenes") == set()
     rows = pq.read_table(here / "data/urls/scenes.parquet")
     theirs = subprocess.run(["git", "show", "more:dvc.lock"], cwd=here, capture_output=True, text=True, check=True)
     assert (here / "dvc.lock").read_text() == theirs.stdout and rows.num_rows > 30

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 # Of the others, training is in test_train.py, and evaluation in tests/verify.
-@pytest.mark.parametrize("name", ["source", "fetch", "captions", "sentences", "select", "index", "superpixels"])
+@pytest.mark.parametrize("name", ["look", "source", "fetch", "captions", "sentences", "select", "index", "superpixels"])
 def test_a_stage_killed_at_a_random_moment_is_completed_by_the_next_run(
     finished: Finished, name: str, disk: Path
 ) -> None:

@@ -19,7 +19,7 @@ LAUNCHER = {
     "gpu_memory_gb": None,
     "slurm": {"partition": "gpu", "memory_gb": 8},
 }
-DATA = [*(f"{stage}@scenes" for stage in ("source", "fetch", "captions", "sentences")), "select", "index"]
+DATA = ["look", *(f"{stage}@scenes" for stage in ("source", "fetch", "captions", "sentences")), "select", "index"]
 
 
 @pytest.fixture
