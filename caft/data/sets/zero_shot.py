@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from caft.captions.words import unreadable
 from caft.data.sets.files import Missing, NotThereError, entries, first_present, folder_of, present, read_text
 from caft.data.sets.findings import Findings, LeftOut
 from caft.data.sets.pictures import ENDINGS, can_be_scored, is_named_as_picture, note_others
-from caft.data.sets.texts import unreadable
 from caft.params.sets import BenchmarkParams
 
 
