@@ -18,10 +18,11 @@ from caft.eval.sets import files_digest
 from tests.data import published
 from tests.data.published import reference
 from tests.data.test_benchmarks import spec
+from tests.library.test_gallery import KEPT_BY_SYSTEMS
 
 MARK = b"\xef\xbb\xbf"
 LITTER = (".DS_Store", "._1.jpg", "._1.txt", "Thumbs.db", "thumbs.db", "desktop.ini", "._n01440764", ".hidden.JPEG")
-FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash-1000")
+FOLDERS = ("__MACOSX", *KEPT_BY_SYSTEMS)
 WRITERS = {
     "urban1k": published.write_urban1k,
     "docci": published.write_docci,
