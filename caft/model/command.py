@@ -217,7 +217,7 @@ def _loaded(path: str) -> Model:
 
 
 def _shown(image: Image.Image, width: int | None) -> Image.Image:
-    return fit(image, SIDE) if width is None else fit_width(image, width)
+    return fit(image, SIDE, SIDE // 4) if width is None else fit_width(image, width)
 
 
 def _lines(path: Path) -> list[str]:
