@@ -76,21 +76,22 @@ def tinted(
     if not masks:
         return grey
     areas, lines = np.stack([_at_size(mask, image) for mask in masks]), np.stack([_line(mask, image) for mask in masks])
-    hue = np.array(colours, np.float64)
-    pixels = np.asarray(grey, np.float64)
-    tint = 0.55 * pixels + 0.45 * hue[_in_turn(areas)]
-    pixels = np.where(areas.any(0)[..., None], tint, pixels)
-    pixels = np.where(lines.any(0)[..., None], hue[_in_turn(lines)], pixels)
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    hue = np.array(colours, np.uint8)
+    flat = Image.blend(grey, Image.fromarray(hue[_in_turn(areas)]), 0.45)
+    pixels = np.array(Image.composite(flat, grey, Image.fromarray(np.asarray(areas.any(0)))))
+    edge = np.asarray(lines.any(0))
+    pixels[edge] = hue[_in_turn(lines)[edge]]
+    return Image.fromarray(pixels)
 
 
 def _in_turn(masks: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Which of the masks (n, height, width) a pixel shows: of several that have it, each in stripes of its own."""
     height, width = masks.shape[1:]
-    stripe = np.add.outer(np.arange(height), np.arange(width)) // max(4, min(height, width) // 36)
-    count = masks.sum(0)
-    place = np.cumsum(masks, 0) - 1  # of a mask among those that have the pixel
-    chosen: NDArray[np.intp] = (masks & (place == stripe % np.maximum(count, 1))).argmax(0)
+    rows, columns = np.arange(height, dtype=np.int32), np.arange(width, dtype=np.int32)
+    stripe = np.add.outer(rows, columns) // max(4, min(height, width) // 36)
+    count = masks.sum(0, dtype=np.uint8)
+    nth = np.cumsum(masks, 0, dtype=np.uint8)  # of a mask among those that have the pixel, from 1
+    chosen: NDArray[np.intp] = (masks & (nth == stripe % np.maximum(count, 1) + 1)).argmax(0)
     return chosen
 
 
