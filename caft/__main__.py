@@ -1,32 +1,28 @@
 """The command `caft`, also as `python -m caft`."""
 
-import os
 import signal
 import sys
 import threading
 
-from caft.errors import exits_with_message
+from caft.errors import exits_with_message, leave_at_once
 
 
 def main() -> int:
     """Runs the command; what is wrong with the environment is told as any other error."""
-    can_listen = threading.current_thread() is threading.main_thread()
+    is_main = threading.current_thread() is threading.main_thread()
+    can_listen = (
+        is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )  # in the background it is not
     if can_listen:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, leave_at_once)
     with exits_with_message():
         from caft.model import command
     if can_listen:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     code = command.main()
     if can_listen:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, leave_at_once)
     return code
-
-
-def _leave(number: int, frame: object) -> None:
-    """Ends the process at once: during imports and at its end, libraries would swallow or wrap a KeyboardInterrupt."""
-    os.write(2, b"interrupted\n")
-    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Gives a temporary sibling of `path`, and moves it into place if the block raises nothing.
 
     The block writes a file or makes a folder there. What stood at `path` is replaced, but a file never replaces a
-    folder, which may be a user's; after an error or a kill it is untouched. Parents are created.
+    folder, which may be a user's; after an error or a kill it is untouched. A link is replaced itself, by a folder if it
+    leads to one; what it leads to is kept, since that may be another's, as a cache's. Parents are created.
 
     Args:
         path: The final file or folder.
@@ -110,7 +111,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
         A path that does not exist yet, in the same folder, ending like `path` does.
 
     Raises:
-        IsADirectoryError: The block wrote no folder, and there is one at `path`; it is kept.
+        IsADirectoryError: The block wrote no folder, and there is one, or a link to one, at `path`; it is kept.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ def _runs(process: int) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@
 #        YAML anchor, at worst both change.
 # Seen:  neither does. The experiment ends well, and params.yaml still says null: DVC writes the alias' own copy after the
 #        changed one.
-# Here:  params.yaml has no anchors; entries inherit by a key `base` (caft/params/bases.py), and a test sets every key by
+# Here:  params.yaml has no anchors; entries inherit by a key `base` (caft/params/file.py), and a test sets every key by
 #        `-S` and reads it back.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT

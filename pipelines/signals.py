@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from caft.errors import leave_at_once
+
 _AS_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,9 +29,11 @@ def ends_when_told() -> Iterator[None]:
         told = signal.Signals(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in _AS_CTRL_C}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_AS_CTRL_C)}
     for number, handler in before.items():
-        if handler == signal.SIG_DFL:
+        if handler == leave_at_once:  # while the stage was imported
+            signal.signal(number, signal.default_int_handler)
+        elif number in _AS_CTRL_C and handler == signal.SIG_DFL:
             signal.signal(number, end)
     try:
         yield

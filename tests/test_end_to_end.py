@@ -85,7 +85,9 @@ def test_metrics_have_the_published_keys(finished: Path) -> None:
         assert set(scores) == GROUNDING
     assert set(read(finished / "metrics/regions.json")) >= {"hard", "medium", "easy", "trivial", "rows"}
     superpixels = read(finished / "metrics/superpixels.json")
-    assert set(superpixels) == {"oracle_miou", "grid_oracle_miou", "boundary_recall", "live"}
+    assert set(superpixels) == {"oracle_miou", "grid_oracle_miou", "boundary_recall", "live", "intervals"}
+    for name, ends in superpixels["intervals"].items():
+        assert ends["low"] <= superpixels[name] <= ends["high"]
     training = read(finished / "metrics/train.json")
     assert set(training) == {
         "steps",

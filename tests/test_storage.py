@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,42 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
         storage.write_json(final, {})
     assert (final / "kept").read_text() == "a user's"
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_link_is_replaced_itself_and_what_it_leads_to_is_kept(tmp_path: Path, kind: str) -> None:
+    """As `data/index` that somebody has moved to a larger disk, or a file that DVC has linked to its cache."""
+    kept, final = tmp_path / "kept", tmp_path / "out"
+    (kept / "old").mkdir(parents=True) if kind == "folder" else kept.write_text("old")
+    final.symlink_to("kept")
+    with storage.replacing(final) as temporary:
+        (temporary / "new").mkdir(parents=True) if kind == "folder" else temporary.write_text("new")
+    assert not final.is_symlink()
+    if kind == "folder":
+        assert [path.name for path in final.iterdir()] == ["new"] and [path.name for path in kept.iterdir()] == ["old"]
+    else:
+        assert (final.read_text(), kept.read_text()) == ("new", "old")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out"]
+
+
+def test_a_file_never_replaces_a_link_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "out.json").symlink_to("kept")
+    with pytest.raises(IsADirectoryError, match=r"out\.json"):
+        storage.write_json(tmp_path / "out.json", {})
+    assert (tmp_path / "out.json").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out.json"]
+
+
+def test_a_link_that_a_killed_process_moved_aside_is_removed_and_its_folder_kept(tmp_path: Path) -> None:
+    (tmp_path / "kept/old").mkdir(parents=True)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = tmp_path / f".tmp-{socket.gethostname()}-{process.pid}-0123abcd-previous.out.json"
+    left.symlink_to("kept")
+    storage.write_json(tmp_path / "out.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out.json"]
+    assert (tmp_path / "kept/old").is_dir()
 
 
 def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import unicodedata
 
 from caft.captions.sentences import split
 from caft.captions.tokenizer import clean
+from caft.errors import DataError
 
 # A tag of HTML with its attributes: what else stands between such brackets is read as words.
 _TAG = re.compile(r"</?[a-z][a-z0-9]*(?:\s+[\w-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s<>\"']+))*\s*/?>", re.IGNORECASE)
@@ -26,6 +27,21 @@ def unreadable(text: str) -> str | None:
     if any(_is_word(character) for sentence in pieces for character in clean(sentence)):
         return None
     return f"{text.strip()[:20]!r} has no word"
+
+
+def require_words(text: str) -> None:
+    """Refuses a text that no sentence can be read from.
+
+    Raises:
+        DataError: It has no sentence with a word, or is no valid Unicode.
+    """
+    why = unreadable(text)
+    if why is None:
+        return
+    shown = text if len(text) <= 40 else text[:37] + "..."
+    if why == "is no valid Unicode":
+        raise DataError(f"the text {shown!r} is no valid Unicode; read it anew with the encoding that it has")
+    raise DataError(f"the text {shown!r} has no sentence; give words to look for")
 
 
 def _is_word(character: str) -> bool:

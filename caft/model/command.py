@@ -12,6 +12,7 @@ from PIL import Image
 
 from caft.captions.chunking import caption_chunks
 from caft.captions.tokenizer import CONTEXT, encode
+from caft.captions.words import require_words
 from caft.digests import file_digest
 from caft.errors import CaftError, CheckpointError, DataError, exits_with_message
 from caft.eval.place import load_model
@@ -79,7 +80,7 @@ def _say(line: object) -> None:
 def ground(arguments: argparse.Namespace) -> None:
     """Draws where each sentence of a text looks in a picture, how well it matches, and the mask it finds."""
     output = _drawing(arguments, "ground")
-    _require_words(arguments.text)
+    require_words(arguments.text)
     references = None if arguments.reference is None else _lines(arguments.reference)
     image = open_image(arguments.picture)
     model = _loaded(arguments.model)
@@ -112,7 +113,7 @@ def search(arguments: argparse.Namespace) -> None:
     """Lists the pictures of a folder that fit a long description best."""
     if arguments.output is not None:
         check_output(arguments.output)
-    _require_words(arguments.text)
+    require_words(arguments.text)
     model = _loaded(arguments.model)
     query = model.encode_captions(arguments.text)
     gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
@@ -132,11 +133,9 @@ def search(arguments: argparse.Namespace) -> None:
 
 def chunk(arguments: argparse.Namespace) -> None:
     """Shows how a caption is split into sentences and grouped into the sub-captions that the model reads."""
+    require_words(arguments.text)
     card = read_card(Path(arguments.model)) if arguments.model else _PLAIN_READING
-    try:
-        chunks = caption_chunks(arguments.text, arguments.splitter or card.splitter, card.chunks, card.balanced_rule)
-    except ValueError as error:
-        raise CaftError(f"{error}; give a text of at least one word") from None
+    chunks = caption_chunks(arguments.text, arguments.splitter or card.splitter, card.chunks, card.balanced_rule)
     for number, text in enumerate(chunks, start=1):
         tokens = len(encode(text)) + 2
         cut = f", cut after {CONTEXT}" if tokens > CONTEXT else ""
@@ -218,12 +217,7 @@ def _loaded(path: str) -> Model:
 
 
 def _shown(image: Image.Image, width: int | None) -> Image.Image:
-    return fit(image, SIDE) if width is None else fit_width(image, width)
-
-
-def _require_words(text: str) -> None:
-    if not text.strip():
-        raise DataError(f"the text {text!r} has no sentence; give words to look for")
+    return fit(image, SIDE, SIDE // 4) if width is None else fit_width(image, width)
 
 
 def _lines(path: Path) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from caft.captions.chunking import caption_chunks
 from caft.captions.sentences import split
 from caft.captions.tokenizer import encode, pad, tokenize
-from caft.captions.words import unreadable
+from caft.captions.words import require_words, unreadable
 from caft.errors import DataError
 from caft.model.arguments import Picture, open_picture, whole_number
 from caft.model.card import ModelCard
@@ -136,21 +136,6 @@ def sentences(text: str, card: ModelCard) -> list[str]:
     """
     require_words(text)
     return [sentence for sentence in split(text, card.splitter) if unreadable(sentence) is None]
-
-
-def require_words(text: str) -> None:
-    """Refuses a text that no sentence can be read from.
-
-    Raises:
-        DataError: It has no sentence with a word, or is no valid Unicode.
-    """
-    why = unreadable(text)
-    if why is None:
-        return
-    shown = text if len(text) <= 40 else text[:37] + "..."
-    if why == "is no valid Unicode":
-        raise DataError(f"the text {shown!r} is no valid Unicode; read it anew with the encoding that it has")
-    raise DataError(f"the text {shown!r} has no sentence; give words to look for")
 
 
 def encode_captions(model: RetrievalModel, captions: Sequence[str], batch: int = 64) -> EncodedCaptions:

@@ -47,7 +47,7 @@ def list_pictures(folder: Path) -> Folder:
     """Finds the pictures of a folder and the folders in it, by the endings that can be decoded here, in either case.
 
     Links are followed, a folder is searched once however many lead to it. Names that start with a dot and what systems
-    leave behind (`Thumbs.db`, `__MACOSX`, `@eaDir`) are passed over.
+    leave behind (`Thumbs.db`, `__MACOSX`, `@eaDir`), recycle bins and snapshots (`#recycle`, `.snapshot`) are passed over.
 
     Raises:
         DataError: It is no folder, or may not be read.

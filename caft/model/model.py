@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caft.captions.words import require_words
 from caft.errors import ArgumentError, DataError
 from caft.model import arguments, encoding, maps
 from caft.model.arguments import Picture, open_picture
@@ -212,7 +213,7 @@ class Model:
             raise DataError(f"no {name}s were given; give at least one")
         for number, asked in enumerate(texts):
             try:
-                encoding.require_words(asked)
+                require_words(asked)
             except DataError as error:
                 raise DataError(f"{name} {number}: {error}") from None
         return texts

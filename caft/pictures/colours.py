@@ -20,6 +20,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     - LA, La, PA, RGBA, RGBa, and a palette, grey value or colour that is marked as transparent: on white.
     - 16 bits of a PNG, PGM or JPEG 2000: 0 to 65535, as these formats say; a TIFF of 12 bits: 0 to 4095. Of colours
       with 16 bits Pillow keeps the upper 8.
+      10 or 12 bits that such a file does not scale up are nearly black, as in every viewer: PNG's chunk sBIT does not say
+      that they were left so, but from how many bits the values were scaled, and TIFF's MaxSampleValue is by TIFF 6.0 not
+      to change how a picture looks.
     - Any other I;16, in every byte order: 0 to 65535. A TIFF often has 10 or 12 bits in 16, which would be nearly black:
       if the largest value is less than an eighth of the range's end, and not 0, the range is not clear.
     - F and I (floats, integers of 32 bits or 16 with a sign) state no range: it is 0 to 1, 0 to 255 or 0 to 65535 (with

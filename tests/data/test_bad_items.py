@@ -13,9 +13,9 @@ from PIL import Image
 
 from caft.captions.sentences import SPLITTERS, split
 from caft.captions.tokenizer import encode
+from caft.captions.words import unreadable
 from caft.data.sets import load_referring, load_regions, load_retrieval, load_zero_shot
 from caft.data.sets.masks import decode_mask
-from caft.data.sets.texts import unreadable
 from caft.errors import DataError
 from tests.data import published
 from tests.data.published import reference

@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +20,11 @@ from caft.errors import DataError
 from tests.data import published
 from tests.data.published import reference
 from tests.data.test_benchmarks import spec
+from tests.library.test_gallery import KEPT_BY_SYSTEMS
 
 MARK = b"\xef\xbb\xbf"
 LITTER = (".DS_Store", "._1.jpg", "._1.txt", "Thumbs.db", "thumbs.db", "desktop.ini", "._n01440764", ".hidden.JPEG")
-FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash-1000")
+FOLDERS = ("__MACOSX", *KEPT_BY_SYSTEMS)
 WRITERS = {
     "urban1k": published.write_urban1k,
     "docci": published.write_docci,
@@ -59,6 +63,82 @@ def test_litter_in_every_folder_of_a_set_changes_nothing(written):
             (place / name).mkdir()
             (place / name / "1.jpg").write_bytes(b"\0")
     assert load(folder, layout) == found
+
+
+@pytest.mark.parametrize("extra", ["Unpacked", "Archive-main/data", "a/b/Unpacked"])
+def test_a_set_in_an_extra_folder_is_named_and_read_once_it_is_moved_as_told(written, extra):
+    folder, layout, found = written
+    folder.rename(folder.with_name("moved"))
+    (folder / extra).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder.with_name("moved"), folder / extra)
+    (folder / "__MACOSX" / extra).mkdir(parents=True)
+    (folder / "readme.txt").write_text("unpacked with care")
+    missing = load(folder, layout)
+    assert isinstance(missing, Missing)
+    told = re.fullmatch(r"(.*) not found; it is in (.*): move what is in that folder to (.*)", missing.reason)
+    assert told is not None, missing.reason
+    assert (Path(told[2]), Path(told[3])) == (folder / extra, folder)
+    for path in Path(told[2]).iterdir():
+        shutil.move(path, Path(told[3]) / path.name)
+    assert load(folder, layout) == found
+
+
+def test_pictures_in_an_extra_folder_are_named(written):
+    folder, layout, found = written
+    pictures = [image.path for image in found.images] if layout == "refer" else found.images
+    for picture in pictures:
+        (picture.parent / "Unpacked").mkdir(exist_ok=True)
+        picture.rename(picture.parent / "Unpacked" / picture.name)
+    with pytest.raises(DataError) as refused:
+        load(folder, layout)
+    place = pictures[0].parent.name
+    if layout in ("urban1k", "imagenet"):  # which take what is in a folder
+        told = f"({place}/Unpacked: move its pictures up, into {place}"
+    else:
+        told = f"it is in {place}/Unpacked; move what is there up by one folder"
+    assert told in str(refused.value)
+
+
+def test_classes_in_an_extra_folder_are_named(tmp_path):
+    published.write_imagenet(tmp_path)
+    (tmp_path / "val").rename(tmp_path / "moved")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "val/ILSVRC2012")
+    with pytest.raises(DataError, match=r"1 \(ILSVRC2012: .*names; move what is in it up by one folder\)"):
+        load(tmp_path, "imagenet")
+
+
+def test_a_class_without_images_is_named_and_counted(tmp_path):
+    published.write_imagenet(tmp_path)
+    for path in (tmp_path / "val/n02112018").iterdir():
+        path.unlink()
+    (tmp_path / "val/n02112018/notes.txt").touch()
+    shutil.rmtree(tmp_path / "val/n01440764")
+    with pytest.raises(DataError, match=r"classes without images: 2 \(n01440764: .*has no folder.*an empty folder"):
+        load(tmp_path, "imagenet", classes=3, images=3)
+    found = load(tmp_path, "imagenet", classes=3, partial=True)
+    assert (len(found.classes), len(found.images), found.left_out.record()["dropped"]) == (3, 3, 2)
+
+
+def test_a_folder_among_the_images_of_a_class_is_named_and_counted(tmp_path):
+    published.write_imagenet(tmp_path)
+    (tmp_path / "val/n02112018/more").mkdir()
+    published.picture(tmp_path / "val/n02112018/more/ILSVRC2012_val_00000099.JPEG")
+    (tmp_path / "val/n02112018/empty").mkdir()  # which loses nothing
+    with pytest.raises(
+        DataError, match=r"1 item cannot.*\n.*folders among the images: 1 \(n02112018/more: move its pic"
+    ):
+        load(tmp_path, "imagenet", images=6)
+    found = load(tmp_path, "imagenet", images=6, partial=True)
+    assert len(found.images) == 6 and found.left_out.record()["dropped"] == 1
+
+
+def test_a_set_that_is_nowhere_is_said_to_be_got(written):
+    folder, layout, _ = written
+    folder.rename(folder.with_name("moved"))
+    assert "not found; data/benchmarks/README.md says how to get it" in load(folder, layout).reason
+    (folder / "Unpacked/other").mkdir(parents=True)
+    assert "not found; data/benchmarks/README.md says how to get it" in load(folder, layout).reason
 
 
 def test_a_byte_order_mark_and_windows_line_ends_change_nothing(written):

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -284,6 +285,18 @@ def test_a_dark_pgm_of_sixteen_bits_stays_dark() -> None:
 
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@pytest.mark.parametrize("shift", [0, 4])  # 12 bits left as they are, against the standard, and scaled up by it
+def test_significant_bits_of_a_png_change_no_value(shift: int) -> None:
+    """As in OpenCV: the chunk tells from what the values were scaled up, not that they still must be."""
+    values = np.linspace(0, 4095, 64, dtype=np.uint16)[None] << shift
+    plain = _encoded(Image.fromarray(values), "PNG")
+    marked = plain[:33] + _chunk(b"sBIT", bytes([12])) + plain[33:]
+    theirs = cv2.imdecode(np.frombuffer(marked, np.uint8), cv2.IMREAD_COLOR)
+    found = np.asarray(open_image(marked), int)
+    assert np.array_equal(found, np.asarray(open_image(plain))) and np.abs(found - theirs).max() <= 1
+    assert theirs.max() == (15 if shift == 0 else 255)
 
 
 @pytest.mark.parametrize(

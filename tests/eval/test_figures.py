@@ -6,8 +6,20 @@ import pytest
 from PIL import Image
 
 from caft.eval.report.charts import Series, line_chart
-from caft.model.drawing.figures import LINE, TRUTH, borders, cut_out, fit, outline, overlay, segmentations, webp
-from caft.model.drawing.panels import sheet
+from caft.model.drawing.figures import (
+    LINE,
+    SENTENCES,
+    TRUTH,
+    borders,
+    cut_out,
+    fit,
+    outline,
+    overlay,
+    segmentations,
+    tinted,
+    webp,
+)
+from caft.model.drawing.panels import Panel, sheet
 
 
 @pytest.fixture
@@ -21,6 +33,35 @@ def image():
 def test_fit_keeps_the_shape(image):
     assert fit(image, 120).size == (120, 80)
     assert fit(image.resize((10, 50)), 25).size == (5, 25)
+
+
+def test_a_thin_picture_is_larger_so_that_something_can_be_seen_of_it(image):
+    assert fit(image.resize((1000, 100)), 100, 25).size == (250, 25)
+    assert fit(image.resize((100, 2000)), 100, 25).size == (15, 300)  # and at most three times as long
+    assert fit(image, 120, 30).size == (120, 80)
+
+
+def shares(shown, colours):
+    """Share of pixels (..., 3) that have each of some colours as their hue, on grey of one brightness."""
+    tints = [0.55 * 100 + 0.45 * np.array(colour) for colour in colours]
+    return [float((np.abs(shown - tint).max(-1) <= 1).mean()) for tint in tints]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_no_mask_hides_another_where_they_lie_over_each_other(count):
+    grey = Image.new("RGB", (120, 90), (100, 100, 100))
+    masks = [np.zeros((90, 120), bool) for _ in range(count)]
+    for number, mask in enumerate(masks):
+        mask[10:80, 10 : 60 + 20 * number] = True
+    colours = SENTENCES[:count]
+    for order in (1, -1):
+        shown = np.asarray(tinted(grey, masks[::order], colours[::order]), float)
+        assert shares(shown[14:76, 14:56], colours) == pytest.approx([1 / count] * count, abs=0.03)
+        assert shares(shown[14:76, 44 + 20 * (count - 1) : 54 + 20 * (count - 1)], colours)[-1] == 1  # the last alone
+        assert (shown[40, 5] == 100).all()
+        edges = {tuple(pixel) for pixel in shown[10:80, 9].astype(int)}  # where all of them have their line
+        assert edges == set(colours)
+    assert np.array_equal(np.asarray(tinted(grey, [], [])), np.asarray(grey))
 
 
 def test_overlay_is_bright_where_the_map_is_high(image):
@@ -87,6 +128,31 @@ def test_a_sheet_holds_every_picture_and_leaves_room_for_words(image):
     assert reds.sum() == 2 * 30 * 40
     four = sheet([("", [(image, "")])] * 4, columns=2)
     assert four.size == (2 * 60 + 16 + 24, 2 * 44 + 16 + 24)
+
+
+def places(pixels, colour):
+    """Rows and columns of the pixels of a colour, as ranges."""
+    rows, columns = np.nonzero((pixels == colour).all(2))
+    return (rows.min(), rows.max() + 1), (columns.min(), columns.max() + 1)
+
+
+def test_panoramas_stand_below_each_other():
+    colours = [(200, 40, 40), (40, 40, 200), (40, 200, 40)]
+    pictures = [(Image.new("RGB", (720, 72), colour), "words") for colour in colours]
+    pixels = np.asarray(sheet([("A heading.", pictures)]))
+    found = [places(pixels, colour) for colour in colours]
+    assert {columns for _, columns in found} == {(12, 732)} and pixels.shape[1] == 744
+    tops = [rows[0] for rows, _ in found]
+    assert all(rows[1] - rows[0] == 72 for rows, _ in found)
+    assert tops[1] - tops[0] == tops[2] - tops[1] > 72 + 14
+
+
+def test_words_below_a_narrow_picture_are_not_broken():
+    strip, wide = Image.new("RGB", (20, 200), (200, 40, 40)), Image.new("RGB", (200, 200), (200, 40, 40))
+    heights = [sheet([("", [(picture, "attention")] * 3)]).height for picture in (strip, wide)]
+    assert heights[0] == heights[1]  # one line each
+    pixels = np.asarray(sheet([("", [Panel(strip, "attention", (0.001, 0.25))])]))
+    assert max(len(np.unique(row, axis=0)) for row in pixels[-40:]) > 60  # the bar of colours is wide enough to be one
 
 
 def paths(chart, colour, what="stroke"):

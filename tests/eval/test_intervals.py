@@ -69,11 +69,14 @@ def table(path, rows):
 
 
 ROWS = [
-    {"image": "a", "level": 32, "iou": 0.5, "iou_wrong_expression": 0.25, "pointing": 1.0},
-    {"image": "b", "level": 32, "iou": 1.0, "iou_wrong_expression": None, "pointing": 0.0},  # its only object
-    {"image": "a", "level": 8, "iou": 0.0, "iou_wrong_expression": 0.0, "pointing": 0.0},
-]
-SCORES = {"miou": 75.0, "miou_wrong_expression": 25.0, "pointing": 50.0, "expressions": 2}
+    {"image": "a", "level": 32, "intersection": 10, "union": 20, "iou": 0.5, "iou_wrong_expression": 0.25,
+     "pointing": 1.0},
+    {"image": "b", "level": 32, "intersection": 60, "union": 60, "iou": 1.0, "iou_wrong_expression": None,
+     "pointing": 0.0},  # its only object
+    {"image": "a", "level": 8, "intersection": 0, "union": 90, "iou": 0.0, "iou_wrong_expression": 0.0,
+     "pointing": 0.0},
+]  # fmt: skip
+SCORES = {"miou": 75.0, "miou_wrong_expression": 25.0, "overall_iou": 87.5, "pointing": 50.0, "expressions": 2}
 
 
 def test_intervals_are_of_the_part_level_and_of_what_has_a_value(tmp_path):
@@ -87,6 +90,7 @@ def test_intervals_are_of_the_part_level_and_of_what_has_a_value(tmp_path):
         "miou": (75.0, 50.0, 100.0),
         "miou_wrong_expression": (25.0, 25.0, 25.0),
         "pointing": (50.0, 0.0, 100.0),
+        "overall_iou": (87.5, 50.0, 100.0),  # 70 of 80 pixels, and 20 of 40 or 120 of 120 in the samples of one image
     }
     only = {"phrase": SCORES | {"miou_wrong_expression": None}}
     assert "miou_wrong_expression" not in of_expressions(tmp_path, only, 32)["phrase"]
@@ -100,6 +104,20 @@ def test_a_table_of_other_scores_or_none_is_refused(tmp_path):
         DataError, match=r"miou is 75\.00, metrics/grounding\.json says 61\.00; run `dvc repro evaluate_"
     ):
         of_expressions(tmp_path, {"phrase": SCORES | {"miou": 61.0}}, 32)
+    with pytest.raises(DataError, match=r"overall_iou is 87\.50, metrics/grounding\.json says 75\.00; run `dvc"):
+        of_expressions(tmp_path, {"phrase": SCORES | {"overall_iou": 75.0}}, 32)
+
+
+def test_a_table_of_an_earlier_version_is_refused_with_what_to_run(tmp_path):
+    table(tmp_path / "phrase.parquet", ROWS)
+    pq.write_table(pq.read_table(tmp_path / "phrase.parquet").drop_columns(["union"]), tmp_path / "phrase.parquet")
+    with pytest.raises(DataError, match=r"phrase\.parquet: has no column union, as an earlier .*evaluate_grounding"):
+        of_expressions(tmp_path, {"phrase": SCORES}, 32)
+
+
+def test_samples_without_any_weight_have_no_mean():
+    drawn = resampled_images([3.0, 0.0], ["a", "b"], [4.0, 0.0], draws=1000)  # twice b in a quarter of the samples
+    assert 700 < len(drawn) < 800 and set(drawn) == {0.75}
 
 
 def test_intervals_of_a_scored_set_are_a_naive_loops(model, scenes, tmp_path):
@@ -107,15 +125,17 @@ def test_intervals_of_a_scored_set_are_a_naive_loops(model, scenes, tmp_path):
     scores, rows = score_expressions(model.network, replace(benchmark, images=benchmark.images[:8]), 8)
     write_expressions(tmp_path / "expressions", {"phrase": rows})
     level = model.network.config.tokens[model.network.config.part_stage - 1]
-    found = of_expressions(tmp_path / "expressions", {"phrase": scores}, level)["phrase"]["miou"]
+    found = of_expressions(tmp_path / "expressions", {"phrase": scores}, level)["phrase"]
     of_image = {}
     for row in rows:
         if row.level == level:
-            of_image.setdefault(row.image, []).append(row.score.iou)
-    rng, means = np.random.default_rng(3), []
+            of_image.setdefault(row.image, []).append(row.score)
+    rng, means, ratios = np.random.default_rng(3), [], []
     for _ in range(4000):
-        drawn = rng.choice(list(of_image), len(of_image))
-        means.append(100 * np.mean([value for name in drawn for value in of_image[name]]))
-    spread = np.std(means)
-    assert found.value == scores["miou"]
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.2 * spread)
+        drawn = [score for name in rng.choice(list(of_image), len(of_image)) for score in of_image[name]]
+        means.append(100 * np.mean([score.iou for score in drawn]))
+        ratios.append(100 * sum(score.intersection for score in drawn) / sum(score.union for score in drawn))
+    for key, expected in (("miou", means), ("overall_iou", ratios)):
+        one, near = found[key], 0.2 * np.std(expected)
+        assert one.value == scores[key] and one.low < one.value < one.high
+        assert (one.low, one.high) == pytest.approx(tuple(np.percentile(expected, [2.5, 97.5])), abs=near)

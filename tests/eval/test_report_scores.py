@@ -104,6 +104,26 @@ def test_masks_and_boxes_have_the_intervals_that_are_known():
     assert "boxes | 150 | 150 | – |" in rows
 
 
+def test_overall_iou_and_superpixels_have_theirs_too():
+    intervals = {"phrase": {"overall_iou": Interval(58.89, 55.2, 62.1)}}
+    superpixels = {
+        "oracle_miou": 77.27, "grid_oracle_miou": 52.49, "boundary_recall": 98.93, "live": 64.0,
+        "intervals": {
+            "oracle_miou": {"low": 76.61, "high": 77.94}, "grid_oracle_miou": {"low": 51.12, "high": 53.86},
+            "boundary_recall": {"low": 98.82, "high": 99.04}, "live": {"low": 63.9, "high": 64.0},
+        },
+    }  # fmt: skip
+    metrics = {"grounding": GROUNDING, "superpixels": superpixels}
+    page = section("Results", report(metrics=metrics, intervals=intervals))
+    rows = lines_of(page)
+    assert "phrase, 387 expressions | 61.6 | 58.9 [55.2–62.1] | 84.4 |" in rows
+    assert "learnt without labels | 77.3 [76.6–77.9] | 98.9 [98.8–99.0] | 64.0 [63.9–64.0] |" in rows
+    assert "plain grid | 52.5 [51.1–53.9] | | |" in rows
+    assert "Overall IoU has none" not in page
+    nothing = dict.fromkeys(superpixels.keys() - {"intervals"})  # no referring set was there
+    assert "<h3>Superpixels" not in section("Results", report(metrics=metrics | {"superpixels": nothing}))
+
+
 def test_columns_are_folded_only_where_every_score_is_100():
     full, other = [["a", 100.0, Interval(100.0, 98.5, 100.0), 100.0, 7], ["b", 100.0, 100.0, 99.98, 100]]
     rows = [Row(["a title"], "head"), Row(full), Row(other), Row(["chance", 1.0, 2.0, 3.0, 4], CHANCE)]

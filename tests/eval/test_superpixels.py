@@ -1,10 +1,21 @@
 """Measures of superpixels against plain loops and hand-worked maps, and the methods side by side."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from caft.eval.analysis.superpixel_methods import compare_methods
-from caft.eval.scores.superpixels import achievable_accuracy, covered_by, oracle_iou, thin_parts
+from caft.eval.scores.superpixels import (
+    SCORES,
+    SuperpixelTally,
+    achievable_accuracy,
+    boundary_recall,
+    covered_by,
+    oracle_iou,
+    score_superpixels,
+    thin_parts,
+)
 from caft.transforms import nearest_pixels
 
 
@@ -61,6 +72,55 @@ def test_a_mask_is_squashed_by_the_nearest_pixel():
     mask = np.zeros((4, 8), bool)
     mask[:2, 4:] = True
     assert nearest_pixels(mask, 4, 4).tolist() == [[False, False, True, True]] * 2 + [[False] * 4] * 2
+
+
+def test_intervals_are_those_of_a_loop_over_samples_of_the_images(rng):
+    """Images with one to three objects, which stay together; some without a thin part."""
+    tally, rows = SuperpixelTally(4), []
+    for number in range(25):
+        labels, objects = np.kron(rng.integers(0, 60, (8, 8)), np.ones((2, 2), int)), []
+        labels[8:] = 0  # a coarse one below fine ones
+        for place in range(1 + number % 3):
+            mask = np.zeros((16, 16), bool)
+            mask[2 : 9 + place, 5 * place : 5 * place + 1 + number % 4] = True
+            objects.append(mask)
+        tally.add(labels, objects)
+        truth = sum(place * mask for place, mask in enumerate(objects, start=1))
+        thin = [thin_parts(mask, 3) for mask in objects]
+        rows.append({
+            "count": (len(set(labels.flat)), 1),
+            "boundary_recall": (100 * boundary_recall(labels, truth), 1),
+            "achievable_accuracy": (100 * achievable_accuracy(labels, truth), 1),
+            "oracle_miou": (100 * sum(oracle_iou(labels, mask) for mask in objects), len(objects)),
+            "thin_recall": (
+                100 * sum((part & covered_by(labels, mask)).sum() for part, mask in zip(thin, objects, strict=True)),
+                sum(part.sum() for part in thin),
+            ),
+        })  # fmt: skip
+    assert 0 < sum(row["thin_recall"][1] == 0 for row in rows) < 25
+    samples = [rng.choice(25, 25) for _ in range(4000)]
+    for key, found in tally.intervals().items():
+        drawn = [sum(rows[n][key][0] for n in some) / sum(rows[n][key][1] for n in some) for some in samples]
+        mean = sum(row[key][0] for row in rows) / sum(row[key][1] for row in rows)
+        assert found.value == tally.scores()[key] == pytest.approx(mean)
+        assert found.low < found.value < found.high
+        near = 0.2 * np.std(drawn)
+        assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=near), key
+
+
+def test_a_score_that_no_image_has_is_none():
+    tally = SuperpixelTally(4)
+    tally.add(np.zeros((8, 8), int), [np.zeros((8, 8), bool)])
+    assert tally.scores()["thin_recall"] is tally.scores()["oracle_miou"] is tally.intervals()["oracle_miou"] is None
+
+
+def test_the_metrics_file_has_the_ends_of_its_scores(network, scenes):
+    benchmark = replace(scenes["phrase"], images=scenes["phrase"].images[:6])
+    found = score_superpixels(network.superpixels.eval().cpu(), 64, 8, benchmark)
+    assert list(found) == [*SCORES, "intervals"] and set(found["intervals"]) == set(SCORES)
+    for key, ends in found["intervals"].items():
+        assert ends["low"] <= found[key] <= ends["high"]
+    assert found["intervals"]["grid_oracle_miou"]["low"] < found["grid_oracle_miou"]
 
 
 def test_methods_are_measured_on_the_same_images(network, scenes):

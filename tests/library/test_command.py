@@ -103,6 +103,14 @@ def test_the_picture_is_drawn_at_the_width_asked_for(run, model_file, photograph
     assert Image.open("segments.png").width == 4 * width + 3 * 8 + 2 * 12
 
 
+def test_a_panorama_can_be_seen(run, model_file, tmp_path):
+    Image.effect_noise((3000, 300), 60).convert("RGB").save(tmp_path / "wide.jpg")
+    assert run("ground", "wide.jpg", TEXT, "-o", "parts", "--model", model_file)[0] == 0
+    assert Image.open("parts/0-mask.png").size == Image.open("parts/all.png").size == (720, 72)
+    assert run("segment", "wide.jpg", "-o", "segments.png", "--model", model_file)[0] == 0
+    assert Image.open("segments.png").width == 720 + 2 * 12  # below each other
+
+
 def test_a_photograph_of_a_phone_takes_no_more_memory_than_its_pixels(model_file, tmp_path):
     Image.effect_noise((4032, 3024), 60).convert("RGB").save(tmp_path / "phone.jpg")
     code = """
@@ -325,7 +333,11 @@ def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monk
         (["search", ".", "", "--model", "MODEL"], "has no sentence"),
         (["search", ".", TEXT, "-k", "0"], "expected a whole number from 1, found '0'"),
         (["search", ".", TEXT, "--part-weight", "1.5"], "expected a number from 0 to 1, found '1.5'"),
-        (["chunk", ""], "a caption without a sentence cannot be chunked; give a text"),
+        (["chunk", ""], "has no sentence; give words to look for"),
+        (["chunk", "..."], "the text '...' has no sentence; give words to look for"),
+        (["chunk", "<br> </s>", "--splitter", "spacy"], "has no sentence; give words to look for"),
+        (["ground", "absent.png", "...", "--model", "absent.safetensors"], "has no sentence; give words to look for"),
+        (["search", "absent", "</s>", "--model", "absent.safetensors"], "has no sentence; give words to look for"),
         (["info", "CAT"], "cannot be read as a torch checkpoint"),
         (["info", "MODEL", "--metrics", "."], "none of train, retrieval, grounding, regions (.json) there"),
         (["convert", "MODEL", "-o", "out.safetensors"], "is in this project's form already"),

@@ -40,6 +40,13 @@ def folder(tmp_path):
     return place
 
 
+# Recycle bins, snapshots and thumbnails of systems and network storages, as they write them.
+KEPT_BY_SYSTEMS = (
+    "#recycle", "@Recycle", "@eaDir", "#snapshot", ".snapshot", "lost+found", "$RECYCLE.BIN", "System Volume Information",
+    ".Trash-1000", "RECYCLER", "~snapshot", "@Recently-Snapshot", ".@__thumb", "Network Trash Folder", "FOUND.000",
+)  # fmt: skip
+
+
 def picture(path, colour=(9, 9, 200), kind=None):
     Image.new("RGB", (20, 20), colour).save(path, kind)
 
@@ -61,14 +68,29 @@ def names(folder):
 
 
 def test_what_systems_leave_in_a_folder_is_neither_read_nor_counted(model, folder, caplog):
-    for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.jpg", ".thumbnails/a.png",
-                 "@eaDir/a.png", "$RECYCLE.BIN/a.png"):  # fmt: skip
+    for name in (".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.jpg", ".thumbnails/a.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"\0\5\x16\7")
     with caplog.at_level(logging.INFO):
         found = read_gallery(model.network, "m", folder)
     assert [path.name for path in found.files] == ["a.png", "b.jpg"]
     assert not found.damaged and not found.other and "left out" not in caplog.text
+
+
+@pytest.mark.parametrize("name", KEPT_BY_SYSTEMS)
+def test_what_was_deleted_or_is_of_days_before_is_none_of_the_users_pictures(folder, name):
+    (folder / "below" / name / "holiday").mkdir(parents=True)
+    picture(folder / "below" / name / "deleted.png")
+    picture(folder / "below" / name / "holiday" / "deleted.png")
+    (folder / "below" / name / "notes.txt").write_text("deleted")
+    assert names(folder) == ["a.png", "below/b.jpg"] and not list_pictures(folder).other
+
+
+def test_a_folder_of_the_user_with_a_like_name_is_searched(folder):
+    for name in ("recycle", "snapshot", "lost and found", "#1"):
+        (folder / name).mkdir()
+        picture(folder / name / "c.png")
+    assert len(names(folder)) == 6
 
 
 def test_endings_in_upper_case_and_every_format_that_is_decoded_are_searched(folder):

@@ -20,7 +20,7 @@ from caft.data.sets.files import (
     read_text,
 )
 from caft.data.sets.findings import Findings
-from caft.data.sets.pictures import ENDINGS, find_picture, note_others
+from caft.data.sets.pictures import ENDINGS, find_picture, note_folders, note_others
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
@@ -44,6 +44,7 @@ def urban1k(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> Ite
     texts = present(folder / "caption")
     images, captions = _by_stem(pictures, ENDINGS), _by_stem(texts, {".txt"})
     others = note_others((path for path in entries(pictures) if path.stem not in images), findings)
+    note_folders(entries(pictures), findings)
     for stem in sorted(images.keys() ^ (captions.keys() - others)):
         there = images.get(stem) or captions[stem]
         lacks = f"{texts.name}/{stem}.txt" if stem in images else f"{pictures.name}/{stem}.jpg"
@@ -82,7 +83,7 @@ def dci(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> Iterato
     """
     inner = folder / "densely_captioned_images"
     folder = inner if inner.is_dir() else folder
-    file = present(folder / "splits.json")
+    file = first_present(folder / "splits.json", inner / "splits.json")
     annotations, pictures = present(folder / "annotations"), present(folder / "photos")
     splits = read_json(file)
     if not isinstance(splits, dict):

@@ -1,9 +1,13 @@
 """What all layouts share: files that may be absent, that came from other systems, or that hold something else."""
 
+import functools
+import glob
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -16,6 +20,7 @@ from caft.storage import in_checkout
 
 Value = TypeVar("Value")
 ROWS = "rows of another form"
+_DEPTH = 3  # folders below that of a set in which its files are looked for, to name the place
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,13 @@ class Missing:
 
 
 class NotThereError(Exception):
-    """Carries the missing path to the loader."""
+    """Carries the missing path, and others that would do for it, to the loader."""
 
     def missing(self, benchmark: BenchmarkParams) -> Missing:
-        """The files of a set are missing."""
+        """The files of a set are missing; says where they are if it is in a folder below."""
+        if (found := _too_deep(folder_of(benchmark), self.args)) is not None:
+            folder, within = found
+            return Missing(f"{self.args[0]} not found; it is in {within}: move what is in that folder to {folder}")
         terms = "; its terms must be accepted first" if benchmark.gated else ""
         return Missing(f"{self.args[0]} not found; data/benchmarks/README.md says how to get it{terms}")
 
@@ -41,6 +49,34 @@ class OddRowError(Exception):
 def folder_of(benchmark: BenchmarkParams) -> Path:
     """Folder of a set."""
     return in_checkout(benchmark.path)
+
+
+def _too_deep(folder: Path, places: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The folder of a set and that below it in which one of some places is, as after unpacking an archive there."""
+    inside = (place.relative_to(folder) for place in places if place.is_relative_to(folder))
+    names = [str(place) for place in inside if ".." not in place.parts]
+    # What a layout leaves open, as in refs(...).p and dataset_<set>.json, may be anything.
+    patterns = [re.sub(r"<\w+>|\.{3}", "*", glob.escape(name)) for name in names]
+    level = [folder]
+    for _ in range(_DEPTH):
+        level = [below for above in level for below in folders_in(above)]
+        if within := next((one for one in level for pattern in patterns if any(one.glob(pattern))), None):
+            return folder, within
+    return None
+
+
+def folders_in(folder: Path) -> tuple[Path, ...]:
+    """The folders in a folder, by name, without litter; none where it cannot be read."""
+    try:
+        return _folders_in(folder, folder.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return ()
+
+
+@functools.lru_cache(maxsize=64)  # for it is asked for each of the pictures that are not in one
+def _folders_in(folder: Path, changed: int) -> tuple[Path, ...]:
+    with os.scandir(folder) as found:
+        return tuple(folder / name for name in sorted(e.name for e in found if e.is_dir()) if not is_litter(name))
 
 
 def present(path: Path) -> Path:
@@ -60,7 +96,9 @@ def first_present(*places: Path) -> Path:
     Raises:
         NotThereError: Nothing is; it names the first.
     """
-    return next((place for place in places if place.exists()), None) or present(places[0])
+    if (found := next((place for place in places if place.exists()), None)) is None:
+        raise NotThereError(*places)
+    return found
 
 
 def entries(folder: Path) -> list[Path]:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from caft.data.sets.files import entries, folders_in
 from caft.data.sets.findings import Findings
 from caft.errors import DataError
 from caft.pictures.formats import add_plugins, endings, to_install, what_it_is
 from caft.transforms import open_image
 
 ABSENT, UNREADABLE, OTHER_SIZE = "images not there", "images that cannot be read", "images of another size"
-_OTHER_ENDING = "images with another ending"
+_OTHER_ENDING, _FOLDERS = "images with another ending", "folders among the images"
 _ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)
 # The end of a whole file is among its last bytes; a file that has none there is decoded to see.
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
@@ -53,6 +54,14 @@ def note_others(paths: Iterable[Path], findings: Findings) -> set[str]:
     return {path.stem for path in others}
 
 
+def note_folders(paths: Iterable[Path], findings: Findings) -> set[Path]:
+    """Notes folders that hold pictures where pictures alone are expected as bad items; gives them."""
+    found = {path for path in paths if path.is_dir() and any(map(is_named_as_picture, entries(path)))}
+    for path in sorted(found):
+        findings.bad(_FOLDERS, f"{path.parent.name}/{path.name}", f"move its pictures up, into {path.parent.name}")
+    return found
+
+
 def can_be_scored(path: Path, findings: Findings, size: tuple[int, int] | None = None) -> bool:
     """Whether a picture is there, has a header that can be read and is whole; else it is a bad item.
 
@@ -66,7 +75,7 @@ def can_be_scored(path: Path, findings: Findings, size: tuple[int, int] | None =
     try:
         status = path.stat()
     except FileNotFoundError:
-        findings.bad(ABSENT, where, "a link to nothing" if path.is_symlink() else "")
+        findings.bad(ABSENT, where, "a link to nothing" if path.is_symlink() else _deeper(path))
         return False
     except (OSError, ValueError) as error:  # a name that can be none, a link to itself
         findings.bad(ABSENT, where, str(getattr(error, "strerror", error)))
@@ -84,6 +93,12 @@ def can_be_scored(path: Path, findings: Findings, size: tuple[int, int] | None =
             findings.turned.add(path)
         return True
     return False
+
+
+def _deeper(path: Path) -> str:
+    """Where a picture is that lies one folder too deep, as some archives unpack; empty if it does not."""
+    folder = next((folder for folder in folders_in(path.parent) if (folder / path.name).is_file()), None)
+    return "" if folder is None else f"it is in {path.parent.name}/{folder.name}; move what is there up by one folder"
 
 
 @functools.lru_cache(maxsize=100_000)

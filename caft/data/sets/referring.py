@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from caft.captions.words import unreadable
 from caft.data.sets.files import (
     ROWS,
     Missing,
@@ -31,7 +32,6 @@ from caft.data.sets.files import (
 from caft.data.sets.findings import Findings, LeftOut
 from caft.data.sets.masks import decode_mask, mask_area
 from caft.data.sets.pictures import can_be_scored, find_picture, open_annotated
-from caft.data.sets.texts import unreadable
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 from caft.storage import replacing

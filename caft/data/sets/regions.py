@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.captions.tokenizer import clean
+from caft.captions.words import unreadable
 from caft.data.sets.files import (
     Missing,
     NotThereError,
@@ -22,7 +23,6 @@ from caft.data.sets.files import (
 )
 from caft.data.sets.findings import Findings, LeftOut
 from caft.data.sets.pictures import can_be_scored, find_picture
-from caft.data.sets.texts import unreadable
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 

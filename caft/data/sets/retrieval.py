@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from caft.captions.words import unreadable
 from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, sharegpt4v, urban1k
 from caft.data.sets.files import Missing, NotThereError, folder_of
 from caft.data.sets.findings import Findings, LeftOut
 from caft.data.sets.pictures import can_be_scored, find_picture
-from caft.data.sets.texts import unreadable
 from caft.params.sets import BenchmarkParams
 
 _LAYOUTS: dict[str, Callable[[Path, BenchmarkParams, Findings], Iterator[Item]]] = {

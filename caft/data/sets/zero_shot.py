@@ -3,10 +3,19 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from caft.data.sets.files import Missing, NotThereError, entries, first_present, folder_of, present, read_text
+from caft.captions.words import unreadable
+from caft.data.sets.files import (
+    Missing,
+    NotThereError,
+    entries,
+    first_present,
+    folder_of,
+    folders_in,
+    present,
+    read_text,
+)
 from caft.data.sets.findings import Findings, LeftOut
-from caft.data.sets.pictures import ENDINGS, can_be_scored, is_named_as_picture, note_others
-from caft.data.sets.texts import unreadable
+from caft.data.sets.pictures import ENDINGS, can_be_scored, is_named_as_picture, note_folders, note_others
 from caft.params.sets import BenchmarkParams
 
 
@@ -45,21 +54,25 @@ def load_zero_shot(benchmark: BenchmarkParams) -> ZeroShotSet | Missing:
     names = _names(file, findings)
     findings.count(len(names), benchmark.classes, "classes", file)
     places = {wnid: place for place, wnid in enumerate(names)}
-    images, labels = [], []
+    images, labels, empty = [], [], set(names)
     for place in entries(pictures):
         if place.is_dir() and place.name in places:
             files = entries(place)
-            note_others(files, findings)
-            found = [path for path in files if path.suffix.lower() in ENDINGS]
+            others, folders = note_others(files, findings), note_folders(files, findings)
+            found = [path for path in files if path.suffix.lower() in ENDINGS and path not in folders]
+            empty -= {place.name} if found or others or folders else set()
             scored = [path for path in found if can_be_scored(path, findings)]
             images += scored
             labels += [places[place.name]] * len(scored)
         elif place.is_dir() or is_named_as_picture(place):
-            findings.bad(
-                "folders or images of no class",
-                place.name,
-                f"expected folders that {file.name} names; sort the pictures",
-            )
+            holds_classes = any(folder.name in places for folder in folders_in(place))
+            expected = "move what is in it up by one folder" if holds_classes else "sort the pictures"
+            why = f"expected folders that {file.name} names; {expected}"
+            findings.bad("folders or images of no class", place.name, why)
+    for wnid in names:
+        if wnid in empty:
+            there = "an empty folder" if (pictures / wnid).is_dir() else "no folder"
+            findings.bad("classes without images", wnid, f"{file.name} names it, and {pictures.name} has {there} of it")
     findings.count(len(images), benchmark.images, "images")
     return ZeroShotSet(images, labels, list(names.values()), benchmark.images, findings.settle())
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from caft.data.sets import ReferringSet
+from caft.eval.analysis.curves import Interval
 from caft.eval.scores.superpixels import SuperpixelTally, plain_grid
 from caft.network.caft import CAFT
 from caft.transforms import nearest_pixels, squash
@@ -19,11 +20,16 @@ Method = Callable[[Tensor], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class MethodScores:
-    """One method: name, scores as of `SuperpixelTally.scores`, and the median time for one image alone."""
+    """One method: name, scores as of `SuperpixelTally.intervals`, and the median time for one image alone."""
 
     name: str
-    scores: Mapping[str, float | None]
+    intervals: Mapping[str, Interval | None]
     milliseconds: float
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """As of `SuperpixelTally.scores`."""
+        return {key: one.value if one else None for key, one in self.intervals.items()}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def compare_methods(
             times.append(time.perf_counter() - start)
             tally.add(labels, objects)
             maps[name].append(labels)
-        scores.append(MethodScores(name, tally.scores(), 1000 * float(np.median(times))))
+        scores.append(MethodScores(name, tally.intervals(), 1000 * float(np.median(times))))
     pictures = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels[:cases]]
     labels_of = [{name: found[number] for name, found in maps.items()} for number in range(len(pictures))]
     return scores, list(map(MethodCase, pictures, labels_of))

@@ -76,7 +76,9 @@ def superpixels(report: Report) -> dict[str, Any]:
         cases.append([(shown, "the image"), *((borders(shown, labels), name) for name, labels in case.labels.items())])
     keys = ("boundary_recall", "achievable_accuracy", "oracle_miou", "thin_recall", "count")
     rows = [
-        Row([one.name, *(one.scores[key] for key in keys), f"{one.milliseconds:.1f} ms"], "control" if number else "")
+        Row(
+            [one.name, *(one.intervals[key] for key in keys), f"{one.milliseconds:.1f} ms"], "control" if number else ""
+        )
         for number, one in enumerate(report.methods)
     ]
     return {"cases": cases, "methods": fold(_METHODS, rows)}

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caft.data.sets import REGION_FILES
+from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.intervals import wilson
 from caft.eval.report.charts import Chart, Series, line_chart
 from caft.eval.report.content import Report
 from caft.eval.report.left_out import left_out
 from caft.eval.report.tables import CHANCE, Folded, Row, fold
+from caft.eval.scores.superpixels import SCORES as SUPERPIXELS
 
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
 _HEADER = ["score", *(f"{key[:3].upper()} R@{key[5:]}" for key in RECALLS)]
@@ -33,6 +35,7 @@ def results(report: Report) -> dict[str, Any]:
         "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),
         "matches": _matches(grounding),
         "regions": _regions(report),
+        "superpixels": _superpixels(report.metrics.get("superpixels", {})),
         "blends": [chart for name in retrieved if (chart := _blend_chart(report, name))],
     }
 
@@ -90,10 +93,11 @@ def _referring(report: Report) -> Iterator[Row]:
         if "not_run" in entry:
             continue
         known = report.intervals.get(name, {})
-        score = {key: known.get(key, entry[key]) for key in ("miou", "miou_wrong_expression", "pointing")}
+        shown = ("miou", "miou_wrong_expression", "overall_iou", "pointing")
+        score = {key: known.get(key, entry[key]) for key in shown}
         of = f" of {entry['expected_expressions']:,}: partial data" if "expected_expressions" in entry else ""
         title = f"{name}, {entry['expressions']:,} expressions{of}"
-        yield Row([title, score["miou"], entry["overall_iou"], score["pointing"]], "head")
+        yield Row([title, score["miou"], score["overall_iou"], score["pointing"]], "head")
         for label, key in _CONTROLS.items():
             yield Row([label, score.get(key, entry[key]), "", ""], "control")
         yield from _left_out(entry)
@@ -146,6 +150,20 @@ def _boxes(entry: Mapping[str, Any], boxes: Mapping[str, int]) -> Iterator[Row]:
     if boxes:
         yield Row(["boxes", *(boxes.get(level) for level in REGION_FILES)], "control")
     yield from _left_out(entry)
+
+
+def _superpixels(metrics: Mapping[str, Any]) -> Folded:
+    """How well superpixels follow objects, beside a plain grid; no rows where no set was there."""
+    if metrics.get("oracle_miou") is None:
+        return fold([], [])
+    ends = metrics.get("intervals", {})
+    found = {key: Interval(metrics[key], **ends[key]) if key in ends else metrics[key] for key in SUPERPIXELS}
+    learnt = ("oracle_miou", "boundary_recall", "live")
+    rows = [
+        Row(["learnt without labels", *(found[key] for key in learnt)]),
+        Row(["plain grid", found["grid_oracle_miou"], "", ""], "control"),
+    ]
+    return fold(["superpixels", "oracle mIoU", "boundary recall", "not empty, per image"], rows)
 
 
 def _blend_chart(report: Report, name: str) -> Chart | None:

@@ -25,6 +25,8 @@ SCHEMA = pa.schema(
         "annotation": pa.int64(),
         "text": pa.string(),
         "level": pa.int32(),  # tokens of the stage
+        "intersection": pa.int64(),  # of the mask with the object, in pixels
+        "union": pa.int64(),
         "iou": pa.float32(),
         "iou_wrong_expression": pa.float32(),
         "pointing": pa.float32(),
@@ -60,7 +62,8 @@ def write_expressions(folder: Path, rows: Mapping[str, Sequence[ExpressionScore]
         for name, found in rows.items():
             values = [
                 row._asdict()
-                | {"set": name, "iou": row.score.iou, "iou_wrong_expression": row.score.wrong}
+                | {"set": name, "intersection": row.score.intersection, "union": row.score.union}
+                | {"iou": row.score.iou, "iou_wrong_expression": row.score.wrong}
                 | {"pointing": row.score.pointing, "threshold": row.score.threshold}
                 for row in found
             ]

@@ -1,6 +1,7 @@
 """How well superpixels follow objects, by masks that no training saw."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,37 +9,42 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_opening
 
 from caft.data.sets import ReferringSet
+from caft.eval.analysis.curves import Interval, over_queries
+from caft.eval.analysis.intervals import resampled_images
 from caft.network.vision.superpixels import SFCN, hard_labels
 from caft.progress import track
 from caft.transforms import nearest_pixels, squash
 
 SCORES = ("oracle_miou", "grid_oracle_miou", "boundary_recall", "live")
+# Of a tally, with the factor of its unit: shares are in percent.
+_SCALES = {"count": 1, "boundary_recall": 100, "achievable_accuracy": 100, "oracle_miou": 100, "thin_recall": 100}
 
 
 class SuperpixelTally:
-    """Mean scores of one superpixel method over images."""
+    """Mean scores of one superpixel method over images, and their intervals."""
 
     def __init__(self, cell: int) -> None:
         """Starts empty; `cell` is the side of a superpixel in pixels, about half of which is called thin."""
         self._side = cell // 2 + 1
-        self._recalls: list[float] = []
-        self._accuracies: list[float] = []
-        self._ious: list[float] = []
-        self._counts: list[int] = []
-        self._thin = np.zeros(2, int)  # pixels of thin parts: covered, all
+        # Of each image a row of each score: what is summed, and by how much; their ratio is the score.
+        self._found: dict[str, list[tuple[float, float]]] = {key: [] for key in _SCALES}
 
     def add(self, labels: NDArray[np.integer], objects: Sequence[NDArray[np.bool_]]) -> None:
         """Scores an image by its superpixel of each pixel, (S, S), and the masks of its objects, (S, S) each."""
         truth = np.zeros(labels.shape, int)
         for number, mask in enumerate(objects, start=1):
             truth[mask] = number
-            if mask.any():
-                self._ious.append(oracle_iou(labels, mask))
-                thin = thin_parts(mask, self._side)
-                self._thin += (thin & covered_by(labels, mask)).sum(), thin.sum()
-        self._recalls.append(boundary_recall(labels, truth))
-        self._accuracies.append(achievable_accuracy(labels, truth))
-        self._counts.append(len(np.unique(labels)))
+        seen = [mask for mask in objects if mask.any()]
+        thin = [(thin_parts(mask, self._side), covered_by(labels, mask)) for mask in seen]
+        rows = {
+            "count": (len(np.unique(labels)), 1),
+            "boundary_recall": (boundary_recall(labels, truth), 1),
+            "achievable_accuracy": (achievable_accuracy(labels, truth), 1),
+            "oracle_miou": (sum(oracle_iou(labels, mask) for mask in seen), len(seen)),
+            "thin_recall": (sum(int((part & found).sum()) for part, found in thin), sum(int(p.sum()) for p, _ in thin)),
+        }
+        for key, row in rows.items():
+            self._found[key].append(row)
 
     def scores(self) -> dict[str, float | None]:
         """Returns means over images (`oracle_miou`: over objects), shares in percent.
@@ -49,24 +55,30 @@ class SuperpixelTally:
         - `oracle_miou`: IoU of the superpixels that lie mostly inside each object.
         - `thin_recall`: pixels of thin parts that those superpixels cover; None where no object has one.
         """
-        found, wanted = self._thin.tolist()
-        return {
-            "count": float(np.mean(self._counts)),
-            "boundary_recall": 100 * float(np.mean(self._recalls)),
-            "achievable_accuracy": 100 * float(np.mean(self._accuracies)),
-            "oracle_miou": 100 * float(np.mean(self._ious)),
-            "thin_recall": 100 * found / wanted if wanted else None,
-        }
+        return {key: None if one is None else one.value for key, one in self.intervals().items()}
+
+    def intervals(self) -> dict[str, Interval | None]:
+        """Returns the scores with their intervals: a bootstrap of the images, whose objects stay together."""
+        found: dict[str, Interval | None] = {}
+        for key, scale in _SCALES.items():
+            sums, weights = np.array(self._found[key], np.float64).reshape(-1, 2).T
+            if not weights.sum():
+                found[key] = None
+                continue
+            drawn = scale * resampled_images(sums, np.arange(len(sums)), weights)
+            found[key] = over_queries(scale * float(sums.sum() / weights.sum()), drawn)
+        return found
 
 
 @torch.no_grad()
-def score_superpixels(network: SFCN, size: int, cell: int, benchmark: ReferringSet) -> dict[str, float]:
+def score_superpixels(network: SFCN, size: int, cell: int, benchmark: ReferringSet) -> dict[str, Any]:
     """Scores learnt superpixels on the objects of a set, beside a plain grid of the same size.
 
     The network is in eval mode on the CPU; images are squashed to `size` pixels, a superpixel's side is `cell` pixels.
 
     Returns:
-        By the keys of `SCORES` with two decimals: means in percent, and of `live` the superpixels that hold a pixel.
+        By the keys of `SCORES` with two decimals: means in percent, and of `live` the superpixels that hold a pixel; and
+        under `intervals` by the same keys `low` and `high`, the ends of their 95 % intervals.
     """
     learnt, plain, grid = SuperpixelTally(cell), SuperpixelTally(cell), plain_grid(size, cell)
     for image in track(benchmark.images, "images"):
@@ -75,9 +87,11 @@ def score_superpixels(network: SFCN, size: int, cell: int, benchmark: ReferringS
         objects = [nearest_pixels(mask, size, size) for mask in image.masks.values()]
         learnt.add(labels, objects)
         plain.add(grid, objects)
-    found, bound = learnt.scores(), plain.scores()["oracle_miou"]
+    found, bound = learnt.intervals(), plain.intervals()["oracle_miou"]
     values = (found["oracle_miou"], bound, found["boundary_recall"], found["count"])
-    return dict(zip(SCORES, (round(float(value or 0), 2) for value in values), strict=True))
+    known = {key: value.rounded() for key, value in zip(SCORES, values, strict=True) if value is not None}
+    ends = {key: {"low": value["low"], "high": value["high"]} for key, value in known.items()}
+    return {**{key: known[key]["value"] if key in known else None for key in SCORES}, "intervals": ends}
 
 
 def plain_grid(size: int, cell: int) -> NDArray[np.integer]:

@@ -21,12 +21,17 @@ _GOLDEN = 0.618034
 
 # Colours of the masks of several sentences, told apart also by those who do not see red and green (Okabe and Ito, 2008).
 SENTENCES = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+_STRETCH = 3  # how much longer than asked for a thin picture may become
 _TALLEST = 4  # height over width of a picture that is drawn at a given width; a strip is shown narrower
 
 
-def fit(image: Image.Image, side: int) -> Image.Image:
-    """Returns the image scaled so that its longer side is `side` pixels."""
-    return _scaled(image, side / max(image.size))
+def fit(image: Image.Image, side: int, least: int = 1) -> Image.Image:
+    """Returns the image scaled so that its longer side is `side` pixels.
+
+    It is larger, up to three times, where the shorter side would have fewer than `least` pixels, as that of a panorama.
+    """
+    longer, shorter = max(image.size), min(image.size)
+    return _scaled(image, max(side / longer, min(least / shorter, _STRETCH * side / longer)))
 
 
 def fit_width(image: Image.Image, width: int) -> Image.Image:
@@ -63,31 +68,58 @@ def _heat(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 def tinted(
     image: Image.Image, masks: Sequence[NDArray[np.bool_]], colours: Sequence[tuple[int, int, int]]
 ) -> Image.Image:
-    """Returns the image in grey with a tint and a line of each mask's colour; masks of any size, later ones on top."""
-    shown = image.convert("L").convert("RGB")
-    for mask, colour in zip(masks, colours, strict=True):
-        scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
-        flat = Image.blend(shown, Image.new("RGB", image.size, colour), 0.45)
-        shown = Image.composite(flat, shown, scaled)
-    for mask, colour in zip(masks, colours, strict=True):
-        shown = outline(shown, mask, colour)
-    return shown
+    """Returns the image in grey with a tint and a line of each mask's colour; masks are of any size.
+
+    Where masks, or their lines, lie over each other, stripes of all their colours take turns.
+    """
+    grey = image.convert("L").convert("RGB")
+    if not masks:
+        return grey
+    areas, lines = np.stack([_at_size(mask, image) for mask in masks]), np.stack([_line(mask, image) for mask in masks])
+    hue = np.array(colours, np.uint8)
+    flat = Image.blend(grey, Image.fromarray(hue[_in_turn(areas)]), 0.45)
+    pixels = np.array(Image.composite(flat, grey, Image.fromarray(np.asarray(areas.any(0)))))
+    edge = np.asarray(lines.any(0))
+    pixels[edge] = hue[_in_turn(lines)[edge]]
+    return Image.fromarray(pixels)
+
+
+def _in_turn(masks: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Which of the masks (n, height, width) a pixel shows: of several that have it, each in stripes of its own."""
+    height, width = masks.shape[1:]
+    rows, columns = np.arange(height, dtype=np.int32), np.arange(width, dtype=np.int32)
+    stripe = np.add.outer(rows, columns) // max(4, min(height, width) // 36)
+    count = masks.sum(0, dtype=np.uint8)
+    nth = np.cumsum(masks, 0, dtype=np.uint8)  # of a mask among those that have the pixel, from 1
+    chosen: NDArray[np.intp] = (masks & (nth == stripe % np.maximum(count, 1) + 1)).argmax(0)
+    return chosen
 
 
 def cut_out(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
     """Returns the image with what lies outside a mask, of any size, dark and grey."""
-    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    scaled = Image.fromarray(_at_size(mask, image))
     dim = Image.fromarray((np.asarray(image.convert("L"), np.float64) * 0.25).astype(np.uint8)).convert("RGB")
     return Image.composite(image.convert("RGB"), dim, scaled)
 
 
 def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Image.Image:
     """Returns the image with a line of two pixels around a mask of any size."""
-    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
-    grown, shrunk = (np.asarray(scaled.filter(kind(3))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
     pixels = np.array(image.convert("RGB"))
-    pixels[grown != shrunk] = colour
+    pixels[_line(mask, image)] = colour
     return Image.fromarray(pixels)
+
+
+def _line(mask: NDArray[np.bool_], image: Image.Image) -> NDArray[np.bool_]:
+    """Pixels of an image, (height, width), that lie at both sides of a mask's edge."""
+    scaled = Image.fromarray(_at_size(mask, image)).convert("L")
+    grown, shrunk = (np.asarray(scaled.filter(kind(3))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    edge: NDArray[np.bool_] = grown != shrunk
+    return edge
+
+
+def _at_size(mask: NDArray[np.bool_], image: Image.Image) -> NDArray[np.bool_]:
+    scaled = Image.fromarray(mask.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    return np.asarray(scaled) > 0
 
 
 def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:

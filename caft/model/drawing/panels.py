@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +22,15 @@ from caft.model.drawing.figures import (
     segmentations,
     tinted,
 )
-from caft.model.drawing.lettering import font_of, line_height, text_width, wrapped, write_line
+from caft.model.drawing.lettering import Font, font_of, line_height, text_width, wrapped, write_line
 from caft.model.match import SentenceMatch
 from caft.model.otsu import otsu_mask
 
 _GAP, _MARGIN = 8, 12
 _INK, _MUTED, _PAPER = (29, 39, 51), (96, 105, 117), (255, 255, 255)
 _GREYED = (150, 150, 150)
+_WIDE = 3  # width over height from which pictures stand below each other
+_NARROWEST = 140  # pixels that a caption or a scale has at least, if it needs them
 NOT_BORNE_OUT = "not borne out by the picture"
 
 
@@ -97,18 +100,21 @@ def _percent(share: float) -> str:
 def _together(
     shown: Image.Image, matches: Sequence[SentenceMatch], masks: Sequence[NDArray[np.bool_]], ending: str
 ) -> list[Panel]:
-    """The masks of sentences that a picture bears out in one, and a legend as wide as the sheet's other columns."""
+    """The masks of sentences that a picture bears out in one, and a legend as wide as what stands there in other rows."""
     colours = SENTENCES[: len(matches)]
     found = [number for number, match in enumerate(matches) if match.borne_out]
     picture = tinted(shown, [masks[number] for number in found], [colours[number] for number in found])
-    font = font_of(shown.width)
+    font = _font(shown)
     line = line_height(font)
-    width, square = 2 * shown.width + _GAP, line - 6
+    width = shown.width if _is_wide(shown) else max(2 * shown.width + _GAP, 2 * _NARROWEST)
+    square = line - 6
     rows: list[tuple[tuple[int, int, int] | None, list[str]]] = [
         (colour if match.borne_out else None, wrapped(match.text, width - _GAP - square, font))
         for match, colour in zip(matches, colours, strict=True)
     ]
     note = wrapped(f"empty square: {NOT_BORNE_OUT}", width, font) if len(found) < len(matches) else []
+    overlap = len(found) > 1 and np.sum([masks[number] for number in found], axis=0).max() > 1
+    note += wrapped("stripes: pixels of several sentences", width, font) if overlap else []
     legend = Image.new("RGB", (width, sum(line * len(lines) + 6 for _, lines in rows) + line * len(note)), _PAPER)
     draw = ImageDraw.Draw(legend)
     y = 0
@@ -172,7 +178,7 @@ def sheet(blocks: Sequence[Block], columns: int = 1, title: str = "") -> Image.I
     rows = [drawn[first : first + columns] for first in range(0, len(drawn), columns)]
     widths = [max(row[column].width for row in rows if column < len(row)) for column in range(min(columns, len(drawn)))]
     width = sum(widths) + 2 * _GAP * (len(widths) - 1) + 2 * _MARGIN
-    font = font_of(max(panel[0].width for _, pictures in blocks for panel in pictures[:1]))
+    font = _font(max((panel[0] for _, pictures in blocks for panel in pictures[:1]), key=lambda first: first.width))
     line = line_height(font)
     above = wrapped(title, width - 2 * _MARGIN, font)
     top = _MARGIN + (line * len(above) + _GAP if above else 0)
@@ -191,37 +197,71 @@ def sheet(blocks: Sequence[Block], columns: int = 1, title: str = "") -> Image.I
     return canvas
 
 
+def _font(picture: Image.Image) -> Font:
+    """The font beside a picture, and beside the two that stand next to it unless these are below it."""
+    return font_of(picture.width // 3 if _is_wide(picture) else picture.width)
+
+
+def _is_wide(picture: Image.Image) -> bool:
+    """Whether pictures of its shape stand below each other, as panoramas."""
+    return picture.width > _WIDE * picture.height
+
+
 def _block(heading: str, panels: Sequence[Panel]) -> Image.Image:
-    font = font_of(panels[0].picture.width)
+    """A heading and its pictures: beside each other, or panoramas below each other."""
+    font = _font(panels[0].picture)
     line = line_height(font)
-    width = sum(panel.picture.width for panel in panels) + _GAP * (len(panels) - 1)
+    rows = [[panel] for panel in panels] if _is_wide(panels[0].picture) else [panels]
+    drawn = [_row(row, font) for row in rows]
+    width = max(row.width for row in drawn)
     title, *more = heading.split("\n")
     above = [(text, _INK) for text in wrapped(title, width, font)]
     above += [(text, _MUTED) for text in wrapped("\n".join(more), width, font)]
-    below = [wrapped(panel.caption, panel.picture.width, font) for panel in panels]
-    bar = line + 4 if any(panel.scale for panel in panels) else 0
-    top = line * len(above) + (4 if above else 0)
-    tall = max(panel.picture.height for panel in panels)
-    canvas = Image.new("RGB", (width, top + tall + 4 + bar + line * max(map(len, below))), _PAPER)
+    y = line * len(above) + (4 if above else 0)
+    canvas = Image.new("RGB", (width, y + sum(row.height for row in drawn)), _PAPER)
     draw = ImageDraw.Draw(canvas)
     for number, (text, ink) in enumerate(above):
         write_line(draw, (0, number * line), text, ink, font)
+    for row in drawn:
+        canvas.paste(row, (0, y))
+        y += row.height
+    return canvas
+
+
+def _row(panels: Sequence[Panel], font: Font) -> Image.Image:
+    """Pictures beside each other, their captions below; a picture that is narrower than its caption has room for that."""
+    line = line_height(font)
+    widths = [max(panel.picture.width, _needed(panel, font)) for panel in panels]
+    below = [wrapped(panel.caption, width, font) for panel, width in zip(panels, widths, strict=True)]
+    bar = line + 4 if any(panel.scale for panel in panels) else 0
+    tall = max(panel.picture.height for panel in panels)
+    size = (sum(widths) + _GAP * (len(panels) - 1), tall + 4 + bar + line * max(map(len, below)))
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
     x = 0
-    for panel, lines in zip(panels, below, strict=True):
-        canvas.paste(panel.picture, (x, top))
-        y = top + tall + 2
+    for panel, width, lines in zip(panels, widths, below, strict=True):
+        canvas.paste(panel.picture, (x, 0))
+        y = tall + 2
         for text in lines:
             write_line(draw, (x, y), text, _INK, font)
             y += line
         if panel.scale is not None:
-            _draw_scale(canvas, (x, y), panel.picture.width, panel.scale)
-        x += panel.picture.width + _GAP
+            _draw_scale(canvas, (x, y), width, panel.scale, font)
+        x += width + _GAP
     return canvas
 
 
-def _draw_scale(canvas: Image.Image, place: tuple[int, int], width: int, scale: tuple[float, float]) -> None:
+def _needed(panel: Panel, font: Font) -> int:
+    """Pixels of width that a scale, or a caption in lines of a readable width, takes."""
+    lines = wrapped(panel.caption, _NARROWEST, font)
+    return _NARROWEST if panel.scale else ceil(max((text_width(line, font) for line in lines), default=0))
+
+
+def _draw_scale(
+    canvas: Image.Image, place: tuple[int, int], width: int, scale: tuple[float, float], font: Font
+) -> None:
     """A bar of colours between its least and its largest value."""
-    font, draw, (x, y) = font_of(width), ImageDraw.Draw(canvas), place
+    draw, (x, y) = ImageDraw.Draw(canvas), place
     low, high = ("0" if value < 0.005 * scale[1] else f"{value:.2g}" for value in scale)
     before, after = (round(text_width(text, font)) + _GAP for text in (low, high))
     bar = colour_bar(max(1, width - before - after), max(1, line_height(font) - 8))
