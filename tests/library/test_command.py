@@ -372,8 +372,9 @@ def test_where_nothing_can_be_written_is_found_out_before_the_work(
     def too_late(*arguments, **more):
         raise AssertionError("the work has begun")
 
-    for name in ("open_image", "load_model", "load", "read_gallery"):
-        monkeypatch.setattr(f"caft.model.command.{name}", too_late)
+    for place in ("model.command.pictures.read_rgb", "eval.place.load_model", "weights.load.load"):
+        monkeypatch.setattr(f"caft.{place}", too_late)
+    monkeypatch.setattr(gallery, "read_gallery", too_late)
     for folder in ("folder.png", "card.json", "drawn/0-picture.png"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "file").write_text("kept")
@@ -488,8 +489,8 @@ def test_an_interruption_is_one_line_whenever_it_comes(tmp_path, seconds):
 
 
 def test_an_interruption_during_the_work_is_one_line(run, model_file, photographs, monkeypatch):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("caft.model.command.open_image", interrupted)
+    monkeypatch.setattr("caft.model.command.pictures.read_rgb", interrupted)
     assert run("ground", photographs / "cat.png", TEXT, "--model", model_file) == (130, "", "interrupted\n")
