@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from caft.transforms import nearest_pixels
+
 # Anchors of a colour scale from dark to bright, of even steps in lightness.
 _HEAT = np.array(
     [(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)], np.float64
@@ -90,8 +92,6 @@ def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int,
 
 def borders(image: Image.Image, labels: NDArray[np.integer]) -> Image.Image:
     """Returns the image with lines between segments; labels (h, w) of any size."""
-    from caft.transforms import nearest_pixels  # brings torch, which a picture alone needs not
-
     pixels = np.array(image.convert("RGB"))
     pixels[_edges(nearest_pixels(labels, image.height, image.width))] = LINE
     return Image.fromarray(pixels)
@@ -103,8 +103,6 @@ def segmentations(image: Image.Image, levels: Sequence[NDArray[np.integer]]) -> 
     The image's brightness shows through. Levels are label maps of any one size, fine to coarse; every segment lies in one
     of the next level.
     """
-    from caft.transforms import nearest_pixels
-
     grey = np.asarray(image.convert("L"), np.float64)[..., None]
     shown: list[Image.Image] = []
     parents = colours = None
