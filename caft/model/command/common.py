@@ -36,7 +36,7 @@ def loaded(path: str) -> "Model":
         CheckpointError: Its files are missing or damaged.
     """
     with importing():
-        from caft.eval.place import load_model
+        from caft.weights.placed import load_model
     model = load_model(path)
     if model.card.is_of_rendered_shapes:
         remark(f"{path} was trained on rendered shapes only: photographs, and texts about them, mean nothing to it")
