@@ -212,7 +212,7 @@ class Model:
         references: str | Iterable[str] | None = None,
         size: tuple[int, int] | None = None,
     ) -> tuple[list[SentenceMatch], NDArray[np.float32]]:
-        """What `match` and `ground` give for the same sentences, with the picture and each text encoded once.
+        """What `match` and `ground` give for the same sentences, with the picture encoded once.
 
         >>> matches, maps = model.look("photo.jpg", "A cat. It sleeps.", size=(20, 30))
         >>> [match.text for match in matches], maps.shape
