@@ -1,15 +1,18 @@
 """Pictures to tensors, and maps to other sizes, with Pillow and torch only."""
 
+from __future__ import annotations
+
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from caft.pictures.reading import Source, read_rgb
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Kind = TypeVar("_Kind", bound=np.generic)
 # Long side over short side beyond which the ends of a picture are cut off before a central crop is resized.
@@ -93,4 +96,6 @@ def _without_ends(image: Image.Image) -> Image.Image:
 
 
 def _tensor(image: Image.Image) -> Tensor:
+    import torch  # who only opens pictures, as half of the stages, needs none
+
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

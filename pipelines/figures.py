@@ -10,12 +10,12 @@ from pathlib import Path
 from caft.data.sets import Missing, load_referring
 from caft.errors import CaftError, exits_with_message
 from caft.eval.analysis.examples import score_examples, segment, spread
-from caft.eval.place import load_model
 from caft.model.drawing.figures import fit, overlay
 from caft.model.drawing.panels import Block, masked, write
 from caft.model.output import check_output
 from caft.network.caft import CAFT
 from caft.params import load_params
+from caft.weights.placed import load_model
 
 EXAMPLES, SIDE, IMAGES = 4, 132, 128
 

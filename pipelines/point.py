@@ -5,10 +5,10 @@ from pathlib import Path
 
 from caft import storage
 from caft.eval.analysis.point import budget, description
-from caft.eval.place import load_model
 from caft.eval.scores.metrics import log_scores, rounded
 from caft.eval.scores.retrieval_sets import score_hits
 from caft.params import Params, load_params
+from caft.weights.placed import load_model
 from pipelines.stage import run
 from pipelines.train import trained
 

@@ -3,18 +3,13 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-import torch
 
 from caft import storage
 from caft.eval.given import load_given, settings_of
-from caft.model.model import Model
 from caft.model.protocols import RetrievalModel
-from caft.params import Params, arithmetic
-from caft.weights.load import load
+from caft.params import Params
+from caft.weights.placed import load_model, on_device
 
-_AnyModel = TypeVar("_AnyModel", bound=RetrievalModel)
 WEIGHTS = Path("metrics/external/weights.json")
 GRAPH = "pipelines/score/dvc.yaml"  # its stages score given weights
 
@@ -39,7 +34,7 @@ class Place:
             return load_model()
         expected = storage.read_json(WEIGHTS, GRAPH)
         described = [expected, *expected["more"]][self.number]
-        return _on_device(load_given(settings_of(params)[self.number], params, described))
+        return on_device(load_given(settings_of(params)[self.number], params, described))
 
 
 def place_of(arguments: argparse.Namespace) -> Place:
@@ -47,18 +42,3 @@ def place_of(arguments: argparse.Namespace) -> Place:
     if getattr(arguments, "external", False):
         return Place(Path("metrics/external"), Path("metrics/external"), Path("reports/external"), 0)
     return Place(Path("metrics"), Path("plots"), Path("reports"))
-
-
-def load_model(path: Path | str = "models/caft.safetensors") -> Model:
-    """Loads a model for evaluation, onto the GPU if there is one and arithmetic is native.
-
-    Raises:
-        CheckpointError: Its files are missing or damaged.
-    """
-    return _on_device(load(path))
-
-
-def _on_device(model: _AnyModel) -> _AnyModel:
-    on_gpu = torch.cuda.is_available() and arithmetic.current() == "native"
-    model.network.to("cuda" if on_gpu else "cpu")
-    return model

@@ -28,14 +28,13 @@ output, all else to standard error; errors that you can fix exit with code 2.
 `caft COMMAND --help` says more of each."""
 
 
-def parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
-    """The parser; `run` of what it finds is the command's function, whose docstring is the help's first line."""
+def parser() -> argparse.ArgumentParser:
+    """The parser; `command` of what it finds is the command's name."""
     found = argparse.ArgumentParser(prog="caft", description=_ABOUT, formatter_class=_RAW)
     added = found.add_subparsers(required=True, metavar="COMMAND")
-    for name, (describe, more) in _COMMANDS.items():
-        about = (commands[name].__doc__ or "").strip()
+    for name, (describe, about, more) in _COMMANDS.items():
         one = added.add_parser(name, help=about, description=f"{about}\n\n{more}", formatter_class=_RAW)
-        one.set_defaults(run=commands[name])
+        one.set_defaults(command=name)
         describe(one)
     return found
 
@@ -87,9 +86,11 @@ def _convert(one: argparse.ArgumentParser) -> None:
     one.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file; the card goes beside it")
 
 
-_COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+# What each takes, its line of help, and more of its own help.
+_COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = {
     "ground": (
         _ground,
+        "Draws where each sentence of a text looks in a picture, how well it matches, and the mask it finds.",
         "Each sentence asks alone. Bright is where it looks; the mask is what Otsu's threshold leaves of that map.\n"
         "Attention always looks somewhere. Whether the sentence is true of the picture, its match says: a probability,\n"
         "and the share of reference sentences that fit the picture less. Standard error has a line for each sentence;\n"
@@ -98,27 +99,32 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str]] =
     ),
     "segment": (
         _segment,
+        "Draws the superpixels of a picture and the segments they are grouped into, level by level.",
         "Colours of a level keep to those of the next: segments are nested.\n"
         "example: caft segment photo.jpg -o segments.png",
     ),
     "search": (
         _search,
+        "Lists the pictures of a folder that fit a long description best.",
         "Prints score and file, best first. Folders in the folder are searched too. Pictures are encoded once and kept\n"
         "in ~/.cache/caft (XDG_CACHE_HOME moves it): the next search encodes only what came or changed.\n"
         'example: caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -k 3',
     ),
     "chunk": (
         _chunk,
+        "Shows how a caption is split into sentences and grouped into the sub-captions that the model reads.",
         "Without a model: as the paper's authors read captions, split at every full stop, four balanced chunks.\n"
         'example: caft chunk "A cat. It sleeps. The chair is red. A lamp stands behind it. It is on."',
     ),
     "info": (
         _info,
+        "Prints a model's card, and what its file holds.",
         "The card is Markdown: sizes, training data, recipe, how captions are read, scores, use and limits.\n"
         "example: caft info models/caft.safetensors --metrics metrics > MODEL_CARD.md",
     ),
     "convert": (
         _convert,
+        "Turns the authors' checkpoint into this project's two files, weights and card.",
         "Every name and shape is checked. The two files load faster, and hold nothing that could be executed.\n"
         "example: caft convert release.pt -o release.safetensors",
     ),

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from torch import Tensor
 
 from caft.errors import DataError
 from caft.model.encoding import encode_squashed, encode_sub_captions
-from caft.network.caft import CAFT
+from caft.network.caft import CAFT, ImageFeatures
 
 # A sentence below either is not borne out. Chosen on rendered scenes, with the default run's model; docs/quickstart.md
 # has the rates of both errors.
@@ -70,13 +71,27 @@ def match(network: CAFT, image: Image.Image, texts: Sequence[str], references: S
     Raises:
         DataError: The network has no part level, or there is no text or no reference.
     """
+    require_part_level(network, texts, references)
+    features = next(encode_squashed(network, [image]))
+    return matches(network, features, encode_sub_captions(network, [*texts, *references]), texts)
+
+
+def require_part_level(network: CAFT, texts: Sequence[str], references: Sequence[str]) -> None:
+    """Refuses what has no match.
+
+    Raises:
+        DataError: As `match`.
+    """
     if not network.has_part:
         raise DataError("the model has no part level, so no sentence has a match; take a model with grounding")
     if not texts or not references:
         raise DataError("a match needs at least one sentence and one reference sentence; give some")
-    part = next(encode_squashed(network, [image])).part
-    assert part is not None
-    logits = network.part_logits(part, encode_sub_captions(network, [*texts, *references]))[0].float().cpu().numpy()
+
+
+def matches(network: CAFT, image: ImageFeatures, asked: Tensor, texts: Sequence[str]) -> list[SentenceMatch]:
+    """`match` by features: of one image, B = 1, and of the texts with the references after them, (T + R, D)."""
+    assert image.part is not None
+    logits = network.part_logits(image.part, asked)[0].float().cpu().numpy()
     own, others = logits[: len(texts)], logits[len(texts) :]
     return [
         SentenceMatch(text, float(logit), float(probability(logit)), float(place))

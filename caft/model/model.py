@@ -15,6 +15,7 @@ from caft.model import arguments, encoding, maps
 from caft.model.arguments import Picture, open_picture
 from caft.model.card import ModelCard
 from caft.model.encoding import EncodedCaptions, EncodedImages
+from caft.model.looks import look
 from caft.model.match import GENERAL_SENTENCES, SentenceMatch
 from caft.model.match import match as match_texts
 from caft.model.scores import blend, part_scores, whole_scores, without_bias
@@ -204,6 +205,26 @@ class Model:
         if references is not None:
             among = self._asked(references, "reference")
         return match_texts(self.network, open_picture(arguments.one_picture(image)), self._asked(text), among)
+
+    def look(
+        self,
+        image: Picture,
+        text: str | Iterable[str],
+        references: str | Iterable[str] | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> tuple[list[SentenceMatch], NDArray[np.float32]]:
+        """What `match` and `ground` give for the same sentences, with the picture encoded once.
+
+        >>> matches, maps = model.look("photo.jpg", "A cat. It sleeps.", size=(20, 30))
+        >>> [match.text for match in matches], maps.shape
+        (['A cat', 'It sleeps'], (2, 20, 30))
+        """
+        among: Sequence[str] = self.card.references or GENERAL_SENTENCES
+        if references is not None:
+            among = self._asked(references, "reference")
+        size = None if size is None else arguments.map_size(size)
+        opened = open_picture(arguments.one_picture(image))
+        return look(self.network, opened, self._asked(text), among, size or opened.size[::-1])
 
     def _asked(self, text: str | Iterable[str], name: str = "text") -> list[str]:
         """The sentences of a text, or several texts, each of which needs words."""

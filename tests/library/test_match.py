@@ -62,6 +62,14 @@ def test_the_cards_references_come_before_the_general_ones(model, photographs):
     assert kept.match(cat, "A cat.") == model.match(cat, "A cat.", REFERENCES)
 
 
+def test_a_look_is_match_and_ground_to_the_bit(model, photographs):
+    text = "A cat with green eyes. Its nose is pink."
+    for references, size in ((REFERENCES, (20, 30)), (None, None)):
+        matches, maps = model.look(photographs / "cat.png", text, references, size)
+        assert matches == model.match(photographs / "cat.png", text, references)
+        assert np.array_equal(maps, model.ground(photographs / "cat.png", text, size))
+
+
 def test_references_are_given_as_texts_are(model, photographs):
     cat = photographs / "cat.png"
     expected = model.match(cat, "A cat.", REFERENCES)

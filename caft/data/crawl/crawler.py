@@ -28,17 +28,12 @@ sys.modules.update({"torch": None, "ray": None, "wandb": types.ModuleType("wandb
 
 
 def _take_the_place_of_its_own(limits: dict[str, int]) -> None:
-    """Has pictures asked for and decoded by this checkout's code, whatever is installed, and without torch."""
-    # `caft.transforms` names it for its types alone, as far as decoding goes.
-    torch = types.ModuleType("torch")
-    torch.Tensor = object  # type: ignore[attr-defined]
-    sys.modules["torch"] = torch
+    """Has pictures asked for and decoded by this checkout's code, whatever is installed."""
     sys.path.insert(0, str(Path(__file__).parents[3]))
     try:
         from caft.data.crawl import answers, seen
     finally:
         sys.path.pop(0)
-        sys.modules["torch"] = None  # type: ignore[assignment]
     img2dataset.resizer.cv2.imdecode = seen.decode
     img2dataset.downloader.download_image_with_retry = answers.Asking(limits["timeout_total"], limits["most_bytes"])
 

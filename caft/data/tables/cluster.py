@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -54,13 +55,12 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
     """
     if not items:
         return []
-    import ray
-
-    if len(items) == 1 and not ray.is_initialized():
+    if len(items) == 1 and not _is_running():
         try:
             return [function(items[0])]
         except CaftError as error:
             raise type(error)(f"{description}, {items[0]}: {error}") from None
+    import ray
 
     with nullcontext() if ray.is_initialized() else ray_started():
         task = ray.remote(function)
@@ -73,6 +73,11 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
             place = places[ended]
             results[place] = _result(ended, description, items[place])
     return [results[place] for place in range(len(items))]
+
+
+def _is_running() -> bool:
+    """Whether Ray runs in this process; it takes a second to import, which a single item waits for in vain."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def _result(reference: Any, description: str, item: object) -> Any:

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
 
 _LEVEL = 0.95
 Order = Literal["higher", "lower", "not separated"]
@@ -40,6 +39,8 @@ def over_seeds(values: Sequence[float]) -> Interval:
     mean = float(np.mean(values))
     if len(values) == 1:
         return Interval(mean, None, None)
+    from scipy.stats import t as student  # takes a second to import, and most runs are of one seed
+
     sd = float(np.std(values, ddof=1))
     low, high = (mean + float(end) * sd / len(values) ** 0.5 for end in student.interval(_LEVEL, len(values) - 1))
     return Interval(mean, low, high, sd)

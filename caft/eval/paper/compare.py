@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from scipy.stats import binom, norm
-
 from caft.eval.paper.models import PaperModel
 from caft.eval.paper.targets import Row, Source, Table, Targets
 
@@ -185,6 +183,8 @@ def _judged(
 
 def interval(found: _Found, spread: float) -> tuple[float, float]:
     """95 % interval of a mean over items under resampling them, in percent, widened on both sides by `spread`."""
+    from scipy.stats import binom, norm  # takes a second to import, and the default run's numbers are not judged
+
     assert isinstance(found.value, int | float) and found.items is not None
     items, value = found.items, float(found.value)
     mean = min(max(value / 100, 0.0), 1.0)
