@@ -142,14 +142,11 @@ def base_problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]
             yield location[:2], "give splitter beside base: the stage index depends on this key of a recipe alone", ""
         elif table == "launchers" and "arithmetic" not in entry:
             yield location[:2], "give arithmetic beside base: stages depend on this key of a launcher alone", ""
-    launchers, name = content.get("launchers"), content.get("launch")
-    entry = launchers.get(name) if isinstance(launchers, dict) and isinstance(name, str) else None
-    if isinstance(entry, dict) and (absent := [key for key in _OF_TRAIN if key not in entry]):
-        yield (
-            ("launchers", name),
-            f"give {' and '.join(absent)}: of the selected launcher, DVC wants each key to be there",
-            "",
-        )
+    launchers, launch = content.get("launchers"), content.get("launch")
+    selected = launchers.get(launch) if isinstance(launchers, dict) and isinstance(launch, str) else None
+    if isinstance(selected, dict) and (absent := [key for key in _OF_TRAIN if key not in selected]):
+        wanted = f"give {' and '.join(absent)}: of the selected launcher, DVC wants each key to be there"
+        yield ("launchers", str(launch)), wanted, ""
 
 
 def _with_base(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

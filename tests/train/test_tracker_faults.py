@@ -119,6 +119,8 @@ def refusal(folder: Path, uri: str) -> str:
         (401, "You are not authenticated.", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         (403, "Permission denied", "ask who runs it for the right to write"),
         (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', "ask who runs it for the right to write"),
+        (500, "Internal Server Error", "the server itself has failed, so look at its log"),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "disk full"}', "the server itself has failed"),
         (502, "Bad gateway", "look there whether `mlflow server` runs"),
         (200, "<html>Welcome</html>", "no MLflow server, so check storage.tracking_uri"),
         (404, "not found", "no MLflow server, so check storage.tracking_uri"),
@@ -147,6 +149,31 @@ def test_a_proxy_in_the_way_is_named(
     said = refusal(tmp_path, f"{scheme}://tracker.example:5000")
     assert f"the proxy http://{answering.address} was asked" in said  # type: ignore[attr-defined]
     assert "add tracker.example to no_proxy" in said
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_of_all_is_named_without_its_password(
+    variable: str, scheme: str, answering: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    answering.code, answering.body = 407, "the proxy says no"  # type: ignore[attr-defined]
+    monkeypatch.setenv(variable, f"{scheme}://me:secret@{answering.address}")  # type: ignore[attr-defined]
+    with pytest.raises(TrackingError) as caught:
+        open_run(settings(tmp_path, "http://you:hidden@tracker.example:5000"), "f", "name", {}, {})
+    said = str(caught.value)
+    assert said.startswith("MLflow at http://tracker.example:5000: ")
+    assert f"the proxy {scheme}://{answering.address} was asked, so add tracker.example to no_proxy" in said  # type: ignore[attr-defined]
+    assert "secret" not in said and "hidden" not in said
+
+
+def test_https_asked_of_a_server_that_speaks_http_is_told(
+    answering: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert "does not speak https" in refusal(tmp_path, f"https://{answering.address}")  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
