@@ -10,6 +10,12 @@ from types import FrameType
 _AS_CTRL_C = (signal.SIGTERM, signal.SIGHUP)
 
 
+def quietly() -> None:
+    """Until `ends_when_told`, Ctrl-C ends this process without a trace of which import it was at."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def ends_when_told() -> Iterator[None]:
     """Ends this process with one line, 128 plus the signal's number, after the block has cleaned up as for Ctrl-C.
@@ -17,6 +23,8 @@ def ends_when_told() -> Iterator[None]:
     A signal that is ignored, as SIGHUP under `nohup`, stays ignored.
     """
     mine, told = os.getpid(), signal.SIGINT
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def end(number: int, frame: FrameType | None) -> None:
         nonlocal told
