@@ -53,6 +53,13 @@ ifneq ($(TORCH),$(shell cat $(STAMP) 2>/dev/null))
 endif
 endif
 
+# Nor does a stamp say anything of an environment whose Python is gone, as after an upgrade of the system.
+ifneq ($(wildcard $(STAMP)),)
+ifneq ($(shell [ -x $(PYTHON) ] && echo runs),runs)
+.PHONY: $(STAMP)
+endif
+endif
+
 $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml | git
 	@python=$$(for name in python3.11 python3.12 python3; do \
 	  command -v $$name >/dev/null && $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
@@ -62,6 +69,8 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	  [ ! -e $(VENV) ] || echo "setup: $(VENV) is not whole; making it anew" >&2; \
 	  rm -rf $(VENV) && mkdir $(VENV) && touch $(VENV)/.unfinished && $$python -m venv $(VENV) && rm $(VENV)/.unfinished; \
 	fi
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
+	  echo "setup: $(VENV) is of $$($(PYTHON) --version 2>&1), and this needs 3.11 or 3.12: move it away and run again" >&2; exit 1; }
 	@torch=$(TORCH); version=$$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements-cpu.lock); \
 	if [ -z "$$torch" ]; then \
 	  offered=$$($(PYTHON) -m pip index versions torch 2>/dev/null || true); \

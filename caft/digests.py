@@ -138,6 +138,16 @@ def has_code(path: Path) -> bool:
     return (ROOT / path).is_file() and (path.suffix != ".py" or bool(_code(path).meaning))
 
 
+def same_code(path: Path, one: bytes | None, other: bytes | None) -> bool:
+    """Whether two contents of a file say the same; None is no file. Python may differ in comments and docstrings."""
+    if one == other or path.suffix != ".py" or one is None or other is None:
+        return one == other
+    try:
+        return _parsed(path, one).meaning == _parsed(path, other).meaning
+    except SyntaxError:  # it is just being written
+        return False
+
+
 def _file(module: str, name: str) -> Path | None:
     """The file that `from module import name` runs, or `import module` where the name is empty; None without one."""
     for dotted in (f"{module}.{name}", module):

@@ -93,6 +93,15 @@ def _is_stopped(process: int) -> bool:
     return False
 
 
+def stopped_children() -> list[int]:
+    """Ids of processes that this one has started and that were stopped."""
+    with suppress(ImportError):
+        import psutil  # the pipeline alone has it
+
+        return [child.pid for child in psutil.Process().children(recursive=True) if _is_stopped(child.pid)]
+    return []
+
+
 def end_with(process: int) -> None:
     """Ends this process within a second after the one with this id has ended on this machine, however that ended."""
     import psutil  # the pipeline alone has it

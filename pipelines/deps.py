@@ -22,6 +22,7 @@ PACKAGES = ("caft", "pipelines", "slurm", "benchmarks")
 # No result depends on it, as on `NO_RESULT`.
 PLUMBING = NO_RESULT | {
     "pipelines/__init__.py": "starts the command line",
+    "pipelines/recorded.py": "whether DVC records what was read",
     "pipelines/signals.py": "how a stage ends that is told to",
     "pipelines/stage.py": "the command line",
     "slurm": "where a job runs",

@@ -24,6 +24,7 @@ from caft.data import loopback  # noqa: E402
 from caft.errors import CaftError, ParamsError, exits_with_message  # noqa: E402
 from caft.params import Params, arithmetic, load_params  # noqa: E402
 from caft.storage import disk_problem, runs_folder  # noqa: E402
+from pipelines import recorded  # noqa: E402
 from pipelines.signals import ends_when_told  # noqa: E402
 
 loopback.spare()
@@ -67,17 +68,20 @@ def run(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
     with exits_with_message(), ends_when_told():
+        seen = recorded.look(arguments.params)
         params = load_params(arguments.params, arguments.overlay, arguments.set)
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
         if plan is not None and arguments.dry_run:
             print("\n".join(plan(params)))
-        elif module in params.jobs:
+            return
+        if module in params.jobs:
             _submit(module, params, arguments)
         else:
             arithmetic.expect(_arithmetic_of(module, params))
             _call(stage, params, arguments)
+        recorded.check(seen, arguments.params)
 
 
 def prepare(module: str, words: Sequence[str]) -> None:

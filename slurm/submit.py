@@ -257,6 +257,12 @@ def _reason(folder: Path, job: str, failures: dict[int, str | None]) -> str:
         found = re.search(r"^caft\.errors\.\w+: (.*?)(?:\n-{5,}|\Z)", error or "", re.MULTILINE | re.DOTALL)
         if found:
             return "The reason:\n  " + found[1].strip().replace("\n", "\n  ")
+        # Torch tells it wherever the rank happens to be.
+        if found := re.search(r"^RuntimeError: (DataLoader worker \(pid.*)", error or "", re.MULTILINE):
+            return (
+                f"The reason:\n  a process that reads images was ended from outside. {found[1].strip()} If memory was short "
+                "(`dmesg`), give the launcher fewer workers or more memory"
+            )
     # Others raise errors of a connection that broke: what came first is that a rank was gone.
     lost = [rank for rank, error in failures.items() if error is None]
     if lost:

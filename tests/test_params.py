@@ -260,6 +260,10 @@ def test_what_is_wrong_in_a_base_is_told_once_where_it_is_written(problems: typi
             "launchers.a.base = a: must be an entry of launchers without a base: local, a100x8",
         ),
         ("recipes: {mine: {base: paper}}", "recipes.mine: give splitter beside base: the stage index depends on this"),
+        (
+            "launch: mine\nlaunchers: {mine: {base: local, arithmetic: native, nodes: 1, tasks_per_node: 1}}",
+            "launchers.mine: give ranks_of_run and compile: of the selected launcher, DVC wants each key to be there",
+        ),
         ("recipes: {mine: {bsae: paper}}", "recipes.mine.bsae: unknown key; did you mean recipes.mine.base?"),
         ("models: {small: {base: tiny}}", "models.small.base: unknown key; known are image_size, patch, "),
     ],
@@ -352,6 +356,34 @@ def test_dvc_runs_train_again_after_a_change_of_the_selected_recipe_or_its_base(
     }
     assert status("launchers.local.workers=2", "recipes.smoke.batch=4", "corpus.cc3m.csv=other") == {}
     assert bool(status("recipes.release.precision=bf16")) == (recipe == "release")
+    assert status("launchers.local.ranks_of_run=1") and not status("launchers.a100x8.ranks_of_run=1")
+    assert status("launchers.local.compile=true") and not status("launchers.a100x32.compile=true")
+
+
+def test_a_selection_that_is_edited_while_dvc_runs_leaves_no_result_of_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC looks the selection up when it starts; an earlier stage of the same `dvc repro` takes its time."""
+    from dvc.repo import Repo
+
+    train = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["train"]
+    text = Path("params.yaml").read_text()
+    assert "\nmodel: tiny " in text
+    stages = {
+        "before": {"cmd": "sed -i 's/^model: tiny /model: base /' params.yaml; echo 1 > first", "outs": ["first"]},
+        "train": {"cmd": "grep ^model: params.yaml > weights", "deps": ["first"], "params": train["params"]},
+    }
+    stages["train"]["outs"] = ["weights"]
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    Path("params.yaml").write_text(text)
+    Repo.init(no_scm=True).close()
+    with Repo() as repo:
+        repo.reproduce()
+    assert Path("weights").read_text().startswith("model: base ")
+    Path("params.yaml").write_text(text)  # the selection that DVC had looked up
+    with Repo() as repo:
+        assert "train" in repo.status()
 
 
 # ---- what is wrong: one by one

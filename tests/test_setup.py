@@ -29,6 +29,8 @@ case "$*" in
   "-m pip index versions torch") echo "Available versions: 9.0, $OFFERED"
     sleep "${PAUSE:-0}"; echo "  LATEST: 9.0" || exit 1 ;;
   *find_spec*) [ -z "$ELSEWHERE" ] ;;
+  "-c import sys; sys.exit(not (3, 11)"*) [ -z "$OTHER" ] ;;
+  "--version") echo "Python 3.13.1" ;;
 esac
 """
 
@@ -127,6 +129,33 @@ def test_an_environment_that_was_left_half_made_is_made_anew(make):
     done, log = make("setup")
     assert done.returncode == 0 and "-m venv .venv" in log
     assert not any(line.startswith("system -m pip") for line in log.splitlines())
+
+
+def test_an_environment_of_another_python_is_left_as_it_is(make):
+    """As an editor makes one, of the system's newest."""
+    make("setup", "TORCH=cpu")
+    (make.folder / ".venv/.installed").unlink()
+    (make.folder / ".venv/mine").touch()
+    done, log = make("setup", OTHER="1")
+    assert done.returncode != 0 and "pip install" not in log
+    assert "setup: .venv is of Python 3.13.1, and this needs 3.11 or 3.12: move it away and run again" in done.stderr
+    assert (make.folder / ".venv/mine").exists() and not (make.folder / ".venv/.installed").exists()
+
+
+@pytest.mark.parametrize("kind", ["gone", "a link", "a file"])
+def test_an_environment_whose_python_is_gone_is_made_anew_though_it_has_a_stamp(make, kind):
+    make("setup", "TORCH=cpu")
+    venv = make.folder / ".venv"
+    if kind == "gone":
+        (venv / "bin/python").unlink()
+        (venv / "bin/python").symlink_to("/usr/bin/python3.0")
+    else:
+        shutil.rmtree(venv)
+        venv.symlink_to("elsewhere") if kind == "a link" else venv.write_text("words")
+    done, log = make("setup", "TORCH=cpu")
+    assert done.returncode == 0, done.stderr
+    assert "-m venv .venv" in log and (venv / ".installed").read_text() == "cpu\n"
+    assert make("setup")[1] == ""
 
 
 def test_git_is_looked_at_before_anything_is_installed(make):

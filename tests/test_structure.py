@@ -384,8 +384,17 @@ def keys_read(stage: str) -> dict[str, str]:
 
 # Of a stage that computes with the network; `pipelines.stage.prepare` reads it.
 ROUNDING = "launchers.${launch}.arithmetic"
-# Of the stages that train: negatives are drawn among the images of a rank.
-RANKS = {"launchers.${launch}.nodes", "launchers.${launch}.tasks_per_node"}
+# Of the stages that train: negatives are drawn among the images of a rank, and compiled steps round otherwise.
+RANKS = {f"launchers.${{launch}}.{key}" for key in ("nodes", "tasks_per_node", "ranks_of_run", "compile")}
+
+
+def selections(keys: Iterable[str]) -> set[str]:
+    """The selections that keys follow.
+
+    DVC looks them up when it starts and the stage when its turn comes; a selection that was edited between the two is
+    recorded with the result by its own key alone.
+    """
+    return {name for key in keys for name in re.findall(r"\$\{(\w+)\}", key)} - {"item"}
 
 
 @pytest.mark.parametrize("stage", [name for name, stage in stages().items() if not stage.get("always_changed")])
@@ -395,6 +404,7 @@ def test_dvc_lists_exactly_the_settings_that_a_stage_reads(stage: str) -> None:
         expected.add(ROUNDING)  # read before the stage is
     if stage == "train":
         expected |= RANKS
+    expected |= selections(expected)
     assert sorted(stages()[stage].get("params", [])) == sorted(expected), keys_read(stage)
 
 
@@ -407,11 +417,19 @@ def test_what_computes_with_the_network_depends_on_how_it_rounds(graph: str) -> 
             assert (ROUNDING in stage.get("params", [])) == computes, (graph, name)
 
 
+@pytest.mark.parametrize("graph", deps.GRAPHS)
+def test_a_stage_whose_settings_follow_a_selection_depends_on_it(graph: str) -> None:
+    for name, entry in yaml.safe_load((PROJECT / graph).read_text())["stages"].items():
+        keys = entry.get("do", entry).get("params", [])
+        assert selections(keys) <= set(keys), (graph, name)
+
+
 def test_no_stage_depends_on_where_it_runs() -> None:
     for name, stage in stages().items():
         for key in stage.get("params", []):
             places = ("launch", "jobs", "launchers", "storage", "weights")
-            assert key == ROUNDING or key in RANKS and name == "train" or key.split(".")[0] not in places, name
+            allowed = (ROUNDING, "launch", *(RANKS if name == "train" else ()))
+            assert key in allowed or key.split(".")[0] not in places, name
 
 
 def test_metrics_and_curves_are_kept_by_git_and_all_else_by_dvc() -> None:

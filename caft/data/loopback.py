@@ -11,8 +11,9 @@ def spare() -> None:
 
     Some programs read the variable in small letters first, some in large ones, so both are set.
     """
-    given = [os.environ.get(name, "") for name in _VARIABLES]
-    if "*" in given:  # no proxy for anything; it must stand alone
+    given = [os.environ.get(name, "").strip() for name in _VARIABLES]
+    if "*" in given:  # no proxy for anything; it must stand alone, without blanks
+        os.environ.update({name: "*" for name, value in zip(_VARIABLES, given, strict=True) if value == "*"})
         return
     for name, value in zip(_VARIABLES, (given[0] or given[1], given[1] or given[0]), strict=True):
         entries = [entry.strip() for entry in value.split(",") if entry.strip()]

@@ -13,6 +13,8 @@ from caft.errors import ParamsError
 TABLES = ("recipes", "launchers", "benchmarks")
 # A stage that reads the selected recipe depends on it and on this one (dvc.yaml), so a recipe can have no other base.
 _OF_RECIPES = "paper"
+# What the stage train depends on, of the selected launcher's own entry; DVC ends where one is absent.
+_OF_TRAIN = ("nodes", "tasks_per_node", "ranks_of_run", "compile")
 
 Location = tuple[str | int, ...]
 
@@ -26,7 +28,7 @@ def read(path: Path) -> dict[str, Any]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        content = _parsed(path.read_text(encoding="utf-8"))
+        content = parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: not found; run from the project's folder, or give --params FILE") from None
     except OSError as error:
@@ -77,7 +79,7 @@ def assigned(text: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise ParamsError(f"--set {text}: expected KEY=VALUE with a dotted key, as train.batch=96")
     try:
-        content = _parsed(value)
+        content = parsed(value)
     except YAMLError as error:
         raise ParamsError(f"--set {text}: the value is no valid YAML: {error}") from None
     for part in reversed(key.split(".")):
@@ -97,7 +99,7 @@ def gives(content: dict[str, Any], location: Location) -> bool:
     return True
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
     """Returns the value of YAML 1.2, by the library that DVC reads and writes the file with."""
     from ruamel.yaml import YAML
 
@@ -128,7 +130,7 @@ def giver(content: dict[str, Any], location: Location) -> Location:
 
 
 def base_problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]]:
-    """Yields what is wrong with bases: location, reason and value as it is shown."""
+    """Yields what is wrong with bases, and keys that DVC needs: location, reason and value as it is shown."""
     for table, name, entry in _with_base(content):
         base, location = entry["base"], (table, name, "base")
         roots = [key for key, other in content[table].items() if isinstance(other, dict) and "base" not in other]
@@ -140,8 +142,11 @@ def base_problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]
             yield location[:2], "give splitter beside base: the stage index depends on this key of a recipe alone", ""
         elif table == "launchers" and "arithmetic" not in entry:
             yield location[:2], "give arithmetic beside base: stages depend on this key of a launcher alone", ""
-        elif table == "launchers" and name == content.get("launch") and not {"nodes", "tasks_per_node"} <= entry.keys():
-            yield location[:2], "give nodes and tasks_per_node beside base: the stage train depends on them alone", ""
+    launchers, launch = content.get("launchers"), content.get("launch")
+    selected = launchers.get(launch) if isinstance(launchers, dict) and isinstance(launch, str) else None
+    if isinstance(selected, dict) and (absent := [key for key in _OF_TRAIN if key not in selected]):
+        wanted = f"give {' and '.join(absent)}: of the selected launcher, DVC wants each key to be there"
+        yield ("launchers", str(launch)), wanted, ""
 
 
 def _with_base(content: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

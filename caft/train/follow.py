@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import LaunchError, TrackingError
-from caft.storage import read_json
 from caft.train.tracking.runs import Run
 
 logger = logging.getLogger(__name__)
@@ -110,9 +109,17 @@ class Follower:
 
     def _new_job(self) -> str | None:
         """Id of the cluster's job that runs the training, if the tracker does not know it yet."""
-        path = self._folder / "job.json"
-        found = read_json(path, "train") if path.exists() else {}
-        return found["id"] if found.get("executor") == "slurm" and found["id"] != self._job else None
+        job = cluster_job(self._folder)
+        return job if job != self._job else None
+
+
+def cluster_job(folder: Path) -> str | None:
+    """Id of the cluster's job that a run's folder names last; None without one, or where the file is not whole."""
+    try:
+        job = json.loads((folder / "job.json").read_text())
+        return str(job["id"]) if job["executor"] == "slurm" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

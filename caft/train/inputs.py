@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from caft.storage import write_json
 
 # How often something is written or looked at; no weight depends on it.
 _NO_RESULT = ("validate_every", "checkpoint_every")
+# What a rank computes with; another version may round otherwise. Builds of one version, as +cpu, are one.
+_PACKAGES = ("torch", "numpy", "Pillow")
 _SHOWN = 4
 
 
@@ -31,14 +34,14 @@ class Inputs:
         settings: By their keys.
         data: Digest of each file.
         code: Digest of the statements of each file that a rank runs; see `caft.digests`.
-        stamps: Size and time of each file of data, by which one that was not touched is not read again; not in the name.
+        stamps: Size and times of each file of data, by which one that was not touched is not read again; not in the name.
         corpora: Names of what the index is of, for messages; not in the name, since the index' digest is.
     """
 
     settings: dict[str, Any]
     data: dict[str, str]
     code: dict[str, str]
-    stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     corpora: tuple[str, ...] = ()
 
     @classmethod
@@ -133,6 +136,7 @@ def settings_of(params: Params, index: Path, excluded: Path) -> dict[str, Any]:
         "arithmetic": arithmetic.current(),
         # Negatives are drawn among the images of one.
         "ranks": launcher.ranks_of_run or launcher.world_size,
+        "packages": {name: metadata.version(name).partition("+")[0] for name in _PACKAGES},
     }
     if settings["arithmetic"] == "native" and not launcher.gpus_per_node:
         settings["threads"] = launcher.cpus_per_task  # sums are divided among them
@@ -190,9 +194,10 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, ...]:
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    # The last one tells where another file of the same size and time was put in the place, as by `cp -p`.
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """One run of training: its name, its job, its metrics in the tracker, and what the stage `train` keeps of it."""
 
 import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.params import Params, arithmetic
 from caft.train import checkpoint, inputs, seal
-from caft.train.follow import Follower, Tail
+from caft.train.follow import Follower, Tail, cluster_job
 from caft.train.inputs import Inputs
 from caft.train.job import RESULTS, TrainJob
 from caft.train.plan import INDEX, plan
@@ -171,11 +170,8 @@ def _has_ended(job: TrainJob, over: Callable[[str], bool] | None) -> bool:
 
 def _goes_on(folder: Path, over: Callable[[str], bool] | None) -> bool:
     """Whether a cluster's job of a run is under way, or nobody can be asked; False if it has none or `over` is None."""
-    try:
-        job = json.loads((folder / "job.json").read_text())
-        return over is not None and job["executor"] == "slurm" and not over(job["id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    job = cluster_job(folder)
+    return over is not None and job is not None and not over(job)
 
 
 def write_results(folder: Path) -> None:

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import TypeVar
 
 from caft.errors import DataError
+from caft.locking import stopped_children
 
 T = TypeVar("T")
 # Images of a batch take seconds; those on a file system that hangs take for ever.
@@ -25,9 +26,14 @@ def time_limit(images: Path) -> Iterator[None]:
     """
 
     def give_up(number: int, frame: FrameType | None) -> None:
+        stopped = " ".join(map(str, stopped_children()))
+        remedy = (
+            f"A process that reads them was stopped: `kill -CONT {stopped}` lets it go on before this time is over"
+            if stopped
+            else "Look whether its file system answers (`ls`, `df`)"
+        )
         raise DataError(
-            f"{images}: no images came for {STALLED_SECONDS:g} seconds. Look whether its file system answers (`ls`, `df`), "
-            "then run `dvc repro` again"
+            f"{images}: no images came for {STALLED_SECONDS:g} seconds. {remedy}; then run `dvc repro` again"
         )
 
     handler = signal.signal(signal.SIGALRM, give_up)

@@ -1,15 +1,18 @@
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from caft.data.tables import cluster
 from caft.data.tables.cluster import ray_started, ray_tasks
 from caft.errors import LaunchError, SchemaError
+from tests.faults.conftest import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +133,45 @@ def test_a_start_that_takes_too_long_is_tried_again(monkeypatch: pytest.MonkeyPa
     else:
         with pytest.raises(LaunchError, match="Ray did not start in 3 attempts .*overloaded"):
             cluster._start("unused", {})
+
+
+TOLD = """
+import logging, time
+from caft.data.tables.cluster import ray_started
+from pipelines.signals import ends_when_told
+logging.basicConfig(level=logging.INFO)
+with ends_when_told(), ray_started():
+    print("up", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["while it starts", "while it runs"])
+def test_sigterm_ends_a_stage_with_ray_in_its_own_way(when: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", TOLD], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert program.stdout is not None and program.stderr is not None
+    if when == "while it runs":
+        assert program.stdout.readline() == "up\n"
+    else:
+        while "starting Ray on this machine" not in program.stderr.readline():
+            assert program.poll() is None
+        time.sleep(2)
+    program.terminate()
+    _, said = program.communicate(timeout=120)
+    assert program.returncode == 128 + signal.SIGTERM, said
+    assert said.splitlines()[-1] == "ended by SIGTERM: run it again, and it goes on"
+    wait_until(lambda: not any(_is_of(process, program.pid) for process in psutil.process_iter()), 30)
+
+
+def _is_of(process: psutil.Process, session: int) -> bool:
+    """Whether a process that runs belongs to a session."""
+    try:
+        return os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def test_nothing_to_do_starts_nothing() -> None:

@@ -107,6 +107,8 @@ def test_a_tracking_server_on_loopback_is_reached(host: str, tmp_path: Path) -> 
         (None, "10.0.0.0/8, localhost", ["10.0.0.0/8,localhost,127.0.0.1,::1"] * 2),
         ("one", "two", ["one,127.0.0.1,localhost,::1", "two,127.0.0.1,localhost,::1"]),
         ("*", None, ["*", None]),
+        (" * ", None, ["*", None]),
+        ("one , two ", None, ["one,two,127.0.0.1,localhost,::1"] * 2),
     ],
 )
 def test_what_the_user_spares_stays_spared(

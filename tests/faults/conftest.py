@@ -127,4 +127,4 @@ def mount(disk: Path, require_system: Callable[[str], str]) -> Iterator[Mount]:
     try:
         yield Mount(disk)
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", "--lazy", disk], check=True)  # a database may still be open

@@ -75,15 +75,34 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_weights_of_a_quiet_o
     assert f"resuming at step {reached} of {stages.STEPS}" in log.read_text()
 
 
-def test_a_rank_killed_alone_ends_the_run_with_one_error(finished: Finished, disk: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("rank", "Gone without a word, as when killed or out of memory: rank "),
+        ("loader", "a process that reads images was ended from outside. DataLoader worker (pid"),
+    ],
+)
+def test_a_part_killed_alone_ends_the_run_with_one_error(part: str, words: str, finished: Finished, disk: Path) -> None:
     checkout = finished.before("train", disk)
+    (checkout / "mlflow.db").unlink(missing_ok=True)
     stage = stages.Stage("train", checkout)
     wait_until(lambda: len(ranks(checkout)) == 2 and any(checkout.glob("runs/*/superpixels-*.npy")), 180)
-    ranks(checkout)[1].kill()
+    rank = ranks(checkout)[1]
+    if part == "loader":
+        wait_until(lambda: any(loaders(rank)), 60)
+    killed = loaders(rank)[0] if part == "loader" else rank
+    killed.kill()
     done = stage.wait(120)
     refused(done, "training job")
     assert "`dvc repro` again continues from the last checkpoint" in done.log
+    assert words in done.log
     wait_until(lambda: not ranks(checkout), 10)  # a loader sees within seconds that its rank is gone
+    assert status(checkout) == ["FAILED"]
+
+
+def loaders(rank: psutil.Process) -> list[psutil.Process]:
+    """Processes that read images for a rank: forks, so they have its command."""
+    return [child for child in rank.children() if child.cmdline() == rank.cmdline()]
 
 
 def status(checkout: Path) -> list[str]:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,7 @@ def test_what_changes_the_bits_names_the_run(monkeypatch: pytest.MonkeyPatch, tm
     assert settings("cpus_per_task: 4", "native")["threads"] == 4
     assert "threads" not in settings("cpus_per_task: 4, gpus_per_node: 2", "native")
     assert settings("compile: true", "native") == {**native, "compile": True} and "compile" not in native
+    known = metadata.version
+    assert native["packages"] == {name: known(name).split("+")[0] for name in ("torch", "numpy", "Pillow")}
+    monkeypatch.setattr(metadata, "version", lambda name: "9.0.0+cpu" if name == "torch" else known(name))
+    assert settings("cpus_per_task: 1", "native") != native  # another version of torch rounds otherwise

@@ -1,10 +1,13 @@
 """Images that do not come, as from a file system that hangs, end the run; a pipe that nobody writes into is the shard."""
 
 import os
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,6 +44,46 @@ def test_a_loader_that_hangs_ends_in_one_error(workers: int, tmp_path: Path, mon
         next(batches)
     assert time.monotonic() - begun < 30
     assert list(each_in_time([1, 2], tmp_path)) == [1, 2]
+
+
+class Numbers(Dataset[int]):
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, i: int) -> int:
+        return i
+
+
+@pytest.mark.slow
+def test_a_loader_that_was_stopped_is_named_and_one_that_goes_on_in_time_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stalled, "STALLED_SECONDS", 10)
+    loader = DataLoader(Numbers(), batch_size=1, num_workers=1, collate_fn=list)
+    before = set(psutil.Process().children())
+
+    def begin() -> tuple[Iterator[list[int]], psutil.Process]:
+        batches = each_in_time(loader, tmp_path)
+        assert next(batches) == [0]
+        [reader] = [child for child in psutil.Process().children() if child not in before]
+        reader.suspend()
+        return batches, reader
+
+    batches, reader = begin()
+    threading.Timer(2, reader.resume).start()
+    assert list(batches) == [[number] for number in range(1, 40)]
+    reader.wait(10)
+
+    monkeypatch.setattr(stalled, "STALLED_SECONDS", 3)
+    batches, reader = begin()
+    words = (
+        f"no images came for 3 seconds. A process that reads them was stopped: `kill -CONT {reader.pid}` lets it go on"
+    )
+    try:
+        with pytest.raises(DataError, match=words):
+            list(batches)
+    finally:
+        reader.kill()
 
 
 @pytest.mark.slow

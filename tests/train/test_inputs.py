@@ -83,6 +83,12 @@ def test_a_job_is_told_what_changed_since_it_was_submitted(
     assert found and "data/index/tokens.npy, data/excluded.npy changed since the job was submitted" in found
     with pytest.raises(CheckpointError, match=f"run {submitted.name}: "):
         inputs.check(found)
+    os.utime(tmp_path / "index/index.json", (1, 1))  # another file of the same size and time in the place of one
+    submitted = Inputs.read(SETTINGS, files)
+    (tmp_path / "other").write_text("INDEX.JSON")
+    os.utime(tmp_path / "other", (1, 1))
+    (tmp_path / "other").replace(files["data/index/index.json"])
+    assert "data/index/index.json changed since" in str(inputs.changes(submitted, files))
     inputs.check(None)
 
 

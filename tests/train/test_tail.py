@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from caft.train.follow import Tail
+import pytest
+
+from caft.train.follow import Tail, cluster_job
 
 
 def test_each_whole_line_is_given_once_and_all_again_after_a_replacement(tmp_path: Path) -> None:
@@ -19,3 +21,13 @@ def test_each_whole_line_is_given_once_and_all_again_after_a_replacement(tmp_pat
     (tmp_path / "shorter").write_text('{"step": 1}\n')
     os.replace(tmp_path / "shorter", path)
     assert tail.new() == [{"step": 1}]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"executor": "slurm"}', '{"executor": "local", "id": "7"}'])
+def test_a_record_of_a_job_that_is_not_whole_is_none(text: str, tmp_path: Path) -> None:
+    """It is a side thing: a finished run whose record a full disk has cut is taken all the same."""
+    assert cluster_job(tmp_path) is None
+    (tmp_path / "job.json").write_text(text)
+    assert cluster_job(tmp_path) is None
+    (tmp_path / "job.json").write_text('{"executor": "slurm", "id": "7"}')
+    assert cluster_job(tmp_path) == "7"

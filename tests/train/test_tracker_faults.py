@@ -1,11 +1,14 @@
 """Trackers that are locked, or answer with an error: one message that says what is in the way and what to do."""
 
 import logging
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from mlflow import MlflowClient
 
 from caft.errors import LaunchError, TrackingError
 from caft.params import Params, load_params
+from caft.train.follow import Follower
 from caft.train.tracking.runs import open_run
+from tests.faults.conftest import Mount, disk, mount  # noqa: F401
 
 HOLD = """
 import sys, time
@@ -114,6 +119,8 @@ def refusal(folder: Path, uri: str) -> str:
         (401, "You are not authenticated.", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         (403, "Permission denied", "ask who runs it for the right to write"),
         (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', "ask who runs it for the right to write"),
+        (500, "Internal Server Error", "the server itself has failed, so look at its log"),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "disk full"}', "the server itself has failed"),
         (502, "Bad gateway", "look there whether `mlflow server` runs"),
         (200, "<html>Welcome</html>", "no MLflow server, so check storage.tracking_uri"),
         (404, "not found", "no MLflow server, so check storage.tracking_uri"),
@@ -142,6 +149,31 @@ def test_a_proxy_in_the_way_is_named(
     said = refusal(tmp_path, f"{scheme}://tracker.example:5000")
     assert f"the proxy http://{answering.address} was asked" in said  # type: ignore[attr-defined]
     assert "add tracker.example to no_proxy" in said
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_proxy_of_all_is_named_without_its_password(
+    variable: str, scheme: str, answering: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    answering.code, answering.body = 407, "the proxy says no"  # type: ignore[attr-defined]
+    monkeypatch.setenv(variable, f"{scheme}://me:secret@{answering.address}")  # type: ignore[attr-defined]
+    with pytest.raises(TrackingError) as caught:
+        open_run(settings(tmp_path, "http://you:hidden@tracker.example:5000"), "f", "name", {}, {})
+    said = str(caught.value)
+    assert said.startswith("MLflow at http://tracker.example:5000: ")
+    assert f"the proxy {scheme}://{answering.address} was asked, so add tracker.example to no_proxy" in said  # type: ignore[attr-defined]
+    assert "secret" not in said and "hidden" not in said
+
+
+def test_https_asked_of_a_server_that_speaks_http_is_told(
+    answering: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert "does not speak https" in refusal(tmp_path, f"https://{answering.address}")  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -175,7 +207,6 @@ def _to_loopback(resolve, name):  # type: ignore[no-untyped-def]
 def test_a_tracker_that_took_nothing_is_an_error_in_the_end_and_one_that_took_something_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from caft.train.follow import Follower
     from tests.ports import free_port
     from tests.train.servers import start_server, stop_server
 
@@ -194,7 +225,8 @@ def test_a_tracker_that_took_nothing_is_an_error_in_the_end_and_one_that_took_so
             file.write('{"step": 20, "loss": 1.0, "images_per_s": 1.0}\n')
         for follower in (nothing, some):
             follower.follow()
-        assert [record.getMessage().count("The training goes on") for record in caplog.records] == [1, 1]
+        said = [record.getMessage() for record in caplog.records if record.name == "caft.train.follow"]
+        assert [message.count("The training goes on") for message in said] == [1, 1]
         with pytest.raises(TrackingError):
             nothing.finish("FINISHED", weights)
         nothing.finish("FAILED", None)  # after another error, which is the one to be told
@@ -208,3 +240,116 @@ def test_a_tracker_that_took_nothing_is_an_error_in_the_end_and_one_that_took_so
         assert [(point.step, point.value) for point in history] == [(10, 2.0), (20, 1.0)]
     finally:
         stop_server(server)
+
+
+# ---- a database that goes away in the middle
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow, with an experiment; making one takes seconds."""
+    folder = tmp_path_factory.mktemp("database")
+    run = open_run(settings(folder), "other", "name", {}, {})
+    run.finish()
+    return folder / "mlflow.db"
+
+
+def _remove(database: Path) -> None:
+    database.unlink()
+
+
+def _replace(database: Path) -> None:
+    database.unlink()
+    database.write_bytes(b"no database" * 500)
+
+
+def _empty(database: Path) -> None:
+    database.write_bytes(b"")
+
+
+def _lock(database: Path) -> sqlite3.Connection:
+    """Keeps the write lock, as another program does that has stopped."""
+    held = sqlite3.connect(database, isolation_level=None)
+    held.execute("BEGIN EXCLUSIVE")
+    return held
+
+
+def _fill(database: Path) -> None:
+    """Leaves no byte free where it lies."""
+    with suppress(OSError), (database.parent / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_remove, "the file was removed while it was open: put it back, or the next stage begins a new one"),
+        (_replace, "look whether {database} is a file and its folder can be written"),
+        (_empty, "the file is damaged: put a copy back, or move it away"),
+        # MLflow waits for twenty seconds, each time.
+        pytest.param(_lock, "another process is writing to it and does not end", marks=pytest.mark.verify),
+        (_fill, "its disk is full: make room there"),
+    ],
+)
+def test_a_database_that_goes_away_ends_no_training(
+    spoil: Callable[[Path], sqlite3.Connection | None],
+    words: str,
+    database: Path,
+    mount: Mount,  # noqa: F811
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    here, weights = mount.path / "mlflow.db", tmp_path / "final.safetensors"
+    shutil.copy(database, here)
+    params = settings(tmp_path, f"sqlite:///{here}?timeout=0.1")
+    run = open_run(params, "f", "name", {}, {})
+    (tmp_path / "run").mkdir()
+    metrics = tmp_path / "run/metrics.jsonl"
+    metrics.write_text('{"step": 10, "loss": 2.0, "images_per_s": 1.0}\n')
+    follower = Follower(tmp_path / "run", run)
+    follower.follow()
+    held = spoil(here)
+    with metrics.open("a") as file:
+        file.write('{"step": 20, "loss": 1.0, "images_per_s": 1.0}\n')
+    follower.follow()
+    [said] = [record.getMessage() for record in caplog.records if "The training goes on" in record.getMessage()]
+    assert said.startswith(f"MLflow at sqlite:///{here}") and words.format(database=here) in said
+    assert len(said.splitlines()) == 1 and len(said) < 500
+    follower.finish("FINISHED", weights)  # they are there, and the tracker had taken some metrics
+    assert "1 lines of metrics, the model or the end of the run are not in the tracker" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
+
+    (mount.path / "filler").unlink(missing_ok=True)
+    if held is not None:
+        held.close()
+    if spoil in (_lock, _fill):  # the database is there again
+        follower.finish("FINISHED", None)
+        client = MlflowClient(params.storage.tracking_uri)
+        assert client.get_run(run.run_id).info.status == "FINISHED"
+        history = client.get_metric_history(run.run_id, "train/loss")
+        assert [(point.step, point.value) for point in history] == [(10, 2.0), (20, 1.0)]
+    else:  # a copy of an earlier day is put back
+        shutil.copy(database, here)
+        later = settings(tmp_path, f"sqlite:///{here}")  # as another process, which does not have the other file open
+        assert open_run(later, "f", "name", {}, {}).run_id != run.run_id
+
+
+@pytest.mark.slow
+def test_a_database_that_is_no_database_is_one_error_when_a_stage_begins(database: Path, tmp_path: Path) -> None:
+    here = tmp_path / "mlflow.db"
+    uri = f"sqlite:///{here}?timeout=0.1"
+    here.write_bytes(database.read_bytes()[:40000])
+    assert "the file is damaged: put a copy back" in refusal(tmp_path, uri)
+    here.unlink()
+    here.mkdir()
+    assert f"look whether {here} is a file" in refusal(tmp_path, uri)
+    here.rmdir()
+    shutil.copy(database, here)
+    with closing(sqlite3.connect(here)) as other:
+        other.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        other.commit()
+    assert f"copy the file, then run `mlflow db upgrade sqlite:///{here}`" in refusal(tmp_path, uri)
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == ["mlflow.db"]

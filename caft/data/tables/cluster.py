@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
@@ -120,7 +122,8 @@ def ray_started() -> Iterator[None]:
         logger.info("connecting to Ray at %s", address)
         try:
             _check_answers(address)
-            ray.init(address=address, **quiet)
+            with _own_sigterm():
+                ray.init(address=address, **quiet)
         except OSError as error:
             raise LaunchError(
                 f"RAY_ADDRESS = {address}: no Ray cluster answers ({error}); start one there, "
@@ -135,11 +138,29 @@ def ray_started() -> Iterator[None]:
     # Its sockets lie in this folder, and a socket's path may have 107 characters at most.
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     try:
-        _start(folder, quiet)
+        with _own_sigterm():
+            _start(folder, quiet)
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keeps what this process does at SIGTERM: Ray, as it starts, replaces it by an exit without a word."""
+    mine, told = signal.getsignal(signal.SIGTERM), False
+    try:
+        yield
+    except SystemExit as error:
+        told = error.code == signal.SIGTERM  # by Ray's, while it was starting
+        if not told:
+            raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, mine)
+    if told:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _start(folder: str, quiet: dict[str, Any]) -> None:

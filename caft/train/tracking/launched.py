@@ -3,6 +3,7 @@
 from caft import storage
 from caft.errors import TrackingError
 from caft.params import Params
+from caft.train.tracking.server import shown
 
 
 def parameters_of(params: Params, run_id: str) -> dict[str, str]:
@@ -19,5 +20,5 @@ def parameters_of(params: Params, run_id: str) -> dict[str, str]:
         return dict(MlflowClient(tracking_uri=uri, registry_uri=uri).get_run(run_id).data.params)
     except MlflowException as error:
         raise TrackingError(
-            f"MLflow at {uri}: the run {run_id} cannot be read: {error}; check storage.tracking_uri"
+            shown(f"MLflow at {uri}: the run {run_id} cannot be read: {error}; check storage.tracking_uri")
         ) from error

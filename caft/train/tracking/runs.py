@@ -18,7 +18,7 @@ from caft.data import loopback
 from caft.train.tracking import origin
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
-from caft.train.tracking.server import experiment_of, one_writer, translated
+from caft.train.tracking.server import database_of, experiment_of, one_writer, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -244,12 +244,13 @@ def _client(uri: str) -> MlflowClient:
     loopback.spare()
     # A server that is down should be reported within a minute; MLflow's own limit is several minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # each error with its trace; it is raised, too
     from mlflow import MlflowClient
 
-    if uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
+    if (path := database_of(uri)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # MLflow would retry a file that cannot be opened for a minute and a half.
         with closing(sqlite3.connect(path)) as database:
