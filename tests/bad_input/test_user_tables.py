@@ -4,6 +4,7 @@ import argparse
 import gzip
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,13 +147,18 @@ def test_tokens_that_no_text_can_hold_are_counted(tmp_path: Path) -> None:
         ("short_caption_1", "short_caption"),
         ("raw_caption.1", "raw_caption"),
         ("Url", "url"),
+        ("\ufeffshort_caption", "short_caption"),
+        ("long\u00a0caption 2", "long_caption_2"),
+        ("raw_caption\u200b", "raw_caption"),
+        ("ｌｏｎｇ＿ｃａｐｔｉｏｎ", "long_caption"),
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_name_that_nearly_fits_is_an_error_with_the_name_meant(
     source: Source, kind: str, name: str, meant: str
 ) -> None:
-    with pytest.raises(DataError, match=rf"Column {name} is not read; did you mean {meant}\? Rename"):
+    shown = "".join(re.escape(c) if c.isprintable() else r"\?" for c in name)
+    with pytest.raises(DataError, match=rf"Column {shown} is not read; did you mean {meant}\? Rename"):
         if kind == "csv":
             source(f"path,long_caption,{name}\na.jpg,A cat.,B\n".encode())
         else:
@@ -162,13 +168,16 @@ def test_a_name_that_nearly_fits_is_an_error_with_the_name_meant(
 def test_a_name_that_is_mistyped_is_one_warning_and_others_none(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = ["path", "long_caption", "long_captoin_2", "shrt_caption", "width", "licence", "caption_model"]
-    assert len(source(f"{','.join(names)}\n{','.join(['x'] * 7)}\n".encode())) == 1
+    caplog.set_level(logging.INFO)
+    names = ["path", "long_caption", "long_captoin_2", "shrt_caption", "width", "licence", "caption_model", "CaptionsRaw"]
+    assert len(source(f"{','.join(names)}\n{','.join(['x'] * 8)}\n".encode())) == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "long_captoin_2 is not read; did you mean long_caption_2?" in warnings[0]
     assert "shrt_caption is not read; did you mean short_caption?" in warnings[0]
+    assert "CaptionsRaw is not read; did you mean raw_caption?" in warnings[0]
     assert "width" not in warnings[0] and "model" not in warnings[0]
+    assert "t.csv: line 1: columns that are not read: width, licence, caption_model" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

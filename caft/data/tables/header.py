@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -124,10 +125,14 @@ def _check_names(found: Sequence[str], known: Sequence[str], where: str) -> None
         )
     if nearly:
         raise SchemaError(f"{where}: {_meant(nearly)} Rename it so, or otherwise if it is something else")
+    orders = {_words(name): name for name in known}
     close = {name: difflib.get_close_matches(_plain(name), spellings, 1, _NEAR) for name in others}
     like = {name: spellings[matches[0]] for name, matches in close.items() if matches}
+    like |= {name: orders[_words(name)] for name in others if _words(name) in orders}
     if like:
         logger.warning("%s: %s", where, _meant(like))
+    if rest := [name for name in others if name and name not in like]:
+        logger.info("%s: columns that are not read: %s", where, _shown(rest))
 
 
 def _meant(names: Mapping[str, str]) -> str:
@@ -137,8 +142,14 @@ def _meant(names: Mapping[str, str]) -> str:
 
 def _plain(name: str) -> str:
     """A name without what is easily mistaken: capitals, what separates words, plurals, and the first's number."""
-    letters = re.sub(r"[^a-z0-9]", "", name.lower()).replace("captions", "caption")
+    letters = re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKC", name).lower()).replace("captions", "caption")
     return re.sub(r"(?<=[a-z])1$", "", letters)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a name in one order, whatever is between them: of `caption_long` those of `long_caption`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+", name)
+    return tuple(sorted(word.lower().removesuffix("s") for word in words))
 
 
 def _shown(names: Sequence[str]) -> str:
