@@ -198,6 +198,7 @@ def test_a_column_that_is_not_read_may_be_there_twice(source: Source) -> None:
 
 # ---- types and files
 
+CSV = b"path,long_caption\na.jpg,A cat.\n"
 TEXTS = ["A cat sits.", None, "Ein Hündchen läuft."]
 TYPES = {
     "large_string": pa.array(TEXTS, pa.large_string()),
@@ -214,6 +215,8 @@ TYPES = {
 def test_texts_of_every_type_are_read_and_an_empty_column_is_none(source: Source, kind: str) -> None:
     addresses = pa.array(["a.jpg", "b.jpg", "c.jpg"]).dictionary_encode()
     empty = {"raw_caption": pa.nulls(3), "short_caption": pa.array([None] * 3, pa.float64())}
+    empty |= {"short_caption_2": pa.array([None] * 3, pa.list_(pa.string()))}  # polars and pandas of optional lists
+    empty |= {"short_caption_3": pa.array([float("nan"), None, float("nan")])}  # polars keeps both
     kept = source(pa.table({"path": addresses, "long_caption": TYPES[kind], **empty}), "t.parquet")
     assert [(row["url"], row["long_ib"], row["raw"]) for row in kept] == [
         ("file:a.jpg", TEXTS[0], None),
@@ -261,6 +264,23 @@ def test_a_parquet_file_is_one_whatever_its_name(source: Source, name: str) -> N
     assert len(source(pa.table({"path": ["a", "b"], "raw_caption": ["A", "B"]}), name)) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (CSV, "does not begin as Parquet does"),
+        (gzip.compress(CSV), "compressed by gzip"),
+        (b"PK\x03\x04" + bytes(60), "a workbook of Excel"),
+        (b"", "does not begin as Parquet does"),
+        (b"PAR1", "is no whole Parquet file"),
+    ],
+)
+def test_another_file_that_is_named_as_parquet_is_refused_by_its_cause(
+    source: Source, content: bytes, words: str
+) -> None:
+    with pytest.raises(DataError, match=rf"t\.parquet: .*{words}"):
+        source(content, "t.parquet")
+
+
 def test_a_damaged_parquet_file_is_one_error(source: Source, tmp_path: Path) -> None:
     table = pa.table({"path": [f"{n}.jpg" for n in range(5000)], "raw_caption": [f"A cat {n}." for n in range(5000)]})
     pq.write_table(table, tmp_path / "whole.parquet")
@@ -270,15 +290,25 @@ def test_a_damaged_parquet_file_is_one_error(source: Source, tmp_path: Path) -> 
         source(bytes(whole), "t.parquet")
 
 
-CSV = b"path,long_caption\na.jpg,A cat.\n"
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (gzip.compress(CSV), "compressed by gzip"),
         (b"PK\x03\x04" + bytes(60), "a workbook of Excel"),
         (b'{"path": "a.jpg"}\n', "is JSON"),
+        (b'\xef\xbb\xbf [{"path": "a.jpg"}]\n', "is JSON"),
+        (b"<!doctype html><title>Sign in</title>", "is a web page or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS"),
+        (b"\x80\x04\x95\0", "is a pickle of Python"),
+        (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+        (CSV.decode().encode("utf-16"), "is text in UTF-16"),
+        (CSV.decode().encode("utf-32"), "is text in UTF-32"),
+        (CSV.replace(b",", b":"), "separated by colons"),
+        (CSV.replace(b",", b"^"), r"separated by the character '\^'"),
+        (CSV.replace(b",", b"\1"), "separated by the character"),
+        (b"a.jpg,A cat.\n", "the names of the columns must come first"),
+        (b"\n" + CSV, "the names of the columns must come first"),
+        (b"sep=,\n" + CSV, "the names of the columns must come first"),
         (CSV.replace(b",", b";"), "separated by semicolons, expected commas"),
         (b'"path";"long_caption"\n"a.jpg";"A cat."\n', "separated by semicolons"),
         (CSV.replace(b",", b"\t"), "separated by tabs"),

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 20  # names in a message
 _NEAR = 0.85  # least likeness of a name that may be a known one mistyped
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ":": "colons", " ": "spaces"}
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,24 @@ def places(found: Sequence[str], columns: Columns, where: str) -> list[int]:
         )
     if len(address) != 1 or not captions:
         advice = f". A picture comes from one place: leave out {' or '.join(address)}" if len(address) > 1 else ""
+        if not address and not captions:
+            advice = "; the names of the columns must come first, before all rows"
         raise SchemaError(f"{where}: found the columns {_shown(found) or 'none'}; expected: {columns.names}{advice}")
     names = [address[0], *(captions.get(field, "") for field in FIELDS)]
     return [found.index(name) if name else -1 for name in names]
 
 
 def other_separator(line: str, columns: Columns) -> str | None:
-    """What separates the columns in a header's line if it is no comma: semicolons, tabs or bars; else None."""
+    """What separates the columns in a header's line if it is no comma, such as semicolons; else None."""
     known = {_plain(name) for name in (*columns.address, *columns.captions)}
-    for character, word in _SEPARATORS.items():
-        if sum(_plain(name) in known for name in line.split(character)) > 1:
-            return word
+
+    def names(separator: str) -> int:
+        return sum(_plain(name) in known for name in line.split(separator))
+
+    for character in sorted(set(line.strip())):
+        is_name = character.isalnum() or character in "_-,.\"'"
+        if not is_name and names(character) > max(1, names(",")):
+            return _SEPARATORS.get(character, f"the character {character!r}")
     return None
 
 
