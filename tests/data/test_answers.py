@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from caft.data.crawl.answers import Asking, spelled
+from caft.data.crawl.addresses import request_of, spelled
+from caft.data.crawl.answers import Asking
 from caft.data.crawl.causes import cause_of
 from caft.data.crawl.fetch import fetch_images
 from caft.params import load_params
@@ -260,6 +261,21 @@ def test_own_files_that_changed_are_read_again_and_no_other_shards(tmp_path: Pat
         ("http://host?q=日本", "http://host/?q=%E6%97%A5%E6%9C%AC"),
         ("http://host\\folder\\a.jpg", "http://host/folder/a.jpg"),
         ("HTTP://Host/A.jpg#top", "http://Host/A.jpg"),
+        ("http:/host/a.jpg", "http://host/a.jpg"),
+        ("https:///host/a.jpg", "https://host/a.jpg"),
+        ("http:\\\\host\\a.jpg", "http://host/a.jpg"),
+        ("http://host/x/./y/../a%2E.jpg", "http://host/x/a%2E.jpg"),
+        ("http://host/../../a/%2e%2E/", "http://host/"),
+        ("http://host//a//b.jpg", "http://host//a//b.jpg"),
+        ("http://straße.example/ß", "http://xn--strae-oqa.example/%C3%9F"),  # IDNA 2003 would ask strasse.example
+        ("http://日本語。example/x", "http://xn--wgv71a119e.example/x"),
+        ("http://ＦＵＬＬ．example/x", "http://full.example/x"),
+        ("http://☃.example/x", "http://xn--n3h.example/x"),
+        ("http://soft\u00adhyphen.example/x", "http://softhyphen.example/x"),
+        ("http://%68ost/x", "http://host/x"),
+        ("http://a_b.example/x", "http://a_b.example/x"),
+        (" http://ho\nst/a\tb.jpg\n", "http://host/ab.jpg"),
+        ("http://me:pä@host/x@y", "http://me:p%C3%A4@host/x@y"),
         ("file:a b.jpg", "file:a b.jpg"),
     ],
 )
@@ -268,11 +284,22 @@ def test_addresses_are_spelled_as_browsers_do(written: str, sent: str) -> None:
     assert spelled(sent) == sent
 
 
-def test_what_is_no_address_is_an_error_in_words(host: Host) -> None:
-    ask = Asking(TOTAL, MOST)
-    for url in ("http://[::1/x.jpg", f"http://{'ä' * 80}.example/x.jpg", "http://host:port/x.jpg", "ttp://x"):
-        key, content, message = ask((5, url), 2, 0, None, None)
-        assert (key, content) == (5, None) and message
+NO_ADDRESSES = [
+    *("http://[::1/x.jpg", f"http://{'ä' * 80}.example/x.jpg", "http://host:port/x.jpg", "ttp://x", "http://", "x.jpg"),
+    *("http://a b/x.jpg", "http://a\x00b/x.jpg", "http://a%2Fb/x.jpg", "http://a..b/x.jpg", "http://h/\udc80.jpg"),
+]
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES, ids=ascii)
+def test_what_is_no_address_is_an_error_in_words(url: str) -> None:
+    key, content, message = Asking(TOTAL, MOST)((5, url), 2, 0, None, None)
+    assert (key, content) == (5, None) and cause_of("failed_to_download", message) == "bad_url"
+
+
+def test_a_password_in_an_address_is_sent_to_that_host_alone() -> None:
+    request = request_of("https://me:p%C3%A4@host/x@y.jpg")
+    assert request.full_url == "https://host/x@y.jpg" and request.headers == {}
+    assert request.unredirected_hdrs == {"Authorization": "Basic bWU6cMOk"}  # base64 of "me:pä"
 
 
 @pytest.mark.parametrize(
@@ -283,6 +310,74 @@ def test_a_body_of_several_gzip_members_is_unpacked_to_its_end(host: Host, kind:
     _, content, message = Asking(TOTAL, MOST)((5, f"{host.address}/{kind}/7/p.jpg"), 2, 0, None, None)
     if cause is None:
         assert content is not None and content.read() == jpeg(7)
+    else:
+        assert content is None and cause_of("failed_to_download", message) == cause
+
+
+def raw_deflate(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+PARTS = b"Transfer-Encoding: chunked\r\n\r\n"
+WHOLE = jpeg(7)
+RAW = {
+    "parts": (HEAD + PARTS + b"%x\r\n%s\r\n0\r\n\r\n" % (len(WHOLE), WHOLE), None),
+    "raw deflate": (HEAD + b"Content-Encoding: deflate\r\n\r\n" + raw_deflate(WHOLE), None),
+    "twice": (HEAD + b"Content-Encoding: gzip, GZIP\r\n\r\n" + gzip.compress(gzip.compress(WHOLE)), None),
+    "two headers": (
+        HEAD + b"Content-Encoding: deflate\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(zlib.compress(WHOLE)),
+        None,
+    ),
+    "identity": (HEAD + b"Content-Encoding: identity\r\n\r\n" + WHOLE, None),
+    "length that is none": (HEAD + b"Content-Length: many\r\n\r\n" + WHOLE, None),
+    "longer than it is": (HEAD + b"Content-Length: 99999\r\n\r\n" + WHOLE, "cut_short"),
+    "parts that are cut": (HEAD + PARTS + b"fff\r\n" + WHOLE, "cut_short"),
+    "parts of no length": (HEAD + PARTS + b"-5\r\n" + WHOLE, "bad_answer"),
+    "no header": (WHOLE, "bad_answer"),
+    "of another service": (b"SSH-2.0-OpenSSH_9.6\r\n", "bad_answer"),
+    "of TLS": (b"\x15\x03\x01\x00\x02\x02\n", "bad_answer"),
+    "of a radio": (b"ICY 200 OK\r\n\r\n" + WHOLE, "bad_answer"),
+    "of a later kind": (b"HTTP/3.0 200 OK\r\n\r\n" + WHOLE, "bad_answer"),
+    "a long header": (HEAD + b"X: " + b"x" * 70_000 + b"\r\n\r\n" + WHOLE, "bad_answer"),
+    "many headers": (HEAD + b"X: x\r\n" * 200 + b"\r\n" + WHOLE, "bad_answer"),
+    "nothing": (b"", "unreachable"),
+    "no such code": (b"HTTP/1.1 999 Denied\r\n\r\n", "http_999"),
+    "to itself": (b"HTTP/1.1 302 Found\r\nLocation: /x.jpg\r\n\r\n", "http_302"),
+    "to nowhere": (b"HTTP/1.1 302 Found\r\nLocation: http://[::1/x.jpg\r\n\r\n", "bad_url"),
+}
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_each_odd_answer_is_a_picture_or_its_cause(kind: str) -> None:
+    answer, cause = RAW[kind]
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+                with client:
+                    client.recv(1 << 16)
+                    client.sendall(answer)
+                    client.shutdown(socket.SHUT_WR)
+                    client.recv(1)
+            except OSError:
+                if server.fileno() < 0:
+                    return
+
+    Thread(target=serve, daemon=True).start()
+    address = f"http://127.0.0.1:{server.getsockname()[1]}/x.jpg"
+    try:
+        _, content, message = Asking(TOTAL, MOST)((5, address), 2, 0, None, None)
+        if kind == "of TLS":  # and the other way round
+            _, secure, refused = Asking(TOTAL, MOST)((5, address.replace("http", "https")), 2, 0, None, None)
+            assert secure is None and cause_of("failed_to_download", refused) == "unreachable"
+    finally:
+        server.close()
+    if cause is None:
+        assert content is not None and content.read() == WHOLE
     else:
         assert content is None and cause_of("failed_to_download", message) == cause
 

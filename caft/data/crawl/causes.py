@@ -8,6 +8,7 @@ OTHER_KIND = "is of a kind that OpenCV opens and Pillow does not"
 TOO_SLOW = "fetch.timeout_total"
 TOO_LARGE = "fetch.most_bytes"
 NO_FILE = "is no file"
+NO_HTTP = "is no answer by HTTP"
 
 # First match wins; messages as Python's urllib and img2dataset word them.
 CAUSES = (
@@ -16,9 +17,13 @@ CAUSES = (
     (re.compile(re.escape(TOO_LARGE)), "too_large"),
     (re.compile(r"timed out|handshake operation timed"), "timeout"),
     (re.compile(r"IncompleteRead"), "cut_short"),
+    (re.compile(rf"{NO_HTTP}|got more than \d+ headers|read length must be"), "bad_answer"),
     (re.compile(rf"\[Errno 2\]|{NO_FILE}"), "no_file"),
     (
-        re.compile(r"unknown url type|no host given|nonnumeric port|Invalid IPv6|netloc|codec can't encode|label"),
+        re.compile(
+            r"unknown url type|no host given|nonnumeric port|Invalid IPv6|netloc|codec can't encode|label|"
+            r"URL can't contain control"
+        ),
         "bad_url",
     ),
     (re.compile(r"urlopen error|Connection|Remote end closed|\[Errno"), "unreachable"),
@@ -30,8 +35,8 @@ def cause_of(status: str, message: str | None) -> str:
     """Returns why a row has no image, from img2dataset's status and error message.
 
     One of ``http_<code>``, ``timeout``, ``too_slow``, ``too_large``, ``decode``, ``other_kind``, ``opt_out``, ``cut_short``,
-    ``no_file``, ``bad_url``, ``unreachable`` or ``other:<message>`` with digits masked, so that messages differing in
-    numbers are counted together.
+    ``bad_answer``, ``no_file``, ``bad_url``, ``unreachable`` or ``other:<message>`` with digits masked, so that messages
+    differing in numbers are counted together.
     """
     if status == "failed_to_resize":
         return "other_kind" if OTHER_KIND in (message or "") else "decode"
@@ -41,4 +46,5 @@ def cause_of(status: str, message: str | None) -> str:
     for pattern, cause in CAUSES:
         if pattern.search(text):
             return cause
-    return f"other:{re.sub(r'[0-9]+', '#', text)[:MESSAGE_LENGTH]}"
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return f"other:{re.sub(r'[0-9]+', '#', ' '.join(shown.split()))[:MESSAGE_LENGTH]}"
