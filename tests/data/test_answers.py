@@ -29,7 +29,9 @@ from pipelines.fetch import warn_of_repeats
 from tests.data.test_fetch import images_of, rows_of
 from tests.data.web import SETTINGS, colour, with_captions
 
-TOTAL, MOST = 3, 200_000
+TOTAL, MOST = 5, 200_000
+UNAVAILABLE = 35  # the number of a picture that a host shows for those that are gone
+HELD = "/held/0/p.jpg"
 SPELLINGS = {"ü.jpg": "%C3%BC.jpg", "a b.jpg": "a%20b.jpg", "100%.jpg": "100%.jpg", "%C3%A4.jpg": "%C3%A4.jpg"}
 
 
@@ -50,6 +52,7 @@ class Host(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.lock = Lock()
+        self.first = self.last = 0.0  # when the first request came and the last answer ended
         self.elsewhere = ""
         self.address = f"http://127.0.0.1:{self.server_port}"
 
@@ -61,13 +64,15 @@ class Answer(BaseHTTPRequestHandler):
         _, kind, number, *_ = self.path.split("/")
         with self.server.lock:
             self.server.requests[self.path] += 1
+            self.server.first = self.server.first or time.monotonic()
         try:
             self._answer(kind, int(number))
         except ConnectionError:
             pass  # the client has had enough
+        self.server.last = time.monotonic()
 
     def _answer(self, kind: str, number: int) -> None:
-        content, headers = jpeg(number), {}
+        content, headers = jpeg(number % UNAVAILABLE), {}
         if kind == "gzip":
             content, headers = gzip.compress(content), {"Content-Encoding": "gzip"}
         elif kind == "members":  # each a gzip of its own, as a server writes that compresses block by block
@@ -86,8 +91,18 @@ class Answer(BaseHTTPRequestHandler):
             content, headers = zlib.compress(content), {"Content-Encoding": "deflate"}
         elif kind == "bomb":
             content, headers = gzip.compress(bytes(100 * MOST)), {"Content-Encoding": "gzip"}
-        elif kind == "gone":
-            content = jpeg(35)  # "photo unavailable", with status 200
+        elif kind in ("gone", "held"):
+            content = jpeg(UNAVAILABLE)  # with status 200
+        elif kind == "page":
+            content = b"<html>gone</html>"
+        elif kind == "late":
+            time.sleep(SETTINGS.timeout + 1)
+        elif kind in ("missing", "forbidden"):
+            self.send_error(404 if kind == "missing" else 403)
+            return
+        elif kind == "radio":
+            self.wfile.write(b"ICY 200 OK\r\n\r\n" + content)
+            return
         elif kind == "mislabelled":
             headers = {"Content-Encoding": "gzip"}
         elif kind == "drip_header":
@@ -95,9 +110,10 @@ class Answer(BaseHTTPRequestHandler):
             while True:
                 self._send(kind, b"x")
                 time.sleep(0.3)
-        elif kind == "elsewhere":
+        elif kind in ("elsewhere", "moved", "circle"):
             self.send_response(302)
-            self.send_header("Location", self.server.elsewhere)
+            place = {"elsewhere": self.server.elsewhere, "moved": HELD, "circle": self.path}[kind]
+            self.send_header("Location", place)
             self.end_headers()
             return
         elif kind == "loop":
@@ -109,9 +125,16 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(200)
         for name, value in headers.items():
             self.send_header(name, value)
-        if kind == "huge":
+        if kind in ("huge", "cut"):
             self.send_header("Content-Length", str(10**9))
+        if kind in ("chunked", "endless_parts"):
+            self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        while kind == "endless_parts":
+            self._send(kind, b"ffff\r\n" + bytes(0xFFFF) + b"\r\n")
+        if kind == "chunked":
+            half = len(content) // 2
+            content = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (content[:half], content[half:], b""))
         if kind in ("endless", "huge"):
             while True:
                 self._send(kind, bytes(1 << 16))
@@ -147,31 +170,46 @@ def fetched_from(tmp_path: Path, addresses: list[str], home: Path | None = None,
     settings = SETTINGS.model_copy(update=update | {"threads": 32} | changes)
     folder = tmp_path / "images"
     manifest = fetch_images("web", tmp_path / "urls.parquet", folder, settings, nullcontext(), home)
-    pixels = {
-        row["url"]: images_of(folder, name)[str(row["key"])].getpixel((20, 15))
-        for name, rows in rows_of(folder).items()
-        for row in rows
-    }
+    pixels = {}
+    for name, rows in rows_of(folder).items():
+        images = images_of(folder, name)
+        pixels |= {row["url"]: images[str(row["key"])].getpixel((20, 15)) for row in rows}
     return manifest, pixels
+
+
+# How many of 500 addresses are of each kind, and the cause by which each is lost; None: a picture.
+CRAWL = {
+    **{"good": (300, None), "gzip": (20, None), "deflate": (20, None), "mislabelled": (10, None), "chunked": (20, None)},
+    **{"gone": (20, None), "moved": (15, None)},  # "photo unavailable", at once or by a redirect to it
+    **{"drip": (10, "too_slow"), "drip_header": (6, "too_slow"), "loop": (4, "too_slow"), "late": (5, "timeout")},
+    **{"endless": (8, "too_large"), "huge": (8, "too_large"), "bomb": (6, "too_large"), "endless_parts": (4, "too_large")},
+    **{"missing": (15, "http_404"), "forbidden": (10, "http_403"), "circle": (4, "http_302"), "cut": (6, "cut_short")},
+    **{"page": (5, "decode"), "radio": (4, "bad_answer")},
+}
 
 
 @pytest.mark.slow
 def test_no_answer_of_a_host_holds_a_corpus_up_and_each_is_counted_by_what_it_did(host: Host, tmp_path: Path) -> None:
-    kinds = {"drip": 3, "drip_header": 2, "loop": 1, "endless": 2, "huge": 2, "bomb": 2, "good": 24}
-    kinds |= {"gzip": 2, "deflate": 1, "mislabelled": 1}
-    addresses = [f"{host.address}/{kind}/{number}/p.jpg" for kind, count in kinds.items() for number in range(count)]
-    begun = time.monotonic()
-    manifest, pixels = fetched_from(tmp_path, addresses)
-    seconds = time.monotonic() - begun
-    assert manifest.lost == {"too_large": 6, "too_slow": 6}
-    assert manifest.successes == len(pixels) == 28 and manifest.rows == 40
+    paths = [f"/{kind}/{number}/p.jpg" for kind, (count, _) in CRAWL.items() for number in range(count)]
+    addresses = [host.address + paths[place] for place in np.random.default_rng(8).permutation(500)]
+    manifest, pixels = fetched_from(tmp_path, addresses, threads=96, retries=0)
+    lost: Counter[str] = Counter()
+    for count, cause in CRAWL.values():
+        if cause:
+            lost[cause] += count
+    assert manifest.lost == dict(lost)
+    assert manifest.rows == 500 and manifest.successes == len(pixels) == 500 - sum(lost.values())
     for url, pixel in pixels.items():
-        assert np.abs(np.subtract(pixel, colour(int(url.split("/")[4])))).max() < 12
-    assert seconds < 2 * TOTAL + 15  # the rest is img2dataset's start
+        kind, number = url.split("/")[3:5]
+        shown = UNAVAILABLE if kind in ("gone", "moved") else int(number) % UNAVAILABLE
+        assert np.abs(np.subtract(pixel, colour(shown))).max() < 12, url
+    copies = Counter(row["sha256"] for rows in rows_of(tmp_path / "images").values() for row in rows)
+    assert copies[hashlib.sha256(jpeg(UNAVAILABLE)).hexdigest()] == 35
+    assert host.last - host.first < 2 * TOTAL
     # Loopback's buffers hold some megabytes; none of these was asked for again, nor was a whole gigabyte read.
-    assert host.sent["endless"] + host.sent["huge"] < 4 * 20_000_000
-    for kind in ("endless", "huge", "bomb", "drip", "good"):
-        assert {count for path, count in host.requests.items() if path.startswith(f"/{kind}/")} == {1}
+    assert host.sent["endless"] + host.sent["huge"] + host.sent["endless_parts"] < 20 * 20_000_000
+    asked = {path: count for path, count in host.requests.items() if path.split("/")[1] != "circle"}
+    assert set(asked.values()) == {1, 15} and [path for path in asked if asked[path] > 1] == [HELD]
 
 
 @pytest.mark.slow
@@ -211,7 +249,7 @@ def test_one_picture_for_many_addresses_is_warned_of(
     (tmp_path / "images").mkdir()
     (tmp_path / "cc3m").rename(tmp_path / "images/cc3m")
     warn_of_repeats(params, "cc3m", manifest.as_json())
-    digest = hashlib.sha256(jpeg(35)).hexdigest()[:12]
+    digest = hashlib.sha256(jpeg(UNAVAILABLE)).hexdigest()[:12]
     found = f"cc3m: 1 pictures came for more than 3 addresses each, 5 images in all; the most frequent for 5 (SHA-256 {digest})"
     assert found in caplog.text and "data.repeated_images: drop_above 3" in caplog.text
 
