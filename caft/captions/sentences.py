@@ -13,14 +13,14 @@ Splitter = Literal["spacy", "dreamlip"]
 SPLITTERS: tuple[Splitter, ...] = ("spacy", "dreamlip")
 
 # What always ends a sentence, for both splitters: a line break, as any system writes it, and DreamLIP's end mark.
-_LINE = r"[\n\r\x85\u2028\u2029]"
+_LINE = r"[\n\r\v\f\x85\u2028\u2029]"
 _HARD_BREAK = re.compile(rf"{_LINE}|</s>")
 _DREAMLIP_BREAK = re.compile(rf"{_LINE}|</s>|\.")
-# An end in Chinese or Japanese, where no white space follows, with the marks that close it. What a closed quotation is
-# part of goes on: "said" in Japanese.
+# An end in Chinese or Japanese, where no white space follows, and in Hindi, Arabic, Urdu, Burmese or Amharic, where it may
+# not, with the marks that close it. What a closed quotation is part of goes on: "said" in Japanese.
 _WIDE_CLOSING = "[」』）】》〉”’)\\]]"
 _WIDE_END = re.compile(
-    r"(?:[。｡]|(?<=[^\x00-\x7f])[！？]|[！？](?=[^\x00-\x7f]))[。｡！？…]*"
+    r"(?:[。｡।॥؟۔။።]|(?<=[^\x00-\x7f])[！？]|[！？](?=[^\x00-\x7f]))[。｡।॥؟۔။።！？…]*"
     rf"(?:{_WIDE_CLOSING}+(?!{_WIDE_CLOSING}|と|って)|(?!{_WIDE_CLOSING}))"
 )
 # Ends that spaCy's sentencizer does not know.
@@ -28,12 +28,14 @@ _MORE_ENDS = ("…", "...")
 # A piece as short as this is not a sentence: closing quotes, or the number of a list's entry.
 _FRAGMENT = 3
 # An opening quote or bracket that the sentencizer leaves at the end of the sentence before.
-_OPENING = re.compile(r"\s+([\"'“‘(\[{*#]+)$")
+_OPENING = "\"'“‘([{*#"
+# spaCy's tokenizer takes time by the square of a word's length; prose has none as long as this.
+_ENDLESS_WORD = 1000
 
 # Stands in for the sentencizer where spaCy is not installed. A sentence ends at white space after an end and what
 # closes it; not after an abbreviation, whose stop spaCy's tokenizer keeps in the word. An ellipsis needs no space.
-_PLAIN_ENDS = r"[.!?…։؟۔।॥｡。！？]"
-_PLAIN_END_INSIDE = re.compile(rf"{_PLAIN_ENDS}(?!{_PLAIN_ENDS}*$)")
+_PLAIN_MARKS = ".!?…։؟۔।॥｡。！？"
+_PLAIN_ENDS = f"[{_PLAIN_MARKS}]"
 _ABBREVIATIONS = (
     "[A-Za-z]",
     "Mr",
@@ -88,20 +90,26 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
         raise ValueError(f"splitter is '{splitter}', expected one of {', '.join(SPLITTERS)}")
     lines = [_stripped(text, _wide_pieces(text)) for text in texts]
     sentencizer = _sentencizer()
-    ends = sentencizer[1] if sentencizer else _PLAIN_END_INSIDE
+    marks = sentencizer[1] if sentencizer else _PLAIN_MARKS
+    any_mark = re.compile(f"[{re.escape(marks)}]")
+
+    def ends_inside(text: str, start: int, end: int) -> bool:
+        """Whether an end comes before those at the end. No lookahead: of a row of stops it would take for ever."""
+        return any_mark.search(text, start, start + len(text[start:end].rstrip(marks))) is not None
+
     # Most lines end once, at their end: they are one sentence without asking.
     asked = [
         text[start:end]
         for text, found in zip(texts, lines, strict=True)
         for start, end in found
-        if ends.search(text, start, end)
+        if ends_inside(text, start, end)
     ]
     answers = iter(_asked(sentencizer[0], asked) if sentencizer else map(_plain_pieces, asked))
     result = []
     for text, found in zip(texts, lines, strict=True):
         own: list[tuple[int, int]] = []
         for start, end in found:
-            if ends.search(text, start, end):
+            if ends_inside(text, start, end):
                 pieces = [(start + first, start + last) for first, last in next(answers)]
                 own += _cured(text, _stripped(text, pieces))
             else:
@@ -111,9 +119,15 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[tuple[int,
 
 
 def _asked(language: Any, lines: list[str]) -> list[list[tuple[int, int]]]:
-    """What spaCy takes for the sentences of each line."""
+    """What spaCy takes for the sentences of each line; of one with an endless word, what the plain rule does."""
+    endless = [len(line) >= _ENDLESS_WORD and max(map(len, line.split())) >= _ENDLESS_WORD for line in lines]
+    asked = (line for line, is_endless in zip(lines, endless, strict=True) if not is_endless)
     with language.memory_zone():  # else the vocabulary of a corpus would stay in memory
-        return [[(s.start_char, s.end_char) for s in doc.sents] for doc in language.pipe(lines, batch_size=256)]
+        answers = ([(s.start_char, s.end_char) for s in doc.sents] for doc in language.pipe(asked, batch_size=256))
+        return [
+            _plain_pieces(line) if is_endless else next(answers)
+            for line, is_endless in zip(lines, endless, strict=True)
+        ]
 
 
 def _plain_pieces(line: str) -> list[tuple[int, int]]:
@@ -128,8 +142,8 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def _sentencizer() -> tuple[Any, re.Pattern[str]] | None:
-    """The pipeline, and a pattern that finds an end before the end of a line; None, and a warning, without spaCy."""
+def _sentencizer() -> tuple[Any, str] | None:
+    """The pipeline, and the characters that its ends are made of; None, and a warning, without spaCy."""
     try:
         import spacy
         from spacy.pipeline import Sentencizer
@@ -143,8 +157,7 @@ def _sentencizer() -> tuple[Any, re.Pattern[str]] | None:
     ends = [*Sentencizer.default_punct_chars, *_MORE_ENDS]
     language = spacy.blank("en")
     language.add_pipe("sentencizer", config={"punct_chars": ends})
-    alternatives = "|".join(map(re.escape, ends))
-    return language, re.compile(rf"(?:{alternatives})(?!(?:{alternatives})*$)")
+    return language, "".join(sorted(set("".join(ends))))
 
 
 def _between(text: str, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
@@ -156,7 +169,7 @@ def _between(text: str, pattern: re.Pattern[str]) -> Iterable[tuple[int, int]]:
 
 
 def _wide_pieces(text: str) -> Iterable[tuple[int, int]]:
-    """Lines of a text, also cut after Chinese and Japanese ends, which the sentencizer sees before white space only."""
+    """Lines of a text, also cut after ends in other scripts, which the sentencizer sees before white space only."""
     for start, end in _between(text, _HARD_BREAK):
         if not text.isascii():
             for match in _WIDE_END.finditer(text, start, end):
@@ -185,16 +198,17 @@ def _cured(text: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
     list's entry belongs to the sentence after it.
     """
     result: list[tuple[int, int]] = []
-    first_letter = next((c for c in text[found[0][0] :] if c.isalpha()), "") if found else ""
+    first_letter = next((c for c in text[found[0][0] : found[-1][1]] if c.isalpha()), "") if found else ""
     case_tells = first_letter.isupper()
     opening = None  # start of what belongs to the next sentence
     for place, (start, end) in enumerate(found):
         if opening is not None:
             start, opening = opening, None
         last = place == len(found) - 1
-        if not last and found[place + 1][0] == end and (match := _OPENING.search(text[start:end])):
-            opening = start + match.start(1)
-            end = start + match.start()
+        kept = text[start:end].rstrip(_OPENING)
+        if not last and found[place + 1][0] == end and len(kept) < end - start and kept[-1:].isspace():
+            opening = start + len(kept)
+            end = start + len(kept.rstrip())
         piece = text[start:end]
         short = len(piece) <= _FRAGMENT
         if short and piece[0].isalnum() and not last:

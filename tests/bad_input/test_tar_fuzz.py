@@ -90,7 +90,13 @@ def whole(rng: np.random.Generator) -> Picture:
     left[:, WIDE // 2 :] = 255
     black = np.where(grey > 127, 255, 0).astype(np.uint8)
     plain = {
-        **{"jpg": ("JPEG", best), "jpeg": ("JPEG", best), "JPG": ("JPEG", best), "png": ("PNG", {}), "bmp": ("BMP", {})},
+        **{
+            "jpg": ("JPEG", best),
+            "jpeg": ("JPEG", best),
+            "JPG": ("JPEG", best),
+            "png": ("PNG", {}),
+            "bmp": ("BMP", {}),
+        },
         **{"webp": ("WEBP", {"lossless": True}), "tiff": ("TIFF", {}), "ppm": ("PPM", {}), "jp2": ("JPEG2000", {})},
         **{"tga": ("TGA", {}), "gif": ("GIF", {}), "apng": ("PNG", {}), "qoi": ("QOI", {}), "pcx": ("PCX", {})},
     }

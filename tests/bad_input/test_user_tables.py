@@ -56,7 +56,22 @@ NOTHING = [
     *("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "N/A", "n/a", "NA", "NaT", "#N/A", "nil", " nan ", "\\N"),
     *("\ufeff", "\u200b", "\u200b\u200d\u2060", "\u00ad", "\u200e\u202c", "\ufe0f", "\u3000", "\u2800", "\u3164"),
     *("&nbsp;", "&amp;nbsp;", "&#8203; &#xFEFF;", "\x07"),
-    *("n.a.", "N / A", "(null)", "<none>", "[NULL]", '"nan"', "''", "\ufeffnan", "\u200bNA", "undefined", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?"),
+    *(
+        "n.a.",
+        "N / A",
+        "(null)",
+        "<none>",
+        "[NULL]",
+        '"nan"',
+        "''",
+        "\ufeffnan",
+        "\u200bNA",
+        "undefined",
+        "#REF!",
+        "#VALUE!",
+        "#DIV/0!",
+        "#NAME?",
+    ),
     *("-", "—", ".", "...", "…", "?", "_", "*", "。", "、", "[]", "{}", "&amp;", "&hellip;", "<br>", "<p></p>", "</s>"),
 ]
 SOMETHING = [
@@ -169,7 +184,16 @@ def test_a_name_that_is_mistyped_is_one_warning_and_others_none(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    names = ["path", "long_caption", "long_captoin_2", "shrt_caption", "width", "licence", "caption_model", "CaptionsRaw"]
+    names = [
+        "path",
+        "long_caption",
+        "long_captoin_2",
+        "shrt_caption",
+        "width",
+        "licence",
+        "caption_model",
+        "CaptionsRaw",
+    ]
     assert len(source(f"{','.join(names)}\n{','.join(['x'] * 8)}\n".encode())) == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1

@@ -179,10 +179,21 @@ def fetched_from(tmp_path: Path, addresses: list[str], home: Path | None = None,
 
 # How many of 500 addresses are of each kind, and the cause by which each is lost; None: a picture.
 CRAWL = {
-    **{"good": (300, None), "gzip": (20, None), "deflate": (20, None), "mislabelled": (10, None), "chunked": (20, None)},
+    **{
+        "good": (300, None),
+        "gzip": (20, None),
+        "deflate": (20, None),
+        "mislabelled": (10, None),
+        "chunked": (20, None),
+    },
     **{"gone": (20, None), "moved": (15, None)},  # "photo unavailable", at once or by a redirect to it
     **{"drip": (10, "too_slow"), "drip_header": (6, "too_slow"), "loop": (4, "too_slow"), "late": (5, "timeout")},
-    **{"endless": (8, "too_large"), "huge": (8, "too_large"), "bomb": (6, "too_large"), "endless_parts": (4, "too_large")},
+    **{
+        "endless": (8, "too_large"),
+        "huge": (8, "too_large"),
+        "bomb": (6, "too_large"),
+        "endless_parts": (4, "too_large"),
+    },
     **{"missing": (15, "http_404"), "forbidden": (10, "http_403"), "circle": (4, "http_302"), "cut": (6, "cut_short")},
     **{"page": (5, "decode"), "radio": (4, "bad_answer")},
 }

@@ -60,7 +60,9 @@ class Asking:
                 except _Refused as error:
                     return key, None, str(error)
                 except (http.client.BadStatusLine, http.client.LineTooLong, http.client.UnknownProtocol) as error:
-                    message = str(error) if isinstance(error, ConnectionError) else f"it {NO_HTTP} ({str(error)[:60]!r})"
+                    message = (
+                        str(error) if isinstance(error, ConnectionError) else f"it {NO_HTTP} ({str(error)[:60]!r})"
+                    )
                 except (
                     Exception
                 ) as error:  # as img2dataset does: whatever it is, it is a loss, and counted by its words
