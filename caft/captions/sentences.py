@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Literal
 
-from caft.captions.sentencizer import FRAGMENT, Sentencizer, Span
+from caft.captions.sentencizer import FRAGMENT, Marks, Sentencizer, Span, has_endless_word
 
 logger = logging.getLogger(__name__)
 
@@ -15,23 +15,23 @@ Splitter = Literal["spacy", "dreamlip"]
 SPLITTERS: tuple[Splitter, ...] = ("spacy", "dreamlip")
 
 # What always ends a sentence, for both splitters: a line break, as any system writes it, and DreamLIP's end mark.
-_LINE = r"[\n\r\x85\u2028\u2029]"
+_LINE = r"[\n\r\v\f\x85\u2028\u2029]"
 _HARD_BREAK = re.compile(rf"{_LINE}|</s>")
 _DREAMLIP_BREAK = re.compile(rf"{_LINE}|</s>|\.")
-# An end in Chinese or Japanese, where no white space follows, with the marks that close it. What a closed quotation is
-# part of goes on: "said" in Japanese.
+# An end in Chinese or Japanese, where no white space follows, and in Hindi, Arabic, Urdu, Burmese or Amharic, where it may
+# not, with the marks that close it. What a closed quotation is part of goes on: "said" in Japanese.
 _WIDE_CLOSING = "[」』）】》〉”’)\\]]"
 _WIDE_END = re.compile(
-    r"(?:[。｡]|(?<=[^\x00-\x7f])[！？]|[！？](?=[^\x00-\x7f]))[。｡！？…]*"
+    r"(?:[。｡।॥؟۔။።]|(?<=[^\x00-\x7f])[！？]|[！？](?=[^\x00-\x7f]))[。｡।॥؟۔။።！？…]*"
     rf"(?:{_WIDE_CLOSING}+(?!{_WIDE_CLOSING}|と|って)|(?!{_WIDE_CLOSING}))"
 )
 # An opening quote or bracket that the sentencizer leaves at the end of the sentence before.
-_OPENING = re.compile(r"\s+([\"'“‘(\[{*#]+)$")
+_OPENING = "\"'“‘([{*#"
 
 # Stands in for the sentencizer where spaCy is not installed. A sentence ends at white space after an end and what
 # closes it; not after an abbreviation, whose stop spaCy's tokenizer keeps in the word. An ellipsis needs no space.
-_PLAIN_ENDS = r"[.!?…։؟۔।॥｡。！？]"
-_PLAIN_END_INSIDE = re.compile(rf"{_PLAIN_ENDS}(?!{_PLAIN_ENDS}*$)")
+_PLAIN_MARKS = Marks(".!?…։؟۔।॥｡。！？")
+_PLAIN_ENDS = _PLAIN_MARKS.one.pattern
 _ABBREVIATIONS = (
     "[A-Za-z]",
     "Mr",
@@ -109,10 +109,17 @@ def _spacy_sentences(sentencizer: Sentencizer, texts: Sequence[str], lines: list
         for line, parts in enumerate(own)
         for place in sentencizer.doubtful(texts[number], parts)
     ]
-    answers = sentencizer.sentences([(texts[number], *found[number][line][place]) for number, line, place in doubtful])
+    parts = [(texts[number], *found[number][line][place]) for number, line, place in doubtful]
+    endless = [has_endless_word(*part) for part in parts]
+    answers = iter(
+        sentencizer.sentences([part for part, is_endless in zip(parts, endless, strict=True) if not is_endless])
+    )
+    pieces = [
+        _plain_pieces(*part) if is_endless else next(answers) for part, is_endless in zip(parts, endless, strict=True)
+    ]
     # From the last to the first, so that places stay what they were.
-    for (number, line, place), answer in zip(reversed(doubtful), reversed(answers), strict=True):
-        found[number][line][place : place + 1] = answer
+    for (number, line, place), own in zip(reversed(doubtful), reversed(pieces), strict=True):
+        found[number][line][place : place + 1] = own
     for number, line in {(number, line) for number, line, _ in doubtful}:
         found[number][line] = _cured(texts[number], found[number][line])
     return found
@@ -120,7 +127,7 @@ def _spacy_sentences(sentencizer: Sentencizer, texts: Sequence[str], lines: list
 
 def _plain_pieces(text: str, start: int, end: int) -> list[Span]:
     """What spaCy's sentencizer takes for the sentences of a line of ordinary prose, by a regular expression."""
-    if not _PLAIN_END_INSIDE.search(text, start, end):
+    if not _PLAIN_MARKS.inside(text, start, end):
         return [(start, end)]
     line = text[start:end]
     ends = [start + match.end(1) for match in _PLAIN_BREAK.finditer(line)]
@@ -159,7 +166,7 @@ def _between(text: str, pattern: re.Pattern[str]) -> Iterable[Span]:
 
 
 def _wide_pieces(text: str) -> Iterable[Span]:
-    """Lines of a text, also cut after Chinese and Japanese ends, which the sentencizer sees before white space only."""
+    """Lines of a text, also cut after ends in other scripts, which the sentencizer sees before white space only."""
     for start, end in _between(text, _HARD_BREAK):
         if not text.isascii():
             for match in _WIDE_END.finditer(text, start, end):
@@ -189,16 +196,17 @@ def _cured(text: str, found: list[Span]) -> list[Span]:
     """
     found = _stripped(text, found)
     result: list[Span] = []
-    first_letter = next((c for c in text[found[0][0] :] if c.isalpha()), "") if found else ""
+    first_letter = next((c for c in text[found[0][0] : found[-1][1]] if c.isalpha()), "") if found else ""
     case_tells = first_letter.isupper()
     opening = None  # start of what belongs to the next sentence
     for place, (start, end) in enumerate(found):
         if opening is not None:
             start, opening = opening, None
         last = place == len(found) - 1
-        if not last and found[place + 1][0] == end and (match := _OPENING.search(text[start:end])):
-            opening = start + match.start(1)
-            end = start + match.start()
+        kept = text[start:end].rstrip(_OPENING)
+        if not last and found[place + 1][0] == end and len(kept) < end - start and kept[-1:].isspace():
+            opening = start + len(kept)
+            end = start + len(kept.rstrip())
         piece = text[start:end]
         short = len(piece) <= FRAGMENT
         if short and piece[0].isalnum() and not last:

@@ -1,7 +1,7 @@
 """spaCy's rule-based sentencizer for English, and where a sentence is sure to end without asking it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 Span = tuple[int, int]
@@ -12,6 +12,33 @@ FRAGMENT = 3
 # A stop after which a sentence may be sure to begin.
 _MAYBE_SURE = re.compile("[.!?] (?=[A-Z])")
 _WORD = re.compile(" [A-Za-z][^ ]*")
+# spaCy's tokenizer takes time by the square of a word's length; prose has none as long as this.
+_ENDLESS_WORD = 1000
+
+
+def has_endless_word(text: str, start: int, end: int) -> bool:
+    """Whether a part of a text has a word that spaCy must not be asked about."""
+    return end - start >= _ENDLESS_WORD and max(map(len, text[start:end].split())) >= _ENDLESS_WORD
+
+
+class Marks:
+    """Characters that may end a sentence.
+
+    Attributes:
+        one: Finds one of them.
+    """
+
+    def __init__(self, marks: str) -> None:
+        self._marks = marks
+        self.one = re.compile(f"[{re.escape(marks)}]")
+
+    def inside(self, text: str, start: int, end: int) -> re.Match[str] | None:
+        """The first one before those at the end of a part of a text. No lookahead: of a row of stops it would take for ever."""
+        return self.one.search(text, start, self.last(text, start, end))
+
+    def last(self, text: str, start: int, end: int) -> int:
+        """Where the marks at the end of a part of a text begin."""
+        return start + len(text[start:end].rstrip(self._marks))
 
 
 class Sentencizer:
@@ -30,7 +57,7 @@ class Sentencizer:
         self._language.add_pipe("sentencizer", config={"punct_chars": ends})
         tokenizer: Any = self._language.tokenizer
         self._words = frozenset(tokenizer.rules)
-        self._inside = _end_inside(ends)
+        self._marks = Marks("".join(sorted(set("".join(ends)))))
         self.asked = 0
 
     def between_sure_ends(self, text: str, start: int, end: int) -> list[Span]:
@@ -67,7 +94,7 @@ class Sentencizer:
             ends = sum(text.count(mark, start, end) for mark in ".!?")
             if ends < len(parts) or (ends == len(parts) and text[end - 1] in ".!?"):
                 return []
-        return [place for place, part in enumerate(parts) if self._inside.search(text, *part)]
+        return [place for place, part in enumerate(parts) if self._marks.inside(text, *part)]
 
     def sentences(self, parts: Sequence[tuple[str, int, int]]) -> list[list[Span]]:
         """What spaCy takes for the sentences of each part, given as a text with start and end."""
@@ -94,12 +121,6 @@ class Sentencizer:
 
     def _window(self, text: str, start: int, end: int) -> Span:
         """The words that tell where the sentences of a part end: from the first with an end to one after the last."""
-        ends = [match.span() for match in self._inside.finditer(text, start, end)]
-        after = _WORD.search(text, ends[-1][1], end)
-        return max(start, text.rfind(" ", start, ends[0][0]) + 1), after.end() if after else end
-
-
-def _end_inside(ends: Iterable[str]) -> re.Pattern[str]:
-    """Finds an end before the end of a line."""
-    alternatives = "|".join(map(re.escape, ends))
-    return re.compile(rf"(?:{alternatives})(?!(?:{alternatives})*$)")
+        marks = [match.start() for match in self._marks.one.finditer(text, start, self._marks.last(text, start, end))]
+        after = _WORD.search(text, marks[-1] + 1, end)
+        return max(start, text.rfind(" ", start, marks[0]) + 1), after.end() if after else end

@@ -61,7 +61,8 @@ def test_one_line_that_is_not_utf8_inside_a_bad_quote_is_told_apart(tmp_path: Pa
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
 def test_a_whole_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
     header = HEADER if encoding == "utf-16" else HEADER.replace("raw", "räw")
-    with pytest.raises(DataError, match=r"list\.csv: line 1 is not UTF-8.*convert it, for example by iconv"):
+    found = "is text in UTF-16, expected" if encoding == "utf-16" else "line 1 is not UTF-8"
+    with pytest.raises(DataError, match=rf"list\.csv: {found}.*convert it.*iconv"):
         convert(tmp_path, (header + "".join(lines(3))).encode(encoding))
     assert not list((tmp_path / "urls").glob("*"))
 

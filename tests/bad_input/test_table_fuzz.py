@@ -46,6 +46,8 @@ CELLS = [
         "=1+1",
         "\x00",
         "{}",
+        "...",
+        "(null)",
         "🐱",
     ),
 ]
@@ -167,7 +169,7 @@ def as_text(value: Any) -> str:
 
 def check_planted(kept: list[dict[str, Any]], names: list[str], rows: list[list[str]]) -> int:
     """Each row has the planted captions, or null where these say nothing, and an address that is no other's."""
-    nothing = {"nan", "None", "", " ", "\ufeff", "\u200b", "<NA>", "\u2028", "&nbsp;", "\x00"}
+    nothing = {"nan", "None", "", " ", "\ufeff", "\u200b", "<NA>", "\u2028", "&nbsp;", "\x00", "{}", "...", "(null)"}
     for row in kept:
         planted = dict(zip(names, rows[row["row_id"]], strict=True))
         for name, field in CUSTOM.captions.items():

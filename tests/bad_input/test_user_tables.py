@@ -4,6 +4,7 @@ import argparse
 import gzip
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,23 @@ NOTHING = [
     *("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "N/A", "n/a", "NA", "NaT", "#N/A", "nil", " nan ", "\\N"),
     *("\ufeff", "\u200b", "\u200b\u200d\u2060", "\u00ad", "\u200e\u202c", "\ufe0f", "\u3000", "\u2800", "\u3164"),
     *("&nbsp;", "&amp;nbsp;", "&#8203; &#xFEFF;", "\x07"),
+    *(
+        "n.a.",
+        "N / A",
+        "(null)",
+        "<none>",
+        "[NULL]",
+        '"nan"',
+        "''",
+        "\ufeffnan",
+        "\u200bNA",
+        "undefined",
+        "#REF!",
+        "#VALUE!",
+        "#DIV/0!",
+        "#NAME?",
+    ),
+    *("-", "—", ".", "...", "…", "?", "_", "*", "。", "、", "[]", "{}", "&amp;", "&hellip;", "<br>", "<p></p>", "</s>"),
 ]
 SOMETHING = [
     "Nan bread.",
@@ -64,8 +82,16 @@ SOMETHING = [
     "na!",
     "🐱",
     "猫",
-    "...",
-    "&amp;",
+    "unknown",
+    "(a cat)",
+    "- a cat",
+    "<b>Cat</b>",
+    "&#8203;cat",
+    "undefined shapes",
+    "-5",
+    "ไทย",
+    "हिन्दी",
+    "½",
     "\ufeffA cat",
     "0",
     "nanny",
@@ -136,13 +162,18 @@ def test_tokens_that_no_text_can_hold_are_counted(tmp_path: Path) -> None:
         ("short_caption_1", "short_caption"),
         ("raw_caption.1", "raw_caption"),
         ("Url", "url"),
+        ("\ufeffshort_caption", "short_caption"),
+        ("long\u00a0caption 2", "long_caption_2"),
+        ("raw_caption\u200b", "raw_caption"),
+        ("ｌｏｎｇ＿ｃａｐｔｉｏｎ", "long_caption"),
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_name_that_nearly_fits_is_an_error_with_the_name_meant(
     source: Source, kind: str, name: str, meant: str
 ) -> None:
-    with pytest.raises(DataError, match=rf"Column {name} is not read; did you mean {meant}\? Rename"):
+    shown = "".join(re.escape(c) if c.isprintable() else r"\?" for c in name)
+    with pytest.raises(DataError, match=rf"Column {shown} is not read; did you mean {meant}\? Rename"):
         if kind == "csv":
             source(f"path,long_caption,{name}\na.jpg,A cat.,B\n".encode())
         else:
@@ -152,13 +183,25 @@ def test_a_name_that_nearly_fits_is_an_error_with_the_name_meant(
 def test_a_name_that_is_mistyped_is_one_warning_and_others_none(
     source: Source, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = ["path", "long_caption", "long_captoin_2", "shrt_caption", "width", "licence", "caption_model"]
-    assert len(source(f"{','.join(names)}\n{','.join(['x'] * 7)}\n".encode())) == 1
+    caplog.set_level(logging.INFO)
+    names = [
+        "path",
+        "long_caption",
+        "long_captoin_2",
+        "shrt_caption",
+        "width",
+        "licence",
+        "caption_model",
+        "CaptionsRaw",
+    ]
+    assert len(source(f"{','.join(names)}\n{','.join(['x'] * 8)}\n".encode())) == 1
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "long_captoin_2 is not read; did you mean long_caption_2?" in warnings[0]
     assert "shrt_caption is not read; did you mean short_caption?" in warnings[0]
+    assert "CaptionsRaw is not read; did you mean raw_caption?" in warnings[0]
     assert "width" not in warnings[0] and "model" not in warnings[0]
+    assert "t.csv: line 1: columns that are not read: width, licence, caption_model" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -179,6 +222,7 @@ def test_a_column_that_is_not_read_may_be_there_twice(source: Source) -> None:
 
 # ---- types and files
 
+CSV = b"path,long_caption\na.jpg,A cat.\n"
 TEXTS = ["A cat sits.", None, "Ein Hündchen läuft."]
 TYPES = {
     "large_string": pa.array(TEXTS, pa.large_string()),
@@ -195,6 +239,8 @@ TYPES = {
 def test_texts_of_every_type_are_read_and_an_empty_column_is_none(source: Source, kind: str) -> None:
     addresses = pa.array(["a.jpg", "b.jpg", "c.jpg"]).dictionary_encode()
     empty = {"raw_caption": pa.nulls(3), "short_caption": pa.array([None] * 3, pa.float64())}
+    empty |= {"short_caption_2": pa.array([None] * 3, pa.list_(pa.string()))}  # polars and pandas of optional lists
+    empty |= {"short_caption_3": pa.array([float("nan"), None, float("nan")])}  # polars keeps both
     kept = source(pa.table({"path": addresses, "long_caption": TYPES[kind], **empty}), "t.parquet")
     assert [(row["url"], row["long_ib"], row["raw"]) for row in kept] == [
         ("file:a.jpg", TEXTS[0], None),
@@ -242,6 +288,23 @@ def test_a_parquet_file_is_one_whatever_its_name(source: Source, name: str) -> N
     assert len(source(pa.table({"path": ["a", "b"], "raw_caption": ["A", "B"]}), name)) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (CSV, "does not begin as Parquet does"),
+        (gzip.compress(CSV), "compressed by gzip"),
+        (b"PK\x03\x04" + bytes(60), "a workbook of Excel"),
+        (b"", "does not begin as Parquet does"),
+        (b"PAR1", "is no whole Parquet file"),
+    ],
+)
+def test_another_file_that_is_named_as_parquet_is_refused_by_its_cause(
+    source: Source, content: bytes, words: str
+) -> None:
+    with pytest.raises(DataError, match=rf"t\.parquet: .*{words}"):
+        source(content, "t.parquet")
+
+
 def test_a_damaged_parquet_file_is_one_error(source: Source, tmp_path: Path) -> None:
     table = pa.table({"path": [f"{n}.jpg" for n in range(5000)], "raw_caption": [f"A cat {n}." for n in range(5000)]})
     pq.write_table(table, tmp_path / "whole.parquet")
@@ -251,15 +314,25 @@ def test_a_damaged_parquet_file_is_one_error(source: Source, tmp_path: Path) -> 
         source(bytes(whole), "t.parquet")
 
 
-CSV = b"path,long_caption\na.jpg,A cat.\n"
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (gzip.compress(CSV), "compressed by gzip"),
         (b"PK\x03\x04" + bytes(60), "a workbook of Excel"),
         (b'{"path": "a.jpg"}\n', "is JSON"),
+        (b'\xef\xbb\xbf [{"path": "a.jpg"}]\n', "is JSON"),
+        (b"<!doctype html><title>Sign in</title>", "is a web page or XML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS"),
+        (b"\x80\x04\x95\0", "is a pickle of Python"),
+        (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+        (CSV.decode().encode("utf-16"), "is text in UTF-16"),
+        (CSV.decode().encode("utf-32"), "is text in UTF-32"),
+        (CSV.replace(b",", b":"), "separated by colons"),
+        (CSV.replace(b",", b"^"), r"separated by the character '\^'"),
+        (CSV.replace(b",", b"\1"), "separated by the character"),
+        (b"a.jpg,A cat.\n", "the names of the columns must come first"),
+        (b"\n" + CSV, "the names of the columns must come first"),
+        (b"sep=,\n" + CSV, "the names of the columns must come first"),
         (CSV.replace(b",", b";"), "separated by semicolons, expected commas"),
         (b'"path";"long_caption"\n"a.jpg";"A cat."\n', "separated by semicolons"),
         (CSV.replace(b",", b"\t"), "separated by tabs"),

@@ -4,6 +4,7 @@ import itertools
 import re
 import string
 import sys
+import time
 
 import pytest
 import spacy
@@ -58,9 +59,13 @@ WIDE = [
     ),
     ("A Yahoo！Japan logo is here.", ["A Yahoo！Japan logo is here."]),
     ("好。 是吗？", ["好。", "是吗？"]),
+    ("एक बिल्ली है।वह सोती है। अच्छा।", ["एक बिल्ली है।", "वह सोती है।", "अच्छा।"]),
+    ("یہ بلی ہے۔وہ سوتی ہے۔", ["یہ بلی ہے۔", "وہ سوتی ہے۔"]),
+    ("هل هي قطة؟نعم.", ["هل هي قطة؟", "نعم."]),
+    ("ကြောင်။အိပ်။", ["ကြောင်။", "အိပ်။"]),
     ("猫，狗、鸟；鱼", ["猫，狗、鸟；鱼"]),
 ]
-BREAKS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85"]
+BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\u2028", "\u2029", "\x85"]
 # Known failures of the rule: what it should find, and does not.
 KNOWN_FAILURES = [
     ("He works at Acme Corp. Ltd. Their sign is red.", ["He works at Acme Corp. Ltd.", "Their sign is red."]),
@@ -220,3 +225,24 @@ def test_without_spacy_a_plain_rule_finds_the_same_sentences_of_prose(monkeypatc
         assert caplog.text.count("spaCy is not installed") == 1
     finally:
         sentences._sentencizer.cache_clear()
+
+
+# Of a length at which what grew by the square of it, or for a row of stops by a power, took many seconds.
+ENDLESS = {
+    "stops": ("A cat" + "." * 46 + " It purrs. End.", ["A cat" + "." * 46, "It purrs.", "End."]),
+    "marks": ("A cat" + "!?" * 3000 + " It purrs. End.", ["A cat" + "!?" * 3000, "It purrs.", "End."]),
+    "quotes": ('A "' + '"' * 6000 + "cat. It purrs.", ['A "' + '"' * 6000 + "cat.", "It purrs."]),
+    "blanks": ("A cat." + " " * 40_000 + '"It purrs. End."', ["A cat.", '"It purrs.', 'End."']),
+    "letters": ("A " + "x" * 131_000 + ". End.", ["A " + "x" * 131_000 + ".", "End."]),
+    "lines": ("A b.\n" * 26_000, ["A b."] * 26_000),
+    "wide": ("。」" * 10_000 + " End.", ["。」"] * 10_000 + ["End."]),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_one_odd_caption_is_split_as_any_other_and_in_no_time(kind: str) -> None:
+    text, expected = ENDLESS[kind]
+    split("A cat. A dog.")  # loads spaCy
+    begun = time.process_time()
+    assert split(text) == expected
+    assert time.process_time() - begun < 2

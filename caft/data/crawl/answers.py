@@ -1,4 +1,4 @@
-"""How img2dataset's workers ask for a picture: addresses spelled as browsers do, and an end to every answer.
+"""How img2dataset's workers ask for a picture: as browsers do, and with an end to every answer.
 
 By itself img2dataset bounds each read, so an answer of a byte a second, as a video stream gives it, never ends, and one that
 is fast and endless fills the memory.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import http.client
 import io
-import re
 import socket
 import stat
 import threading
@@ -18,38 +17,17 @@ import urllib.request
 import zlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from img2dataset.downloader import is_disallowed
 
-from caft.data.crawl.causes import NO_FILE, NOT_A_FILE, NOT_READABLE, TOO_LARGE, TOO_SLOW
+from caft.data.crawl.addresses import request_of
+from caft.data.crawl.causes import NO_FILE, NO_HTTP, NOT_A_FILE, NOT_READABLE, TOO_LARGE, TOO_SLOW
 
 AGENT = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:72.0) Gecko/20100101 Firefox/72.0"  # img2dataset's
 BLOCK = 1 << 16  # bytes read at a time
 GZIP = b"\x1f\x8b"
 # What the system says of names that cannot be those of a file.
 NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-# What stays as it is: what browsers leave in a path, and in a query. A percent sign is taken for an escape that is there.
-IN_PATH = "%/:@!$&'()*+,;=~[]|^"
-IN_QUERY = IN_PATH + "?`{}\\"
-
-
-def spelled(url: str) -> str:
-    """An address as browsers send it: blanks and letters beyond ASCII percent-encoded, a host's name in Punycode.
-
-    Raises:
-        ValueError: It is no address.
-    """
-    if not re.match(r"\s*https?:", url, re.IGNORECASE):
-        return url
-    address, mark, query = re.sub(r"[\t\r\n]", "", url.strip()).partition("#")[0].partition("?")
-    parts = urlsplit(address.replace("\\", "/"))
-    user, at, host = parts.netloc.rpartition("@")
-    if not host.isascii():
-        name, colon, port = host.partition(":")
-        host = name.encode("idna").decode() + colon + port
-    path = quote(parts.path or "/", safe=IN_PATH)
-    return f"{parts.scheme}://{user}{at}{host}{path}{mark}{quote(query, safe=IN_QUERY)}"
 
 
 class Asking:
@@ -85,6 +63,10 @@ class Asking:
                     )
                 except _Refused as error:
                     return key, None, str(error)
+                except (http.client.BadStatusLine, http.client.LineTooLong, http.client.UnknownProtocol) as error:
+                    message = (
+                        str(error) if isinstance(error, ConnectionError) else f"it {NO_HTTP} ({str(error)[:60]!r})"
+                    )
                 except (
                     Exception
                 ) as error:  # as img2dataset does: whatever it is, it is a loss, and counted by its words
@@ -95,15 +77,19 @@ class Asking:
 
     def _ask(self, url: str, timeout: float, token: str | None, directives: set[str] | None) -> bytes:
         agent = f"{AGENT} (compatible; {token}; +https://github.com/rom1504/img2dataset)" if token else AGENT
-        request = urllib.request.Request(spelled(url), headers={"User-Agent": agent})
+        request = request_of(url)
+        request.add_header("User-Agent", agent)
         if request.type == "file":
             return self._own(Path(urllib.request.url2pathname(request.selector)))
         with _opener.open(request, timeout=timeout) as answer:
             if directives and is_disallowed(answer.headers, token, directives):
                 raise _Refused("Use of image disallowed by X-Robots-Tag directive")
             content = self._read(answer)
-            encoding = (answer.headers.get("Content-Encoding") or "").strip().lower()
-        return self._decompressed(content) if encoding in ("gzip", "x-gzip", "deflate") else content
+            encodings = ",".join(answer.headers.get_all("Content-Encoding") or []).lower().split(",")
+        for encoding in reversed(encodings):  # the last was put on last
+            if encoding.strip() in ("gzip", "x-gzip", "deflate"):
+                content = self._decompressed(content)
+        return content
 
     def _own(self, path: Path) -> bytes:
         try:
@@ -132,11 +118,15 @@ class Asking:
     def _decompressed(self, content: bytes) -> bytes:
         found, left = bytearray(), content
         while True:
-            stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
             try:
+                stream = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by its header
                 found += stream.decompress(left, self._most + 1 - len(found))
             except zlib.error:
-                return content  # as it is, in spite of what the server says; the decoder will tell
+                try:
+                    stream = zlib.decompressobj(-zlib.MAX_WBITS)  # as some servers understand "deflate"
+                    found = bytearray(stream.decompress(content, self._most + 1))
+                except zlib.error:
+                    return content  # as it is, in spite of what the server says; the decoder will tell
             if len(found) > self._most:
                 raise self._too_large()
             if not stream.eof:

@@ -11,6 +11,7 @@ NO_FILE = "names no file"
 NOT_A_FILE = "is no file"
 NOT_READABLE = "cannot be read"
 NOT_PACKED = "not_packed"  # a status of its own, where no tar holds a row's image
+NO_HTTP = "is no answer by HTTP"
 
 # How messages about own files begin, in which a path may say anything.
 OWN = {NO_FILE: "no_file", NOT_A_FILE: "not_a_file", NOT_READABLE: "not_readable"}
@@ -21,10 +22,14 @@ CAUSES = (
     (re.compile(re.escape(TOO_LARGE)), "too_large"),
     (re.compile(r"timed out|handshake operation timed"), "timeout"),
     (re.compile(r"IncompleteRead"), "cut_short"),
+    (re.compile(rf"{NO_HTTP}|got more than \d+ headers|read length must be"), "bad_answer"),
     (re.compile(r"\[Errno 2\]"), "no_file"),
     (re.compile(rf"{NOT_A_FILE}$"), "not_a_file"),  # as folders of before have it
     (
-        re.compile(r"unknown url type|no host given|nonnumeric port|Invalid IPv6|netloc|codec can't encode|label"),
+        re.compile(
+            r"unknown url type|no host given|nonnumeric port|Invalid IPv6|netloc|codec can't encode|label|"
+            r"URL can't contain control"
+        ),
         "bad_url",
     ),
     (re.compile(r"urlopen error|Connection|Remote end closed|\[Errno"), "unreachable"),
@@ -36,8 +41,8 @@ def cause_of(status: str, message: str | None) -> str:
     """Returns why a row has no image, from img2dataset's status and error message.
 
     One of ``http_<code>``, ``timeout``, ``too_slow``, ``too_large``, ``decode``, ``other_kind``, ``opt_out``, ``cut_short``,
-    ``no_file``, ``not_a_file``, ``not_readable``, ``not_packed``, ``bad_url``, ``unreachable`` or ``other:<message>`` with
-    digits masked, so that messages differing in numbers are counted together.
+    ``bad_answer``, ``no_file``, ``not_a_file``, ``not_readable``, ``not_packed``, ``bad_url``, ``unreachable`` or
+    ``other:<message>`` with digits masked, so that messages differing in numbers are counted together.
     """
     if status == NOT_PACKED:
         return NOT_PACKED
@@ -52,4 +57,5 @@ def cause_of(status: str, message: str | None) -> str:
     for pattern, cause in CAUSES:
         if pattern.search(text):
             return cause
-    return f"other:{re.sub(r'[0-9]+', '#', text)[:MESSAGE_LENGTH]}"
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return f"other:{re.sub(r'[0-9]+', '#', ' '.join(shown.split()))[:MESSAGE_LENGTH]}"

@@ -10,10 +10,11 @@ import hashlib
 import itertools
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,7 +33,7 @@ from caft.data.crawl.manifest import (
     shard_files,
 )
 from caft.data.crawl.shards import SUCCESS
-from caft.data.crawl.tars import PICTURES, any_members, canonicalise, chosen, parts
+from caft.data.crawl.tars import PICTURES, Member, canonicalise, chosen, scan
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
 from caft.digests import file_digest
@@ -59,7 +60,11 @@ FOUND = pa.schema(
 # The columns that `crawl` leaves, as far as anything reads them.
 TABLE = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *list(FOUND)[3:], FOUND.field("key")])
 # Of the rules by which `list_tar` reads a tar: a table by others is made again.
-RULES = "3"
+RULES = "4"
+# Bytes of the largest picture and JSON that are looked at: of 180 million pixels, the most that is decoded, without
+# compression; and of what no JSON about one picture comes near.
+_LARGEST, _LARGEST_NOTE = 1 << 30, 1 << 24
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Tar(NamedTuple):
@@ -124,7 +129,7 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         logger.warning("%s: %d files beside a picture of the same key were not taken for it", corpus, beside)
     if broken:
         logger.warning("%s: %d JSON files of the tars are none; their images are not used", corpus, broken)
-    counts = {"images_not_used": unused, "beside_a_picture": beside, "broken_notes": broken}
+    counts = {"images_not_used": unused, "beside_a_picture": beside, "broken_notes": broken, **_odd(corpus, tasks)}
     write_json(notes_folder(folder) / "fetched.json", {"tars": len(tars), **counts})
     return Manifest(corpus, fingerprint(source), entries)
 
@@ -140,25 +145,36 @@ def _tidy(work: Path, tasks: Sequence[Tar], same: bool) -> None:
             path.unlink()
 
 
+def _odd(corpus: str, tasks: Sequence[Tar]) -> dict[str, int]:
+    """Says and counts what tars hold that is used for nothing."""
+    said = {
+        "links": "%d links, devices or sparse files of the tars are not used",
+        "repeated": "%d keys have a file of one name twice in their tar, so nobody can say which is meant; not used",
+        "more": "%d tars have something after their end, which is not read; join tars by `tar --concatenate`, not `cat`",
+    }
+    counts = {name: sum(int(_seen(task)[name]) for task in tasks) for name in said}
+    for name, count in counts.items():
+        if count:
+            logger.warning("%s: " + said[name], corpus, count)
+    return {"links_in_tars": counts["links"], "repeated_names": counts["repeated"], "tars_with_more": counts["more"]}
+
+
 def list_tar(task: Tar) -> int:
     """Writes the table of a tar's pictures, each of which is decoded; returns their number.
 
     Raises:
         DataError: The tar is damaged, or its pictures have no URLs.
     """
-    held = any_members(task.path)
-    pictures, beside = chosen(held)
-    notes = {key: member for member in held for key, ending in [parts(member.name)] if ending == "json"}
+    held = scan(task.path)
+    pictures, notes, beside, repeated = chosen(held)
     rows: list[list[Any]] = []
     broken = 0
     with task.path.open("rb") as file:
         for place, (key, member) in enumerate(pictures.items()):
-            file.seek(member.offset)
-            content = file.read(member.size)
+            content = _content(file, member, _LARGEST)
             note: dict[str, str] | None = {}
             if key in notes:
-                file.seek(notes[key].offset)
-                note = _note(file.read(notes[key].size))
+                note = _note(_content(file, notes[key], _LARGEST_NOTE))
             broken += note is None
             url, sha256 = (note or {}).get("url"), (note or {}).get("sha256") or hashlib.sha256(content).hexdigest()
             rows.append([place, key, url, *_looked_at(content), sha256])
@@ -169,12 +185,22 @@ def list_tar(task: Tar) -> int:
         )
     state = task.path.stat()
     seen = {"bytes": str(state.st_size), "modified": str(state.st_mtime_ns), "sha256": file_digest(task.path)}
+    odd = {"links": len(held.others), "repeated": repeated, "more": int(held.more)}
     seen |= {"rules": RULES, "beside": str(beside), "broken_notes": str(broken)}
+    seen |= {name: str(count) for name, count in odd.items()}
     columns = zip(*rows, strict=True) if rows else [()] * len(FOUND)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, FOUND, strict=True)]
     with replacing(task.found) as temporary:
         pq.write_table(pa.table(arrays, schema=FOUND.with_metadata(seen)), temporary, compression="zstd")
     return len(rows)
+
+
+def _content(file: BinaryIO, member: Member, most: int) -> bytes:
+    """The bytes of a member; nothing of one that is larger than any of its kind, and might fill the memory."""
+    if member.size > most:
+        return b""
+    file.seek(member.offset)
+    return file.read(member.size)
 
 
 def _looked_at(content: bytes) -> tuple[str, str | None, int | None, int | None]:
@@ -194,6 +220,8 @@ def _note(content: bytes) -> dict[str, str] | None:
         note = json.loads(content)
         found = {key: note[key].strip() for key in ("url", "sha256") if isinstance(note.get(key), str)}
         "".join(found.values()).encode()
+        if not _SHA256.fullmatch(found.get("sha256", "")):  # else "n/a" would make one picture of all
+            found.pop("sha256", None)
     except (ValueError, RecursionError):  # also half a surrogate pair, which is no text
         return None
     except AttributeError:  # a list, or a number

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from caft.errors import DataError
 from caft.pictures.formats import endings, to_install
+from caft.pictures.litter import is_litter
 from caft.storage import replacing
 
 BLOCK = 512
@@ -28,6 +30,9 @@ PICTURES = (
     *("tif", "tiff", "ppm", "pgm", "pnm", "tga", "ico"),
 )
 
+_AGAIN = "take it from its source again"
+_PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
 
 class Member(NamedTuple):
     """A file in a tar: its name, where its content begins, and its length in bytes."""
@@ -35,6 +40,38 @@ class Member(NamedTuple):
     name: str
     offset: int
     size: int
+
+
+class Held(NamedTuple):
+    """What a tar holds.
+
+    Attributes:
+        files: Its plain files, in its order.
+        others: Names of its links, devices and sparse files, whose content is elsewhere, nothing, or in pieces.
+        repeated: Names that several of the files have.
+        more: Something follows its end, which no program reads, as after `cat a.tar b.tar`.
+    """
+
+    files: list[Member]
+    others: list[str]
+    repeated: list[str]
+    more: bool
+
+
+class Chosen(NamedTuple):
+    """What of a tar's files is used.
+
+    Attributes:
+        pictures: By key, in the tar's order.
+        notes: The JSON of each key.
+        beside: How many others could be the picture of their key, too.
+        repeated: How many keys have no picture because a name is there twice.
+    """
+
+    pictures: dict[str, Member]
+    notes: dict[str, Member]
+    beside: int
+    repeated: int
 
 
 def canonicalise(path: Path) -> None:
@@ -104,31 +141,40 @@ def _rank(ending: str) -> tuple[int, str] | None:
     return (len(PICTURES), ending) if known else None
 
 
-def chosen(found: Iterable[Member]) -> tuple[dict[str, Member], int]:
-    """Of the members of a tar, the picture of each key, in the tar's order, and how many others could be one, too."""
+def chosen(held: Held) -> Chosen:
+    """Of the members of a tar, the picture of each key and the JSON beside it.
+
+    Where a name is there twice, nobody can say which belongs to which: that key has no picture.
+    """
+    twice = {parts(name)[0] for name in held.repeated if _rank(parts(name)[1]) or parts(name)[1] == "json"}
     best: dict[str, tuple[tuple[int, str], Member]] = {}
+    notes: dict[str, Member] = {}
     candidates = 0
-    for member in found:
+    for member in held.files:
         key, ending = parts(member.name)
-        if rank := _rank(ending):
+        if key in twice or is_litter(member.name.rpartition("/")[2]):
+            continue
+        if ending == "json":
+            notes.setdefault(key, member)
+        elif rank := _rank(ending):
             candidates += 1
             if key not in best or rank < best[key][0]:
                 best[key] = rank, member
     pictures = sorted((member.offset, key) for key, (_, member) in best.items())
-    return {key: best[key][1] for _, key in pictures}, candidates - len(best)
+    return Chosen({key: best[key][1] for _, key in pictures}, notes, candidates - len(best), len(twice))
 
 
 def pictures(path: Path) -> dict[str, Member]:
     """Pictures of a tar of any form by their keys, in its order.
 
     Raises:
-        DataError: As `any_members`.
+        DataError: As `scan`.
     """
     try:
-        found: list[Member] = list(members(path))
+        held = Held(list(members(path)), [], [], False)
     except DataError:
-        found = any_members(path)
-    return chosen(found)[0]
+        held = scan(path)
+    return chosen(held).pictures
 
 
 def any_members(path: Path) -> list[Member]:
@@ -137,22 +183,53 @@ def any_members(path: Path) -> list[Member]:
     Raises:
         DataError: The file is cut short or is no tar, or holds something other than folders and plain, unique files.
     """
-    found: dict[str, Member] = {}
-    try:
-        with tarfile.open(path, "r:", encoding="utf-8", errors="backslashreplace") as tar:
-            for info in tar:
-                if info.isdir():
-                    continue  # a folder's own entry, as `tar cf x.tar folder` writes it
-                if not info.isreg() or info.name in found:
-                    raise DataError(f"{path}: {info.name} is not a plain file, or is there twice")
-                found[info.name] = Member(info.name, info.offset_data, info.size)
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{path}: is no whole tar ({error})") from error
-    # tarfile takes a header that is cut short for the end.
-    end = max((member.offset + member.size + -member.size % BLOCK for member in found.values()), default=0)
-    if path.stat().st_size < end + 2 * BLOCK:
-        raise DataError(f"{path}: is no whole tar (its end is missing)")
-    return list(found.values())
+    held = scan(path)
+    if odd := [*held.others, *held.repeated]:
+        raise DataError(f"{path}: {odd[0]} is not a plain file, or is there twice")
+    return held.files
+
+
+def scan(path: Path) -> Held:
+    """What an uncompressed tar of any form holds; of its folders' own entries, nothing.
+
+    Raises:
+        DataError: The file is cut short or damaged, or is no tar.
+    """
+    files: list[Member] = []
+    others = []
+    with path.open("rb") as file:
+        total = os.fstat(file.fileno()).st_size
+        try:
+            with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as tar:
+                for info in tar:
+                    if info.size < 0:  # tarfile would go back, and for ever
+                        raise tarfile.ReadError(f"{info.name[:60]!r} has {info.size} bytes")
+                    if info.isreg() and not info.issparse():
+                        files.append(Member(info.name, info.offset_data, info.size))
+                    elif not info.isdir():  # as `tar cf x.tar folder` writes it
+                        others.append(info.name)
+                end = tar.offset
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}: is no whole tar ({error}); {_remedy(file)}") from error
+        # tarfile takes a header that is cut short or damaged for the end.
+        if end + 2 * BLOCK > total:
+            raise DataError(f"{path}: is no whole tar (its end is missing); {_AGAIN}")
+        if any(_read_at(file, end, BLOCK)):
+            raise DataError(f"{path}: is no whole tar (at byte {end} is neither a header nor its end); {_AGAIN}")
+        counts = Counter(member.name for member in files)
+        return Held(files, others, [name for name, count in counts.items() if count > 1], _has_more(file, end))
+
+
+def _has_more(file: BinaryIO, end: int) -> bool:
+    """Whether anything but zeros follows the end of a tar."""
+    file.seek(end)
+    return any(any(block) for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _remedy(file: BinaryIO) -> str:
+    start = _read_at(file, 0, 6)
+    packer = next((name for sign, name in _PACKERS.items() if start.startswith(sign)), None)
+    return f"it is compressed by {packer}, and pictures are read in their places: unpack it" if packer else _AGAIN
 
 
 def _info(name: str, size: int) -> tarfile.TarInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _SHOWN = 20  # names in a message
 _NEAR = 0.85  # least likeness of a name that may be a known one mistyped
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ":": "colons", " ": "spaces"}
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,24 @@ def places(found: Sequence[str], columns: Columns, where: str) -> list[int]:
         )
     if len(address) != 1 or not captions:
         advice = f". A picture comes from one place: leave out {' or '.join(address)}" if len(address) > 1 else ""
+        if not address and not captions:
+            advice = "; the names of the columns must come first, before all rows"
         raise SchemaError(f"{where}: found the columns {_shown(found) or 'none'}; expected: {columns.names}{advice}")
     names = [address[0], *(captions.get(field, "") for field in FIELDS)]
     return [found.index(name) if name else -1 for name in names]
 
 
 def other_separator(line: str, columns: Columns) -> str | None:
-    """What separates the columns in a header's line if it is no comma: semicolons, tabs or bars; else None."""
+    """What separates the columns in a header's line if it is no comma, such as semicolons; else None."""
     known = {_plain(name) for name in (*columns.address, *columns.captions)}
-    for character, word in _SEPARATORS.items():
-        if sum(_plain(name) in known for name in line.split(character)) > 1:
-            return word
+
+    def names(separator: str) -> int:
+        return sum(_plain(name) in known for name in line.split(separator))
+
+    for character in sorted(set(line.strip())):
+        is_name = character.isalnum() or character in "_-,.\"'"
+        if not is_name and names(character) > max(1, names(",")):
+            return _SEPARATORS.get(character, f"the character {character!r}")
     return None
 
 
@@ -124,10 +132,14 @@ def _check_names(found: Sequence[str], known: Sequence[str], where: str) -> None
         )
     if nearly:
         raise SchemaError(f"{where}: {_meant(nearly)} Rename it so, or otherwise if it is something else")
+    orders = {_words(name): name for name in known}
     close = {name: difflib.get_close_matches(_plain(name), spellings, 1, _NEAR) for name in others}
     like = {name: spellings[matches[0]] for name, matches in close.items() if matches}
+    like |= {name: orders[_words(name)] for name in others if _words(name) in orders}
     if like:
         logger.warning("%s: %s", where, _meant(like))
+    if rest := [name for name in others if name and name not in like]:
+        logger.info("%s: columns that are not read: %s", where, _shown(rest))
 
 
 def _meant(names: Mapping[str, str]) -> str:
@@ -137,8 +149,14 @@ def _meant(names: Mapping[str, str]) -> str:
 
 def _plain(name: str) -> str:
     """A name without what is easily mistaken: capitals, what separates words, plurals, and the first's number."""
-    letters = re.sub(r"[^a-z0-9]", "", name.lower()).replace("captions", "caption")
+    letters = re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKC", name).lower()).replace("captions", "caption")
     return re.sub(r"(?<=[a-z])1$", "", letters)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a name in one order, whatever is between them: of `caption_long` those of `long_caption`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+", name)
+    return tuple(sorted(word.lower().removesuffix("s") for word in words))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caft.data.tables.header import Columns, places
@@ -60,22 +61,24 @@ class ParquetTable(AbstractContextManager["ParquetTable"]):
                     else:
                         yield Record(row, f"not UTF-8: {','.join(texts)}", texts)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{self.path}: cannot be read after row {row} ({_first_line(error)}); write it again"
-            ) from None
+            raise self._damaged(f"after row {row}", error) from None
 
     def _is_null(self, name: str) -> bool:
-        """Whether a column of any plain type has no value, as pandas writes an optional one that is empty."""
-        metadata = self._file.metadata
-        chunks = [
-            chunk
-            for group in range(metadata.num_row_groups)
-            for chunk in map(metadata.row_group(group).column, range(metadata.num_columns))
-            if chunk.path_in_schema == name
-        ]
-        return bool(chunks) and all(
-            chunk.statistics is not None and chunk.statistics.null_count == chunk.num_values for chunk in chunks
-        )
+        """Whether a column of any type has no value, as pandas and polars write an optional one that is empty."""
+        try:
+            return all(_is_empty(batch.column(0)) for batch in self._file.iter_batches(ROWS_AT_ONCE, columns=[name]))
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(f"in column {name}", error) from None
+
+    def _damaged(self, where: str, error: Exception) -> DataError:
+        return DataError(f"{self.path}: cannot be read {where} ({_first_line(error)}); write it again")
+
+
+def _is_empty(column: pa.Array) -> bool:
+    """Whether all is null, or as polars writes it, not a number."""
+    if pa.types.is_floating(column.type):
+        return bool(pc.all(pc.is_null(column.cast(pa.float64()), nan_is_null=True), min_count=0).as_py())
+    return column.null_count == len(column)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -11,7 +11,7 @@ from caft.data.tables.nothing import is_nothing
 # Longest field in characters. A quote that is never closed ends here at the latest.
 FIELD_LIMIT = 131_072
 # What urllib opens beside the web's addresses would be files of this machine, and it takes such through a wrapping, too.
-_WEB = re.compile(r"https?://", re.IGNORECASE)
+_WEB = re.compile("https?:", re.IGNORECASE)
 _SCHEME = re.compile(r"[^/:]+:")
 
 

@@ -19,34 +19,51 @@ from caft.data.tables.parquet_table import ParquetTable
 from caft.data.tables.record import FIELD_LIMIT, Record, checked
 from caft.errors import DataError, SchemaError
 
-# By the first bytes: files that are named .csv by mistake, or that a reader might expect to be taken.
+# By the first bytes: files that are named .csv or .parquet by mistake, or that a reader might expect to be taken.
 _OTHER_FILES = {
     b"\x1f\x8b": ("compressed by gzip", "unpack it (`gunzip --keep`)"),
     b"BZh": ("compressed by bzip2", "unpack it (`bunzip2 --keep`)"),
     b"\xfd7zXZ": ("compressed by xz", "unpack it (`xz --decompress --keep`)"),
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", "unpack it (`zstd --decompress`)"),
+    b"\x04\x22\x4d\x18": ("compressed by lz4", "unpack it (`lz4 --decompress`)"),
+    b"7z\xbc\xaf": ("an archive of 7-Zip", "unpack it"),
     b"PK\x03\x04": ("a zip archive or a workbook of Excel", "unpack it, or save the sheet as CSV in UTF-8"),
     b"\xd0\xcf\x11\xe0": ("a workbook of Excel", "save the sheet as CSV in UTF-8"),
     b"ARROW1": ("an Arrow or Feather file", "write it as Parquet"),
+    b"FEA1": ("a Feather file", "write it as Parquet"),
+    b"Obj\x01": ("an Avro file", "write it as Parquet"),
+    b"\x89HDF": ("an HDF5 file", "write it as Parquet"),
+    b"\x80\x04": ("a pickle of Python", "write it as Parquet"),
+    b"\x80\x05": ("a pickle of Python", "write it as Parquet"),
+    b"\x93NUMPY": ("an array of NumPy", "write it as Parquet"),
     b"SQLite f": ("a database of SQLite", "export the table as CSV"),
+    b"\xff\xfe\x00\x00": ("text in UTF-32", "convert it (`iconv -f UTF-32 -t UTF-8`)"),
+    b"\xff\xfe": ("text in UTF-16", "convert it (`iconv -f UTF-16 -t UTF-8`)"),
+    b"\xfe\xff": ("text in UTF-16", "convert it (`iconv -f UTF-16 -t UTF-8`)"),
+    b"version https://git-lfs": ("a pointer of Git LFS", "fetch the file itself (`git lfs pull`)"),
     b"{": ("JSON", "write its records as rows"),
     b"[": ("JSON", "write its records as rows"),
+    b"<": ("a web page or XML", "download the table itself"),
 }
+_MARK = b"\xef\xbb\xbf"  # a byte order mark
 
 
 def open_records(path: Path, columns: Columns) -> Table:
-    """Opens a table: Parquet if it is named so or begins so, else CSV.
+    """Opens a table: Parquet if it begins so, else CSV.
 
     Raises:
         DataError: It has not the columns, or is no such file; a CSV tells when its records are read.
     """
     with path.open("rb") as file:
-        begin = file.read(8)
-    if path.suffix.lower() in (".parquet", ".pq") or begin.startswith(b"PAR1"):
+        begin = file.read(32)
+    if begin.startswith(b"PAR1"):
         return ParquetTable(path, columns)
-    for start, (kind, remedy) in _OTHER_FILES.items():
-        if begin.startswith(start):
+    start = begin.removeprefix(_MARK).lstrip(b" \t\r\n")
+    for sign, (kind, remedy) in _OTHER_FILES.items():
+        if start.startswith(sign):
             raise DataError(f"{path}: is {kind}, expected CSV or Parquet; {remedy}")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        raise DataError(f"{path}: does not begin as Parquet does; write it again, or if it is a CSV, name it so")
     return CsvTable(path, columns)
 
 
