@@ -215,6 +215,12 @@ model = caft.Model(network, caft.ModelCard(splitter="spacy", chunks=4, balanced_
 print(tuple(model.similarity(picture, "A red bus. It waits.").shape), model.ground(picture, "A bus. Red!").shape)
 print(model.retrieve("A bus.", [picture])[0].image, model.segment(picture)[0].shape)
 
+from pathlib import Path
+from caft.weights.files import read_weights, save_model
+
+save_model(network, Path(PLACE, "model.safetensors"), model.card)
+assert len(read_weights(Path(PLACE, "model.safetensors"))) > 100
+
 from caft.model.command import main
 
 main(["chunk", "A bus. It waits."])
