@@ -46,7 +46,8 @@ def warn_of_repeats(params: Params, corpus: str) -> None:
 
 def part(params: Params, arguments: argparse.Namespace, number: int, parts: int) -> None:
     """One of the parts that several machines share; the stage itself comes after them."""
-    fetch_part(params, arguments.corpus, Path(f"data/urls/{arguments.corpus}.parquet"), number, parts)
+    if not arguments.erase:
+        fetch_part(params, arguments.corpus, Path(f"data/urls/{arguments.corpus}.parquet"), number, parts)
 
 
 def more_arguments(parser: argparse.ArgumentParser) -> None:

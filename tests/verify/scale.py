@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from caft.data.crawl.counted import count_rows
 from caft.data.crawl.manifest import Manifest, Shard, note_shard, rows_fingerprint
 from caft.data.crawl.tars import BLOCK, RECORD
 from caft.storage import write_json
@@ -79,6 +80,9 @@ def _fetched(folder: Path, images_per_shard: int) -> None:
     for place, first in enumerate(range(0, waiting.num_rows, images_per_shard)):
         rows = waiting.slice(first, images_per_shard)
         shards.append(_shard(images, f"{place:05d}", rows, rng))
+    counted = count_rows(folder / f"data/urls/{CORPUS}.parquet", images, [shard.name for shard in shards], 1)
+    (folder / "data/images").mkdir()
+    counted.rename(folder / f"data/images/{CORPUS}.parquet")
     write_json(folder / f"data/images/{CORPUS}.json", Manifest(CORPUS, "made", tuple(shards)).as_json())
 
 
@@ -101,6 +105,7 @@ def _shard(images: Path, name: str, rows: pa.Table, rng: random.Random) -> Shard
         "url": pa.array(urls),
         "key": pa.array(keys),
         "status": pa.array(["success" if is_good else "failed_to_download" for is_good in good]),
+        "error_message": pa.array([None if is_good else "HTTP Error 404: Not Found" for is_good in good], pa.string()),
         "width": pa.array([256 if is_good else None for is_good in good], pa.int32()),
         "height": pa.array([256 if is_good else None for is_good in good], pa.int32()),
         "sha256": pa.array([one if is_good else None for one, is_good in zip(sums, good, strict=True)]),

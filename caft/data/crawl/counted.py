@@ -45,7 +45,7 @@ def count_rows(urls: Path, folder: Path, names: Sequence[str], memory_gb: int) -
     target = counted_table(folder)
     with replacing(target) as temporary, bounded(notes_folder(folder), memory_gb) as database:
         # Of what is lost alone is there much to say, and in few words.
-        database.create_function("cause_of", cause_of, ["VARCHAR", "VARCHAR"], "VARCHAR", null_handling="special")  # type: ignore[arg-type]
+        database.create_function("cause_of", cause_of, ["VARCHAR", "VARCHAR"], "VARCHAR", null_handling="special")  # type: ignore[call-overload]
         found = database.sql(
             f"""
             WITH held AS (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from caft.data.crawl.crawl import asked_rows, crawl
-from caft.data.crawl.listing import list_of
+from caft.data.crawl.listing import list_of, rewrite_list
 from caft.data.crawl.manifest import Shard, forget_shard, known_shard, notes_folder
 from caft.data.crawl.own import FILE
 from caft.data.crawl.shards import settle, stats_are_written
@@ -55,7 +55,7 @@ class Crawling:
 
         Returns:
             The shards by position. Rows of a list of other steps, which `--erase` leaves, cannot be asked for shard by
-            shard: of it, what is not whole is removed and not among them.
+            shard: of it, what is not whole is removed from list and folder.
 
         Raises:
             DataError: Several runs in a row ended without one new shard.
@@ -75,6 +75,8 @@ class Crawling:
             logger.warning("%s: %d shards are not whole; their rows are asked again as new ones", folder, len(missing))
             for name in missing:
                 forget_shard(folder, name)
+            gone = set(missing.values())
+            rewrite_list(folder, lambda position, rows: rows.slice(0, 0) if position in gone else rows)
             return done
         if not missing:
             return done

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caft.data.crawl.counted import count_rows, tables_of
-from caft.data.crawl.listing import list_of
-from caft.data.crawl.manifest import forget_note, known_shard, note_shard, notes_folder, shard_files
+from caft.data.crawl.listing import list_of, rewrite_list
+from caft.data.crawl.manifest import forget_note, forget_shard, known_shard, note_shard, notes_folder, shard_files
 from caft.data.crawl.own import note_states, read_states
 from caft.data.crawl.rounds import Round, link_shard, read_rounds
 from caft.data.crawl.shards import SUCCESS, settle
@@ -44,24 +44,20 @@ def erase_pictures(corpus: str, urls: Path, folder: Path, memory_gb: int) -> int
         From how many shards something was removed.
 
     Raises:
-        DataError: The folder is not complete.
+        DataError: Some rows of the table were not asked for yet.
     """
     folder = folder.resolve()
     with locked(folder, "erasing pictures in it"):
         finish_erasing(folder)
         rounds = read_rounds(folder)
-        names = [
-            one.names(position)[1]
-            for one in rounds
-            for position, rows in enumerate(one.sizes(folder) or [1] * one.shards)
-            if rows
-        ]
-        if lacking := [name for name in names if known_shard(folder, name) is None]:
-            raise DataError(
-                f"{folder}: {len(lacking)} of {len(names)} shards are not whole, the first is {lacking[0]}; run "
-                f"`dvc repro fetch@{corpus}` to complete them, and then this again"
-            )
+        every = [one.names(position)[1] for one in rounds for position in range(one.shards)]
+        names = [name for name in every if known_shard(folder, name)]
         counted, gone = count_rows(urls, folder, names, memory_gb), notes_folder(folder) / "gone.parquet"
+        if unasked := pq.read_table(counted, columns=["shard"])["shard"].null_count:
+            raise DataError(
+                f"{folder}: {unasked} rows of {urls} were not asked for yet, or their shards are lost; run "
+                f"`dvc repro fetch@{corpus}` to complete the folder, and then this again"
+            )
         touched = _find_gone(counted, tables_of(folder, names), gone, memory_gb)
         for name in track(touched, f"{corpus} shards", len(touched)):
             keys = pq.read_table(gone, columns=["key"], filters=[("shard", "=", name)])["key"].combine_chunks()
@@ -69,6 +65,10 @@ def erase_pictures(corpus: str, urls: Path, folder: Path, memory_gb: int) -> int
             finish_erasing(folder)
         shutil.rmtree(folder / "parts", ignore_errors=True)  # where machines that share the work have links and lists
         for one in rounds:
+            for own, name in map(one.names, range(one.shards)):
+                if name not in names:  # not whole, and no row counts in it
+                    forget_shard(folder, name)
+                    forget_shard(one.home(folder), own)
             _rewrite_list(folder, one)
         if states := read_states(folder):
             kept = set(pq.read_table(counted, columns=["url"])["url"].to_pylist())
@@ -139,19 +139,15 @@ def _write_aside(folder: Path, name: str, gone: pa.Array) -> None:
 
 
 def _rewrite_list(folder: Path, one: Round) -> None:
-    """Leaves in a round's list what its shards have, each row group that of its shard."""
+    """Leaves in a round's list what its shards have."""
     home = one.home(folder)
     (notes_folder(home) / "asked.parquet").unlink(missing_ok=True)  # beside the lists of before
-    if not list_of(home).exists():
-        return
-    table = pq.ParquetFile(list_of(home))
-    with (
-        replacing(list_of(home)) as temporary,
-        pq.ParquetWriter(temporary, table.schema_arrow, compression="zstd") as writer,
-    ):
-        for position in range(one.shards):
-            rows = table.read_row_group(position)
-            if rows.num_rows:
-                held = pq.read_table(shard_files(folder, one.names(position)[1])[1], columns=["url"])["url"]
-                rows = rows.filter(pc.is_in(rows["url"], held.combine_chunks()))
-            writer.write_table(rows, max(1, rows.num_rows))
+
+    def kept(position: int, rows: pa.Table) -> pa.Table:
+        table = shard_files(folder, one.names(position)[1])[1]
+        if not rows.num_rows or not table.exists():
+            return rows.slice(0, 0)
+        return rows.filter(pc.is_in(rows["url"], pq.read_table(table, columns=["url"])["url"].combine_chunks()))
+
+    if list_of(home).exists():
+        rewrite_list(home, kept)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import notes_folder
 from caft.data.tables.database import bounded
@@ -107,6 +108,23 @@ def write_list(home: Path, rows: str, values: Mapping[str, Any], images_per_shar
         with RowGroups(temporary, schema, images_per_shard) as groups:
             for batch in batches:
                 groups.add(pa.Table.from_batches([batch]).cast(schema))
+
+
+def rewrite_list(home: Path, kept: Callable[[int, pa.Table], pa.Table]) -> None:
+    """Writes a folder's list anew, of the rows that are kept of each row group; one may be left empty.
+
+    Args:
+        home: Folder of the shards.
+        kept: Gets the position of a shard and its rows, and returns those that stay.
+    """
+    table = pq.ParquetFile(list_of(home))
+    with (
+        replacing(list_of(home)) as temporary,
+        pq.ParquetWriter(temporary, table.schema_arrow, compression="zstd") as writer,
+    ):
+        for position in range(table.num_row_groups):
+            rows = kept(position, table.read_row_group(position))
+            writer.write_table(rows, max(1, rows.num_rows))
 
 
 def _record(folder: Path) -> Path:

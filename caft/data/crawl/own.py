@@ -80,7 +80,7 @@ def changed(folder: Path, held: Mapping[str, str | None], home: Path) -> list[st
     """
     noted, seen = read_states(folder), look_at(held, home)
     other = [url for url, state in seen.items() if url not in noted or noted[url] != state]
-    if other and not any(seen.values()) and any(map(noted.get, seen)):
+    if other and not any(seen.values()) and any(held.values()):
         logger.warning("%s: none of the %d files of the table is there; what was read of them is kept", home, len(seen))
         return []
     found, same = [], {}
