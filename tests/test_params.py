@@ -262,7 +262,7 @@ def test_what_is_wrong_in_a_base_is_told_once_where_it_is_written(problems: typi
         ("recipes: {mine: {base: paper}}", "recipes.mine: give splitter beside base: the stage index depends on this"),
         (
             "launch: mine\nlaunchers: {mine: {base: local, arithmetic: native, nodes: 1, tasks_per_node: 1}}",
-            "launchers.mine: give ranks_of_run and compile: of the selected launcher, DVC wants each key to be there",
+            "launchers.mine: give ranks_of_run, micro_batch, compile: of the selected launcher, DVC wants each key to be there",
         ),
         ("recipes: {mine: {bsae: paper}}", "recipes.mine.bsae: unknown key; did you mean recipes.mine.base?"),
         ("models: {small: {base: tiny}}", "models.small.base: unknown key; known are image_size, patch, "),
@@ -357,6 +357,7 @@ def test_dvc_runs_train_again_after_a_change_of_the_selected_recipe_or_its_base(
     assert status("launchers.local.workers=2", "recipes.smoke.batch=4", "corpus.cc3m.csv=other") == {}
     assert bool(status("recipes.release.precision=bf16")) == (recipe == "release")
     assert status("launchers.local.ranks_of_run=1") and not status("launchers.a100x8.ranks_of_run=1")
+    assert status("launchers.local.micro_batch=12") and not status("launchers.a100x8.micro_batch=16")
     assert status("launchers.local.compile=true") and not status("launchers.a100x32.compile=true")
 
 

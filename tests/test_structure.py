@@ -390,8 +390,11 @@ def keys_read(stage: str) -> dict[str, str]:
 
 # Of a stage that computes with the network; `pipelines.stage.prepare` reads it.
 ROUNDING = "launchers.${launch}.arithmetic"
-# Of the stages that train: negatives are drawn among the images of a rank, and compiled steps round otherwise.
-RANKS = {f"launchers.${{launch}}.{key}" for key in ("nodes", "tasks_per_node", "ranks_of_run", "compile")}
+# Of the stages that train: negatives are drawn among the images of a rank, dropout for each
+# portion of them, and compiled steps round otherwise.
+RANKS = {
+    f"launchers.${{launch}}.{key}" for key in ("nodes", "tasks_per_node", "ranks_of_run", "micro_batch", "compile")
+}
 
 
 def selections(keys: Iterable[str]) -> set[str]:

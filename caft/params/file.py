@@ -14,7 +14,7 @@ TABLES = ("recipes", "launchers", "benchmarks")
 # A stage that reads the selected recipe depends on it and on this one (dvc.yaml), so a recipe can have no other base.
 _OF_RECIPES = "paper"
 # What the stage train depends on, of the selected launcher's own entry; DVC ends where one is absent.
-_OF_TRAIN = ("nodes", "tasks_per_node", "ranks_of_run", "compile")
+_OF_TRAIN = ("nodes", "tasks_per_node", "ranks_of_run", "micro_batch", "compile")
 
 Location = tuple[str | int, ...]
 
@@ -145,7 +145,7 @@ def base_problems(content: dict[str, Any]) -> Iterator[tuple[Location, str, str]
     launchers, launch = content.get("launchers"), content.get("launch")
     selected = launchers.get(launch) if isinstance(launchers, dict) and isinstance(launch, str) else None
     if isinstance(selected, dict) and (absent := [key for key in _OF_TRAIN if key not in selected]):
-        wanted = f"give {' and '.join(absent)}: of the selected launcher, DVC wants each key to be there"
+        wanted = f"give {', '.join(absent)}: of the selected launcher, DVC wants each key to be there"
         yield ("launchers", str(launch)), wanted, ""
 
 

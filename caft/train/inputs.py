@@ -142,6 +142,13 @@ def settings_of(params: Params, index: Path, excluded: Path) -> dict[str, Any]:
         settings["threads"] = launcher.cpus_per_task  # sums are divided among them
     if settings["arithmetic"] == "native" and launcher.compile:
         settings["compile"] = True  # rounds otherwise
+    # Only where they divide a rank's work: dropout is drawn for each portion, and sums are rounded by portions.
+    images = recipe.batch // settings["ranks"]
+    texts = images * recipe.sub_captions * params.selected_model.text.context
+    if launcher.micro_batch is not None and launcher.micro_batch < images:
+        settings["micro_batch"] = launcher.micro_batch
+    if launcher.text_tokens_at_once is not None and launcher.text_tokens_at_once < texts:
+        settings["text_tokens_at_once"] = launcher.text_tokens_at_once
     if params.data.fraction < 1:
         row_ids = np.load(index / "images.npy", mmap_mode="r")["row_id"]
         repeats = read_repeats(index)

@@ -187,6 +187,10 @@ def test_what_changes_the_bits_names_the_run(monkeypatch: pytest.MonkeyPatch, tm
     assert settings("tasks_per_node: 1, ranks_of_run: 2", "portable") == one
     assert one["arithmetic"] == "portable" and "threads" not in one
     assert settings("cpus_per_task: 4, workers: 2", "portable") == one
+    # Dropout is drawn for each portion of a rank's 24 images; a portion of all of them is none, and so with its tokens.
+    assert settings("micro_batch: 12", "portable") == {**one, "micro_batch": 12}
+    assert settings("micro_batch: 24", "portable") == settings("text_tokens_at_once: 20000", "portable") == one
+    assert settings("text_tokens_at_once: 8192", "portable") == {**one, "text_tokens_at_once": 8192}
     native = settings("cpus_per_task: 1", "native")
     assert (native["arithmetic"], native["threads"]) == ("native", 1)
     assert settings("cpus_per_task: 4", "native")["threads"] == 4
