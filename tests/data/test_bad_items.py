@@ -413,6 +413,19 @@ def test_a_box_whose_description_is_among_the_false_ones_cannot_be_won_and_is_na
     assert [len(rows) for rows in found.regions.values()] == [2, 1, 2, 2]
 
 
+@pytest.mark.parametrize("words, is_lost", [(80, True), (70, False)])  # each one token, and a model reads 75
+def test_a_description_that_differs_only_where_no_model_reads_cannot_be_won(tmp_path, words, is_lost):
+    published.write_fg_ovd(tmp_path / "fg_ovd")
+    file = tmp_path / "fg_ovd/2_attributes.json"
+    content = json.loads(file.read_text())
+    content["categories"] += [{"id": 150, "name": "cat " * words + "red"}, {"id": 151, "name": "cat " * words + "blue"}]
+    content["annotations"][0]["category_id"] = 150
+    content["annotations"][0]["neg_category_ids"][-1] = 151
+    file.write_text(json.dumps(content))
+    found = load_regions(spec(tmp_path / "fg_ovd", "fg_ovd", partial=True))
+    assert len(found.regions["hard"]) == 2 and len(found.regions["medium"]) == 2 - is_lost
+
+
 def test_a_file_whose_boxes_are_all_bad_is_not_run_in_a_partial_set(tmp_path):
     published.write_fg_ovd(tmp_path / "fg_ovd")
     file = tmp_path / "fg_ovd/3_attributes.json"

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def test_an_unusable_file_is_one_clear_error_and_leaves_no_output(
 MISSING = {"nan", "-nan", "none", "null", "nil", "na", "n/a", "nat", "<na>", "#na", "#n/a", "\\n"}
 # Letters, digits, punctuation, symbols and spaces; what cannot be seen has tests of its own.
 SEEN = st.text(
-    st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="&\u115f\u1160\u2800\u3164\uffa0"),
+    st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="&<\u02bc\u115f\u1160\u2800\u3164\uffa0"),
     max_size=4,
 )
 SEEN = SEEN | st.sampled_from(sorted(MISSING))
@@ -232,7 +233,7 @@ def test_any_table_comes_out_as_a_plain_loop_would_have_it(
     for row_id, (url, text) in enumerate(rows, start=1):
         if not url:
             expected_reasons.append((row_id, "null_url"))
-        elif not text.strip() or text.strip().lower() in MISSING:
+        elif not any(c.isalnum() or unicodedata.category(c) == "So" for c in text) or text.strip().lower() in MISSING:
             expected_reasons.append((row_id, "no_caption"))
         elif url in seen:
             expected_reasons.append((row_id, "duplicate_url"))

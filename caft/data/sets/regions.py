@@ -1,5 +1,6 @@
 """Region sets: boxes, each with the description that fits and with those that do not."""
 
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import field as attribute
 from pathlib import Path
 from typing import Any
 
-from caft.captions.tokenizer import clean
+from caft.captions.tokenizer import CONTEXT, clean, encode
 from caft.captions.words import unreadable
 from caft.data.sets.files import (
     Missing,
@@ -166,9 +167,16 @@ def _descriptions(annotation: Mapping[str, Any], categories: Mapping[int | None,
             raise OddRowError(f"description {number} {why}")
     if not wrong:
         raise OddRowError("box with 0 negatives; expected at least one")
-    if clean(texts[0]) in map(clean, texts[1:]):  # equal to a model: the box is lost whatever it knows
+    if _as_read(texts[0]) in map(_as_read, texts[1:]):  # equal to a model: the box is lost whatever it knows
         raise OddRowError(f"its description, {texts[0][:40]!r}, is among the false ones")
     return texts[0], texts[1:]
+
+
+@functools.lru_cache(100_000)
+def _as_read(text: str) -> str | tuple[int, ...]:
+    """What a model reads of a text: of one that is too long for it, the tokens that it takes."""
+    cleaned = clean(text)
+    return cleaned if len(cleaned) < CONTEXT else tuple(encode(text)[: CONTEXT - 2])
 
 
 def _id(record: Any) -> int | None:
