@@ -122,9 +122,9 @@ def _needed(
     with torch.autocast(device.type, enabled=False):
         bounds = PartBounds(network.pool, texts.to(device))
         for row, (segments, own) in enumerate(zip(part, mine, strict=True)):
-            threshold = matched.minimum(matched[:, own].amax(1, keepdim=True))
-            wanted = levels.wanted(threshold, whole[row])  # part cosine that reaches it, by blend, (n, Q)
-            least_wanted = wanted.amin(0)
+            # The part cosines that reach the match of the caption, and that of the image, by blend, (n, Q).
+            wanted = [levels.wanted(found, whole[row]) for found in (matched, matched[:, own].amax(1, keepdim=True))]
+            least_wanted = torch.minimum(*wanted).amin(0)
             least_wanted[own] = torch.inf
             left = (least_wanted <= 1 + levels.slack).nonzero()[:, 0]
             if len(left):
@@ -142,7 +142,7 @@ def _needed(
                 pairs += len(left)
                 cosines = bounds.of_some(segments, left.to(device)).cpu()
                 error = rounding(image, squared) + levels.slack
-                close = ((cosines - wanted[:, left]).abs() <= error).any(0)
+                close = torch.stack([((cosines - found[:, left]).abs() <= error).any(0) for found in wanted]).any(0)
                 cosines[close] = single.of(segments, texts[left[close]])
                 scores[row, left] = levels.part_logit(cosines)
             scores[row, own] = levels.part_logit(match[own])
@@ -174,6 +174,6 @@ class _Blends:
         part = self.part_logit(cosines)
         return torch.stack([blend(self.network, whole, part, weight, space) for weight, space in self.blends])
 
-    def wanted(self, threshold: Tensor, whole: Tensor) -> Tensor:
-        """Part cosines by which pairs of whole logits (Q,) reach the thresholds (n, Q), in float64."""
-        return (threshold - self.scores(whole, torch.zeros(len(whole)))).double() / self.factor
+    def wanted(self, scores: Tensor, whole: Tensor) -> Tensor:
+        """Part cosines by which pairs of whole logits (Q,) reach scores (n, Q) or (n, 1), (n, Q) in float64."""
+        return (scores - self.scores(whole, torch.zeros(len(whole)))).double() / self.factor
