@@ -2,8 +2,7 @@
 
 A part cosine is at most 1, so an image's whole score says what it can still reach. Images are scored in the falling order
 of that, block after block, until the k-th best exceeds what the next one can reach: then no image left is among the first
-k. Preparing an image's segments is nearly all of what one caption costs, so no sharper bound that needs them
-(`caft.network.part_bounds`) would pay here.
+k. Preparing an image's segments is nearly all of what one caption costs, so no sharper bound that needs them would pay.
 
 Rounding. In float32 a part cosine is taken to be within `ERROR` of its value (a millionth is usual; heads that cancel to
 a fiftieth of their lengths reach it). What may be among the first k by that is scored again in float64 and rounded once. So
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from caft.model.protocols import RetrievalNetwork
 from caft.model.scores import blend, part_scores, whole_scores
-from caft.network.part_bounds import PairCosines
+from caft.network.part_chunks import PairCosines
 
 logger = logging.getLogger(__name__)
 

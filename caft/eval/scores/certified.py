@@ -2,9 +2,9 @@
 
 The rank of a match is the number of candidates that score at least as much (`caft.eval.scores.retrieval`). So a pair
 matters to no rank if it cannot reach the match of its caption, nor the best match of its image. What its part score would
-have to be for that follows from its whole score, weight by weight; what the part score cannot exceed is said by
-`caft.network.part_bounds`, chunk by chunk, and a pair that cannot reach what it needs is dropped. Ranks, ties and recalls
-of the blends asked for are those of all pairs; of other blends, they are not.
+have to be for that follows from its whole score, weight by weight. Chunks of its caption are scored one by one, those first
+that fit few images, and as soon as the rest cannot reach what is needed, at a cosine of one each, the pair is dropped. Ranks,
+ties and recalls of the blends asked for are those of all pairs; of other blends, they are not.
 
 Near ties. Matches are scored in float64 and rounded once. A pair that comes so close to one that float32's error, by the
 model stated there, might decide is scored that way too; so equal pairs tie, and no other pairs do but within the rounding of
@@ -23,7 +23,7 @@ from torch import Tensor
 from caft.errors import DataError
 from caft.model.protocols import RetrievalNetwork
 from caft.model.scores import blend, part_scores
-from caft.network.part_bounds import PairCosines, PartBounds, rounding
+from caft.network.part_chunks import ChunkCosines, PairCosines
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,8 @@ logger = logging.getLogger(__name__)
 # with all of them in the time that its preparation takes.
 _LEAST_WORK = 2**21
 _SAMPLE = 48  # images of the trial
-# A bound of a chunk takes this share of the time of its cosine; above the last share of the whole, all pairs are scored.
-_BOUND_COST = 0.6
-_MOST_COST = 0.7
+_MOST_SHARE = 0.7  # of the pairs: above, all are scored, since some take longer than among all
+_SHOWN = 8  # images that show which chunk of a caption tells most
 # No cosine is below it: the part score of pairs that were dropped.
 _FLOOR = -2.0
 
@@ -45,15 +44,16 @@ class Needed(NamedTuple):
 
     Attributes:
         scores: As `part_scores` gives them where a rank depends on them, else below any, (B, Q).
-        pairs: Number of pairs whose part score was computed, matches included.
-        bounded: Number of bounds that were computed, in pairs: those of all chunks of a caption are one.
-        cost: Estimated time over that of all pairs; 1 where all were scored.
+        pairs: Number of pairs whose part score was computed, besides the matches; a chunk of C is 1 / C of a pair.
     """
 
     scores: Tensor
-    pairs: int
-    bounded: float
-    cost: float
+    pairs: float
+
+    @property
+    def share(self) -> float:
+        """Of all pairs; 1 where all were scored."""
+        return self.pairs / self.scores.numel()
 
 
 @torch.no_grad()
@@ -85,22 +85,17 @@ def needed_part_scores(
         raise DataError("the model has no part level, so it has no part scores")
     images, captions = whole.shape
     owner = torch.arange(captions) if truth is None else torch.as_tensor(np.asarray(truth)).long()
-    cost = 1.0
     if captions * texts.shape[1] * texts.shape[2] >= _LEAST_WORK and images > _SAMPLE:
         sample = torch.arange(_SAMPLE) * images // _SAMPLE
         mine = torch.isin(owner, sample).nonzero()[:, 0]
-        some = whole[sample][:, mine]
-        cost = _needed(network, some, part[sample], texts[mine], blends, torch.searchsorted(sample, owner[mine])).cost
-        if cost <= _MOST_COST:
+        some, its = whole[sample][:, mine], torch.searchsorted(sample, owner[mine])
+        share = _needed(network, some, part[sample], texts[mine], blends, its).share
+        if share <= _MOST_SHARE:
             found = _needed(network, whole, part, texts, blends, owner)
-            logger.info(
-                "part scores of %d of %d pairs prove the ranks, after bounds of %.1f %%",
-                found.pairs, whole.numel(), 100 * found.bounded / whole.numel(),
-            )  # fmt: skip
+            logger.info("part scores of %.2f %% of %d pairs prove the ranks", 100 * found.share, whole.numel())
             return found
-        logger.info("all %d pairs are scored: on a sample, bounds would have left %.0f %% of the work",
-                    whole.numel(), 100 * cost)  # fmt: skip
-    return Needed(part_scores(network, part, texts), whole.numel(), 0.0, 1.0)
+        logger.info("all %d pairs are scored: on a sample, ranks needed %.0f %%", whole.numel(), 100 * share)
+    return Needed(part_scores(network, part, texts), whole.numel())
 
 
 def _needed(
@@ -118,36 +113,45 @@ def _needed(
         match[own] = single.of(segments, texts[own])
     matched = levels.scores(whole[owner, torch.arange(len(owner))], match)  # of the captions, by blend, (n, Q)
     scores = levels.part_logit(torch.full(whole.shape, _FLOOR))
-    pairs, bounded = len(owner), 0
+    computed = 0  # cosines of a chunk
     with torch.autocast(device.type, enabled=False):
-        bounds = PartBounds(network.pool, texts.to(device))
+        chunk_cosines = ChunkCosines(network.pool, texts.to(device))
+        chunk_cosines.reorder(_telling_first(chunk_cosines, part))
         for row, (segments, own) in enumerate(zip(part, mine, strict=True)):
             # The part cosines that reach the match of the caption, and that of the image, by blend, (n, Q).
             wanted = [levels.wanted(found, whole[row]) for found in (matched, matched[:, own].amax(1, keepdim=True))]
             least_wanted = torch.minimum(*wanted).amin(0)
             least_wanted[own] = torch.inf
             left = (least_wanted <= 1 + levels.slack).nonzero()[:, 0]
+            image = chunk_cosines.prepared(segments) if len(left) else None
+            total, error = torch.zeros(len(left)), torch.zeros(len(left))
+            for chunk in range(chunks):
+                if image is None or not len(left):
+                    break
+                computed += len(left)
+                found, wrong = (tensor.cpu() for tensor in chunk_cosines.of_chunk(image, left.to(device), chunk))
+                total, error = total + found / chunks, error + wrong / chunks
+                reach = total + (chunks - 1 - chunk) / chunks + error + levels.slack
+                kept = ~(reach < least_wanted[left])
+                left, total, error = left[kept], total[kept], error[kept]
             if len(left):
-                image = bounds.image(segments)
-                total, squared = torch.zeros(len(left)), torch.full((len(left),), torch.inf)
-                for chunk in range(chunks):
-                    upper, least = (found.cpu() for found in bounds.upper(image, left.to(device), chunk))
-                    bounded += len(left)
-                    total, squared = total + upper, squared.minimum(least)
-                    kept = (total + (chunks - 1 - chunk)) / chunks + levels.slack >= least_wanted[left]
-                    left, total, squared = left[kept], total[kept], squared[kept]
-                    if not len(left):
-                        break
-            if len(left):
-                pairs += len(left)
-                cosines = bounds.of_some(segments, left.to(device)).cpu()
-                error = rounding(image, squared) + levels.slack
-                close = torch.stack([((cosines - found[:, left]).abs() <= error).any(0) for found in wanted]).any(0)
-                cosines[close] = single.of(segments, texts[left[close]])
-                scores[row, left] = levels.part_logit(cosines)
+                margin = error + levels.slack
+                close = torch.stack([~((total - found[:, left]).abs() > margin).all(0) for found in wanted]).any(0)
+                total[close] = single.of(segments, texts[left[close]])
+                scores[row, left] = levels.part_logit(total)
             scores[row, own] = levels.part_logit(match[own])
-    cost = (_BOUND_COST * bounded / chunks + pairs) / whole.numel()
-    return Needed(scores, pairs, bounded / chunks, cost)
+    return Needed(scores, computed / chunks)
+
+
+def _telling_first(cosines: ChunkCosines, part: Tensor) -> Tensor:
+    """Order of each caption's chunks, (Q, C): first those that fit few images, by some of the images."""
+    captions = torch.arange(len(cosines.texts.offset), device=cosines.constant.device)
+    fits = 0.0
+    for segments in part[:: max(1, len(part) // _SHOWN)][:_SHOWN]:
+        image = cosines.prepared(segments)
+        fits = fits + torch.stack([cosines.of_chunk(image, captions, c)[0] for c in range(cosines.chunks)], dim=1)
+    assert isinstance(fits, Tensor)
+    return fits.argsort(1).cpu()
 
 
 class _Blends:
@@ -162,7 +166,9 @@ class _Blends:
         self.factor = torch.tensor(factors, dtype=torch.float64)[:, None]
         # Of the logits and of their blend, which a cosine may differ by: eight roundings of the largest number.
         largest = self.scale + abs(bias) + np.exp(whole_scale) + abs(whole_bias)
-        smallest = min(weight for weight, _ in self.blends) * min(self.scale, np.exp(whole_scale)) if self.blends else 1.0
+        smallest = (
+            min(weight for weight, _ in self.blends) * min(self.scale, np.exp(whole_scale)) if self.blends else 1.0
+        )
         self.slack = float(2**-21 * largest / smallest)
 
     def part_logit(self, cosines: Tensor) -> Tensor:
