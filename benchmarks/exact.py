@@ -4,12 +4,13 @@
     python -m benchmarks.exact --model models/caft.safetensors --images 2000 --weights 0.3 --rows 40
     python -m benchmarks.exact --model models/caft.safetensors --images 400 --features random --weights 0.3 1
 
-Scenes are rendered and encoded by the default model: its own features are those of `--features tiny`. `base` gives them the base
-model's sizes: features are turned into 512 numbers by orthonormal columns, with noise of a fifth of their length, and each
-image gets as many segments again that are means of two of its own, 64 in all; each weight of the pooling is turned
-likewise, keys and values by another rotation each, so that eight heads see an eighth of the numbers each. Their part scores
-correlate with the model's own by 0.96 (own 0.74 instead of 0.77, others 0.11 +- 0.21 instead of 0.10 +- 0.22). Whole scores
-are the model's. `random` are of that size and random. Captions are in eight chunks, of `tiny` in the model's four.
+Scenes are rendered and encoded by the default model: its own features are those of `--features tiny`. `base` gives them the
+base model's sizes: features are turned into 512 numbers by orthonormal columns, with noise of a fifth of their length, and
+each image gets as many segments again that are means of two of its own, 64 in all; the pooling's weights are turned likewise,
+queries and keys by a further rotation, and values by another, so that each of eight heads sees an eighth of the numbers.
+Their part scores correlate with the model's own by 0.96 (own 0.74 for 0.77, others 0.11 +- 0.21 for 0.10 +-
+0.22). Whole scores are the model's.
+`random` are of that size and random. Captions are in eight chunks, of `tiny` in the model's four.
 
 Printed is processor time of one thread, forms in turn; `--rows` scores only so many images with all captions and
 extrapolates the time of all pairs by them, and then ranks are not compared.

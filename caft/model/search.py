@@ -14,9 +14,9 @@ import logging
 import torch
 from torch import Tensor
 
+from caft.model.part_chunks import PairCosines
 from caft.model.protocols import RetrievalNetwork
 from caft.model.scores import blend, part_scores, whole_scores
-from caft.network.part_chunks import PairCosines
 
 logger = logging.getLogger(__name__)
 

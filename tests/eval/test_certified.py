@@ -11,8 +11,8 @@ import torch
 from caft.eval.scores import certified
 from caft.eval.scores.certified import needed_part_scores
 from caft.eval.scores.retrieval import rank
+from caft.model.part_chunks import ChunkCosines, PairCosines
 from caft.model.scores import blend, part_scores
-from caft.network.part_chunks import ChunkCosines, PairCosines
 from caft.network.text_pool import TextConditionedPool
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "part_scores.py")

@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from caft.errors import DataError
+from caft.model.part_chunks import ChunkCosines, PairCosines
 from caft.model.protocols import RetrievalNetwork
 from caft.model.scores import blend, part_scores
-from caft.network.part_chunks import ChunkCosines, PairCosines
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 # with all of them in the time that its preparation takes.
 _LEAST_WORK = 2**21
 _SAMPLE = 48  # images of the trial
-_MOST_SHARE = 0.7  # of the pairs: above, all are scored, since some take longer than among all
+_MOST_SHARE = 0.5  # of the pairs: above, all are scored, since one alone takes longer than among all
 _SHOWN = 8  # images that show which chunk of a caption tells most
 # No cosine is below it: the part score of pairs that were dropped.
 _FLOOR = -2.0

@@ -6,7 +6,8 @@ it is known what a caption cannot exceed, and a pair that needs more is done wit
 Rounding. Errors of single operations are taken to be independent, as in Higham and Mary (2019): with the unit of float32
 r = 2^-24, a product of vectors is then off by some 0.4 r |x||y| if its terms have both signs and by 0.33 sqrt(n) r |x||y| if
 they have one (standard deviations), a logit and the attention that follows in proportion. Four of these at least, at 512
-numbers, are allowed for: with the largest pooled feature that an image can have, L = |W| sqrt(sum over heads of max |v|^2) + |b|,
+numbers, are allowed for: with the largest pooled feature that an image can have, L = |W| sqrt(sum over heads of max |v|^2)
++ |b|,
 
     u . t and |u| are within     e1 = r L (32 + 4 max|q| max|k|)
     |u|^2, by its form, within   2 |u| e1 + e2,     e2 = 32 r L^2
