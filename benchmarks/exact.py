@@ -19,6 +19,7 @@ extrapolates the time of all pairs by them, and then ranks are not compared.
 import argparse
 import statistics
 import time
+from typing import cast
 
 import torch
 from PIL import Image
@@ -31,11 +32,13 @@ from caft.eval.scores.retrieval import rank
 from caft.eval.scores.retrieval_sets import WEIGHTS
 from caft.model.encoding import encode_captions, encode_cropped, token_rows
 from caft.model.model import Model
+from caft.model.protocols import RetrievalNetwork
 from caft.model.scores import blend, part_scores, whole_scores
 from caft.model.search import best_images
 from caft.network.caft import Level
 from caft.network.text_pool import TextConditionedPool
 from caft.params import load_params
+from caft.params.corpora import ScenesCorpus
 from caft.weights.load import load
 
 DIM, HEADS, CHUNKS, NOISE = 512, 8, 8, 0.2
@@ -59,6 +62,7 @@ class Scorer:
 def scenes(model: Model, count: int, chunks: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole features of images and captions, (B, D) twice, segments (B, N, D) and chunks (B, C, D)."""
     corpus = load_params("params.yaml").corpus["scenes"]
+    assert isinstance(corpus, ScenesCorpus)
     examples = random_examples(corpus.model_copy(update={"evaluation_images": count, "evaluation_seed": SEED}))
     images = encode_cropped(model.network, [Image.fromarray(example.rendering.image) for example in examples])
     captions = [example.caption for example in examples]
@@ -116,7 +120,7 @@ def main() -> None:
         pool, part, texts = lifted(pool, part, texts)
     if asked.features == "random":
         part, texts = torch.randn_like(part), torch.randn_like(texts)
-    network = Scorer(model, pool)
+    network = cast(RetrievalNetwork, Scorer(model, pool))
     whole, rows = whole_scores(model.network, seen, read), asked.rows or asked.images
     stage = [(weight, space) for space in ("logit", "cosine") for weight in WEIGHTS]
     every: dict[str, list[tuple[float, str]]] = {f"{w:g}": [(w, "logit")] for w in asked.weights} or {"stage": stage}

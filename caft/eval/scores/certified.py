@@ -146,11 +146,10 @@ def _needed(
 def _telling_first(cosines: ChunkCosines, part: Tensor) -> Tensor:
     """Order of each caption's chunks, (Q, C): first those that fit few images, by some of the images."""
     captions = torch.arange(len(cosines.texts.offset), device=cosines.constant.device)
-    fits = 0.0
+    fits = torch.zeros(len(captions), cosines.chunks, device=captions.device)
     for segments in part[:: max(1, len(part) // _SHOWN)][:_SHOWN]:
         image = cosines.prepared(segments)
-        fits = fits + torch.stack([cosines.of_chunk(image, captions, c)[0] for c in range(cosines.chunks)], dim=1)
-    assert isinstance(fits, Tensor)
+        fits += torch.stack([cosines.of_chunk(image, captions, c)[0] for c in range(cosines.chunks)], dim=1)
     return fits.argsort(1).cpu()
 
 

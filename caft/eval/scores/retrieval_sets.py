@@ -100,9 +100,9 @@ def score_encoded(
         rankings = {"whole": rank(whole.numpy(), truth)}
         if images.part is not None and captions.parts is not None:
             mixed = [(weight, settings.blend_space) for weight in settings.blend]
-            blends = [*mixed, *((weight, space) for space in ("logit", "cosine") for weight in WEIGHTS)]
+            wanted = [*mixed, *((weight, space) for space in ("logit", "cosine") for weight in WEIGHTS)]
             # The curve reaches weight 1, the part score itself, so its ranks are proved too.
-            found = needed_part_scores(network, whole, images.part, captions.parts, blends, truth)
+            found = needed_part_scores(network, whole, images.part, captions.parts, wanted, truth)
             rankings["part"] = rank(found.scores.numpy(), truth)
             scores = {"whole": whole, "part": found.scores}
             for weight, space in mixed:
