@@ -11,9 +11,12 @@ import torch
 from caft.eval.scores import certified
 from caft.eval.scores.certified import needed_part_scores
 from caft.eval.scores.retrieval import rank
+from caft.eval.scores.retrieval_sets import score_encoded
+from caft.model.encoding import EncodedCaptions, EncodedImages
 from caft.model.part_chunks import ChunkCosines, PairCosines
 from caft.model.scores import blend, part_scores
 from caft.network.text_pool import TextConditionedPool
+from caft.params import load_params
 
 spec = importlib.util.spec_from_file_location("naive", Path(__file__).parents[1] / "reference" / "part_scores.py")
 assert spec is not None and spec.loader is not None
@@ -213,3 +216,17 @@ def test_a_score_that_is_no_number_is_found(bounded):
     found = needed_part_scores(network, whole, part, texts, [(0.3, "logit")], truth)
     with pytest.raises(ValueError, match="are NaN"):
         rank(blend(network, whole, found.scores, 0.3).numpy(), truth)
+
+
+def test_the_stage_publishes_the_same(bounded, network, monkeypatch):
+    """All scores and both curves of a set, by some of the pairs and by all."""
+    generator = torch.Generator().manual_seed(4)
+    part, owner = torch.randn(10, 8, 64, generator=generator), np.array([*range(10), 3, 3, 7])
+    parts = part[owner, :4] + 0.5 * torch.randn(13, 4, 64, generator=generator)
+    whole, read = (torch.nn.functional.normalize(found.mean(1), dim=-1) for found in (part, parts))
+    images, captions = EncodedImages(whole, part), EncodedCaptions(read, parts, 0, 0, 52, 99, 99)
+    settings = load_params("params.yaml").evaluation
+    found = score_encoded(network, images, captions, settings, owner)
+    monkeypatch.setattr(certified, "_LEAST_WORK", 2**40)
+    assert found == score_encoded(network, images, captions, settings, owner)
+    assert len(found[1]) == 22 and found[0]["part"]["i2t_r1"] > 0
