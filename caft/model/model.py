@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caft.captions.words import require_words
 from caft.errors import ArgumentError, DataError
-from caft.model import arguments, encoding, maps
+from caft.model import arguments, encoding, maps, search
 from caft.model.arguments import Picture, open_picture
 from caft.model.card import ModelCard
 from caft.model.encoding import EncodedCaptions, EncodedImages
@@ -127,8 +127,7 @@ class Model:
         """
         part_weight = arguments.share(part_weight, "part_weight")
         pictures, captions = self.encode_images(images), self.encode_captions(texts)
-        if (size := pictures.whole.shape[1]) != (other := captions.whole.shape[1]):
-            raise ArgumentError(f"the pictures' features have {size} numbers and the captions' {other}: other models'")
+        _require_one_size(pictures, captions)
         whole = whole_scores(self.network, pictures.whole, captions.whole)
         if part_weight == 0:
             return without_bias(self.network, whole, "whole")
@@ -141,6 +140,9 @@ class Model:
     ) -> list[Match]:
         """The k pictures that fit a long description best, best first, with their scores; all if there are fewer.
 
+        They are the best of all, by proof: of many pictures, those whose whole score is too low to be among them are left
+        out without a part score (`caft.model.search`), and how many were not is logged.
+
         Args:
             query: One caption, or what `encode_captions` gave for one.
             images: Pictures, or what `encode_images` gave.
@@ -150,10 +152,18 @@ class Model:
         >>> [match.image for match in model.retrieve("A cat.", ["photo.jpg"], k=5)]
         [0]
         """
-        k, query = arguments.whole_number(k, "k"), self.encode_captions(query)
+        k, weight = arguments.whole_number(k, "k"), arguments.share(part_weight, "part_weight")
+        query = self.encode_captions(query)
         if len(query.whole) != 1:
             raise ArgumentError(f"expected one query, found {len(query.whole)}; call retrieve for each of them")
-        scores = self.similarity(images, query, part_weight)[:, 0]
+        pictures = self.encode_images(images)
+        if weight > 0 and pictures.part is not None and query.parts is not None:
+            if len(pictures.whole) >= max(search.LEAST, 4 * k):
+                _require_one_size(pictures, query)
+                features = (pictures.whole, pictures.part, query.whole, query.parts)
+                best, found, _ = search.best_images(self.network, *features, k, weight)
+                return [Match(*pair) for pair in zip(best.tolist(), found.tolist(), strict=True)]
+        scores = self.similarity(pictures, query, weight)[:, 0]
         order = scores.argsort(descending=True, stable=True)[:k].tolist()
         return [Match(image, float(scores[image])) for image in order]
 
@@ -247,3 +257,8 @@ class Model:
         """
         opened = open_picture(arguments.one_picture(image))
         return [nearest_pixels(labels, opened.height, opened.width) for labels in maps.label_maps(self.network, opened)]
+
+
+def _require_one_size(pictures: EncodedImages, captions: EncodedCaptions) -> None:
+    if (size := pictures.whole.shape[1]) != (other := captions.whole.shape[1]):
+        raise ArgumentError(f"the pictures' features have {size} numbers and the captions' {other}: other models'")

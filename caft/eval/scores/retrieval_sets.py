@@ -1,6 +1,7 @@
 """Retrieval sets scored by the whole score, the part score and their blends (CAFT++); zero-shot classes.
 
-Two matrices of scores are held, whole and part; blends are formed row by row.
+Two matrices of scores are held, whole and part; blends are formed row by row. Of a large set, part scores that no published
+rank depends on are not computed (`caft.eval.scores.certified`).
 """
 
 import logging
@@ -15,6 +16,7 @@ from torch import Tensor
 from caft import storage
 from caft.data.sets import RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
 from caft.eval.scores.cache import encode_pairs
+from caft.eval.scores.certified import needed_part_scores
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.rerank import rerank
 from caft.eval.scores.retrieval import Ranking, rank, rank_rows, recalls
@@ -94,15 +96,21 @@ def score_encoded(
         names = [f"approximate_top{k}_blend_{weight:g}" for weight in weights]
         rankings |= dict(zip(names, blends, strict=True))
     else:
-        scores = level_scores(network, images, captions)
-        rankings = {level: rank(matrix.numpy(), truth) for level, matrix in scores.items()}
-        if "part" in scores:
-            for weight in settings.blend:
-                rankings[f"blend_{weight:g}"] = _rank_blend(network, scores, weight, settings.blend_space, truth)
+        whole = whole_scores(network, images.whole, captions.whole)
+        rankings = {"whole": rank(whole.numpy(), truth)}
+        if images.part is not None and captions.parts is not None:
+            mixed = [(weight, settings.blend_space) for weight in settings.blend]
+            wanted = [*mixed, *((weight, space) for space in ("logit", "cosine") for weight in WEIGHTS)]
+            # The curve reaches weight 1, the part score itself, so its ranks are proved too.
+            found = needed_part_scores(network, whole, images.part, captions.parts, wanted, truth)
+            rankings["part"] = rank(found.scores.numpy(), truth)
+            scores = {"whole": whole, "part": found.scores}
+            for weight, space in mixed:
+                rankings[f"blend_{weight:g}"] = _rank_blend(network, scores, weight, space, truth)
             for space in ("logit", "cosine"):
                 for weight in WEIGHTS:
-                    found = recalls(_rank_blend(network, scores, weight, space, truth), ks=(1,))
-                    rounded = {key: round(value, 2) for key, value in found.items()}
+                    recall = recalls(_rank_blend(network, scores, weight, space, truth), ks=(1,))
+                    rounded = {key: round(value, 2) for key, value in recall.items()}
                     curve.append({"space": space, "weight": weight, **rounded})
     entry.update({name: recalls(ranking) for name, ranking in rankings.items()})
     # Over all published scores: at zero, none of the recalls depends on how ties count.
