@@ -199,6 +199,7 @@ print(model.retrieve("A bus.", [picture])[0].image, model.segment(picture)[0].sh
 from caft.model.command import main
 
 main(["chunk", "A bus. It waits."])
+assert callable(caft.load)
 for name in ("pyarrow", "duckdb", "ray", "spacy", "mlflow", "dvc", "submitit", "tqdm"):
     try:
         __import__(name)
