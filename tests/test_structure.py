@@ -224,6 +224,7 @@ assert len(read_weights(Path(PLACE, "model.safetensors"))) > 100
 from caft.model.command import main
 
 main(["chunk", "A bus. It waits."])
+assert callable(caft.load)
 for name in ("pyarrow", "duckdb", "ray", "spacy", "mlflow", "dvc", "submitit", "tqdm"):
     try:
         __import__(name)
