@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,14 @@ import pytest
 from PIL import Image
 
 from caft.data.crawl import erase as erasing
+from caft.data.crawl import own
 from caft.data.crawl.erase import erase_pictures
 from caft.data.crawl.fetch import ensure_images, erase, fetch, fetch_images
 from caft.data.crawl.manifest import Manifest, shard_files, verify
 from caft.data.crawl.own import look_at, read_states
 from caft.data.crawl.rows import COUNTED, counted_table
 from caft.data.crawl.tars import members
+from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
 from caft.params import Params
 from caft.storage import read_json, write_json
@@ -88,63 +91,65 @@ class Own:
 def test_own_pictures_after_every_edit_are_those_of_a_new_folder_and_no_other_file_is_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = Own(tmp_path)
+    mine = Own(tmp_path)
     names = [f"{number}.jpg" for number in range(14)]
     for number in range(13):
-        photo(own.home / names[number], number)  # 13.jpg is not there yet
-    first = own.fetch(names)
+        photo(mine.home / names[number], number)  # 13.jpg is not there yet
+    first = mine.fetch(names)
     assert (first.successes, first.lost, first.rounds) == (13, {"no_file": 1}, ())
-    assert own.fetch(names) == first
+    assert mine.fetch(names) == first
 
     del names[5]  # the rows after it become others
-    os.utime(own.home / "3.jpg", ns=(7, 7))  # touched
-    manifest = own.fetch(names)
-    assert (manifest.rows, manifest.successes, own.rounds()) == (13, 12, 0)
-    assert [row[:2] for row in sorted(counted(own.images))] == [(row, f"file:{name}") for row, name in enumerate(names)]
-    assert read_states(own.images)["file:3.jpg"] == look_at(["file:3.jpg"], own.home)["file:3.jpg"]
+    os.utime(mine.home / "3.jpg", ns=(7, 7))  # touched
+    manifest = mine.fetch(names)
+    assert (manifest.rows, manifest.successes, mine.rounds()) == (13, 12, 0)
+    assert [row[:2] for row in sorted(counted(mine.images))] == [
+        (row, f"file:{name}") for row, name in enumerate(names)
+    ]
+    assert read_states(mine.images)["file:3.jpg"] == look_at(["file:3.jpg"], mine.home)["file:3.jpg"]
 
-    photo(own.home / "new.jpg", 77)
+    photo(mine.home / "new.jpg", 77)
     names.insert(2, "new.jpg")
-    assert own.fetch(names).successes == 13 and asked(own.images, "round-1") == ["file:new.jpg"]
+    assert mine.fetch(names).successes == 13 and asked(mine.images, "round-1") == ["file:new.jpg"]
 
-    photo(own.home / "8.jpg", 88)  # replaced
-    (own.home / "9.jpg").rename(own.home / "mended.jpg")
+    photo(mine.home / "8.jpg", 88)  # replaced
+    (mine.home / "9.jpg").rename(mine.home / "mended.jpg")
     names[names.index("9.jpg")] = "mended.jpg"
-    photo(own.home / "13.jpg", 13)  # put where it belongs
-    (own.home / "1.jpg").unlink()  # a row whose file went
-    (own.home / "4.jpg").unlink()
-    (own.home / "4.jpg").mkdir()
-    manifest = own.fetch(names)
+    photo(mine.home / "13.jpg", 13)  # put where it belongs
+    (mine.home / "1.jpg").unlink()  # a row whose file went
+    (mine.home / "4.jpg").unlink()
+    (mine.home / "4.jpg").mkdir()
+    manifest = mine.fetch(names)
     changed = ["1.jpg", "13.jpg", "4.jpg", "8.jpg", "mended.jpg"]
-    assert asked(own.images, "round-2") == [f"file:{name}" for name in changed] and own.rounds() == 2
+    assert asked(mine.images, "round-2") == [f"file:{name}" for name in changed] and mine.rounds() == 2
     assert manifest.lost == {"no_file": 1, "not_a_file": 1} and manifest.rounds == (14, 1, 5)
 
-    new = own.fetch(names, "new")
-    assert counted(own.images) == counted(tmp_path / "new")
+    new = mine.fetch(names, "new")
+    assert counted(mine.images) == counted(tmp_path / "new")
     assert (new.rows, new.successes, new.lost) == (manifest.rows, manifest.successes, manifest.lost)
-    assert verify(manifest, own.images) == {}
+    assert verify(manifest, mine.images) == {}
 
-    own.home.rename(tmp_path / "elsewhere")  # a disk that is not there loses nothing
-    own.home.mkdir()
-    assert own.fetch(names) == manifest and "none of the 14 files of the table is there" in caplog.text
+    mine.home.rename(tmp_path / "elsewhere")  # a disk that is not there loses nothing
+    mine.home.mkdir()
+    assert mine.fetch(names) == manifest and "none of the 14 files of the table is there" in caplog.text
 
 
 @pytest.mark.slow
 def test_of_replaced_pictures_the_old_ones_are_erased_and_no_file_is_read_again(tmp_path: Path) -> None:
-    own, names = Own(tmp_path), [f"{number}.jpg" for number in range(14)]
+    mine, names = Own(tmp_path), [f"{number}.jpg" for number in range(14)]
     for number, name in enumerate(names):
-        photo(own.home / name, number)
-    own.fetch(names)
-    before = {url: content for _, url, _, content in counted(own.images)}
-    photo(own.home / "8.jpg", 88)
-    manifest = own.fetch(names)
-    rows = counted(own.images)
-    assert erase_pictures("own", tmp_path / "urls.parquet", own.images, 1) == 1
-    assert not holders(own.images, before["file:8.jpg"]) and holders(own.images, before["file:7.jpg"])
-    again = own.fetch(names)
-    assert counted(own.images) == rows and own.rounds() == 1
+        photo(mine.home / name, number)
+    mine.fetch(names)
+    before = {url: content for _, url, _, content in counted(mine.images)}
+    photo(mine.home / "8.jpg", 88)
+    manifest = mine.fetch(names)
+    rows = counted(mine.images)
+    assert erase_pictures("own", tmp_path / "urls.parquet", mine.images, 1) == 1
+    assert not holders(mine.images, before["file:8.jpg"]) and holders(mine.images, before["file:7.jpg"])
+    again = mine.fetch(names)
+    assert counted(mine.images) == rows and mine.rounds() == 1
     assert (again.rows, again.successes, again.fingerprint) == (14, 14, manifest.fingerprint)
-    assert again != manifest and verify(again, own.images) == {}
+    assert again != manifest and verify(again, mine.images) == {}
 
 
 def holders(folder: Path, content: bytes | None) -> list[Path]:
@@ -311,6 +316,48 @@ def test_an_incomplete_folder_is_not_erased(fetched, tmp_path: Path) -> None:  #
         DataError, match=r"12 rows of .*were not asked for yet, or their shards are lost; run `dvc repro fetch@web`"
     ):
         erase_pictures("web", fetched.urls, tmp_path / "images", 1)
+
+
+def test_a_shard_that_is_not_whole_and_in_which_no_row_counts_is_erased(fetched, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    images, urls = tmp_path / "images", tmp_path / "urls.parquet"
+    shutil.copytree(fetched.folder, images)
+    gone = set(_urls(images, "00002"))
+    table = pq.read_table(fetched.urls)
+    pq.write_table(table.filter(pa.array([url not in gone for url in table["url"].to_pylist()])), urls)
+    (images / "about/00002.json").unlink()
+    assert erase_pictures("web", urls, images, 1) == 0
+    assert not list(images.glob("00002*")) and len(list(images.glob("*.tar"))) == 3
+    manifest = fetch_images("web", urls, images, SETTINGS, nullcontext())
+    assert (manifest.rows, [shard.name for shard in manifest.shards]) == (36, ["00000", "00001", "00003"])
+    assert [shard.sha256 for shard in manifest.shards] == [fetched.manifest.shards[n].sha256 for n in (0, 1, 3)]
+
+
+def test_states_of_own_files_are_of_those_that_can_be_read_and_only_other_content_is_a_change(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "images"
+    (home / "folder.jpg").mkdir(parents=True)
+    for number in range(4):
+        photo(home / f"{number} ü.jpg", number)
+    urls = [
+        f"file:{quote(name)}" for name in ("0 ü.jpg", "1 ü.jpg", "2 ü.jpg", "3 ü.jpg", "folder.jpg", "none.jpg", "\0")
+    ]
+    states = look_at([*urls, "http://host/0.jpg"], home)
+    files = [home / f"{number} ü.jpg" for number in range(4)]
+    assert states == dict(
+        zip(urls, [*((file.stat().st_size, file.stat().st_mtime_ns) for file in files), None, None, None], strict=True)
+    )
+    assert read_states(folder) == {}
+    held = dict.fromkeys(urls) | {url: file_digest(file) for url, file in zip(urls, files, strict=False)}
+    assert own.changed(folder, held, home) == []  # never noted, but as they were read
+    assert read_states(folder) == states
+    os.utime(files[0], ns=(5, 5))  # touched
+    photo(files[1], 11)  # replaced
+    files[2].unlink()
+    photo(home / "none.jpg", 12)  # put where it belongs
+    assert own.changed(folder, held, home) == [urls[1], urls[2], urls[5]]
+    assert read_states(folder) == states | {urls[0]: (states[urls[0]][0], 5)}  # type: ignore[index]
+    shutil.rmtree(home)  # a disk that is not there
+    assert own.changed(folder, held, home) == []
+    assert own.changed(tmp_path / "older", held, home) == []
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ def test_links_that_are_all_dead_are_refused_with_their_causes(
     (tmp_path / "overlay.yaml").write_text(json.dumps({"fetch": ONE_SHARD.model_dump()}))
     params = load_params("params.yaml", [tmp_path / "overlay.yaml"])
     monkeypatch.setenv("CAFT_STORAGE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     urls = table([f"{web.address}/missing/{n}" for n in range(ROWS)], tmp_path / "urls.parquet")
     with pytest.raises(DataError, match=rf"cc3m: 0 of {ROWS} images came \(0\.0%\).*\{{'http_404': {ROWS}\}}"):
         fetch(params, "cc3m", urls)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from caft.data.crawl.counted import count_rows, tables_of
 from caft.data.crawl.listing import list_of, rewrite_list
-from caft.data.crawl.manifest import forget_note, known_shard, note_shard, notes_folder, shard_files
+from caft.data.crawl.manifest import forget_note, forget_shard, known_shard, note_shard, notes_folder, shard_files
 from caft.data.crawl.own import note_states, read_states
 from caft.data.crawl.rounds import Round, link_shard, read_rounds
 from caft.data.crawl.shards import SUCCESS, settle
@@ -65,6 +65,10 @@ def erase_pictures(corpus: str, urls: Path, folder: Path, memory_gb: int) -> int
             finish_erasing(folder)
         shutil.rmtree(folder / "parts", ignore_errors=True)  # where machines that share the work have links and lists
         for one in rounds:
+            for own, name in map(one.names, range(one.shards)):
+                if name not in names:  # not whole, and no row counts in it
+                    forget_shard(folder, name)
+                    forget_shard(one.home(folder), own)
             _rewrite_list(folder, one)
         if states := read_states(folder):
             kept = set(pq.read_table(counted, columns=["url"])["url"].to_pylist())

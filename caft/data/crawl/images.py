@@ -68,10 +68,11 @@ def fetch_images(
         for one in read_rounds(folder):
             filling.complete(one)
         filling.count()
+        unbegun = unbegun_request(folder)
         filling.ask_new()
         if settings.second_pass:
             filling.ask("second_pass", *passing(filling.lost(), filling.counted, filling.tables()))
-        if (unbegun := unbegun_request(folder)) is not None:
+        if unbegun is not None:
             filling.ask("retry", *requested(filling.lost(), filling.counted, unbegun))
         if again is not None:
             check_causes(folder, filling.lost(), again)
