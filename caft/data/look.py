@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.data.crawl import own
-from caft.data.crawl.manifest import notes_folder
+from caft.data.crawl.announced import Announced, next_name, note_announced, read_announced
 from caft.params import Params
 from caft.params.corpora import CorpusParams, CustomCorpus, ScenesCorpus
 from caft.params.sets import BenchmarkParams
@@ -150,13 +150,13 @@ class _Notes:
 
 
 def _images(params: Params, name: str, corpus: CorpusParams, before: Entry) -> Entry:
-    if isinstance(corpus, ScenesCorpus):
-        return {"from": "addresses"}
-    if corpus.packed is not None:
+    if not isinstance(corpus, ScenesCorpus) and corpus.packed is not None:
         return _tars(corpus.packed, before)
+    folder = images_folder(params, name)
     if isinstance(corpus, CustomCorpus):
-        return {"from": "files", "announced": _announced(params, name, corpus, before)}
-    return {"from": "addresses"}
+        return {"from": "files", "announced": _announced(folder, name, corpus, before.get("announced"))}
+    announced = read_announced(folder, before.get("announced")).name
+    return {"from": "addresses"} | ({"announced": announced} if announced else {})
 
 
 def _tars(packed: str, before: Entry) -> Entry:
@@ -175,26 +175,22 @@ def _tars(packed: str, before: Entry) -> Entry:
     return before
 
 
-def _announced(params: Params, name: str, corpus: CustomCorpus, before: Entry) -> str | None:
+def _announced(folder: Path, name: str, corpus: CustomCorpus, before: str | None) -> str | None:
     """A name for the state of a user's picture files, which is a new one whenever they are not as `fetch` has read them.
 
-    It is remembered beside the images, so that it is the same in all checkouts and experiments that share them, and stays as
-    it is after the change, or a part of it, has been read.
+    It stays as it is after the change, or a part of it, has been read.
     """
-    folder = images_folder(params, name)
-    record = notes_folder(folder) / "announced.json"
-    last = _read(record) or before
-    announced: str | None = last.get("announced")
+    last = read_announced(folder, before)
     noted = own.read_states(folder)
     home = in_checkout(corpus.table).resolve().parent
     found = own.look_at(track(noted, f"{name} files"), home)
     # Where none is there, a disk is not: what was read of it is kept.
-    change = {url: state for url, state in found.items() if state != noted[url]} if any(found.values()) else {}
-    lines = {_digest([f"{url} {noted[url]} {state}"])[:16] for url, state in change.items()}
-    if lines - set(last.get("change", [])):
-        announced = _digest([str(announced), *sorted(lines)])
-        write_json(record, {"announced": announced, "change": sorted(lines)})
-    return announced
+    lines = own.changes(noted, found) if any(found.values()) else frozenset()
+    if lines != last.change:  # what is no change any more was read, or taken back, and may be made once more
+        new = next_name(last.name, lines) if lines - last.change else last.name
+        last = Announced(new, lines)
+        note_announced(folder, last)
+    return last.name
 
 
 # ---- evaluation sets

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -19,9 +20,11 @@ import pytest
 from PIL import Image
 
 from caft.data.crawl import erase as erasing
+from caft.data.crawl import fetch as fetching
 from caft.data.crawl import own
 from caft.data.crawl.erase import erase_pictures
 from caft.data.crawl.fetch import ensure_images, erase, fetch, fetch_images
+from caft.data.crawl.images import note_files
 from caft.data.crawl.manifest import Manifest, shard_files, verify
 from caft.data.crawl.own import look_at, read_states
 from caft.data.crawl.rows import COUNTED, counted_table
@@ -132,6 +135,44 @@ def test_own_pictures_after_every_edit_are_those_of_a_new_folder_and_no_other_fi
     mine.home.rename(tmp_path / "elsewhere")  # a disk that is not there loses nothing
     mine.home.mkdir()
     assert mine.fetch(names) == manifest and "none of the 14 files of the table is there" in caplog.text
+
+
+@pytest.mark.slow
+def test_pictures_of_another_folder_are_read_where_names_sizes_and_times_are_the_same(tmp_path: Path) -> None:
+    own, names = Own(tmp_path), ["0.bmp", "1.bmp", "2.bmp"]
+
+    def write(numbers: tuple[int, ...]) -> None:
+        for name, number in zip(names, numbers, strict=False):
+            photo(own.home / name, number)
+            os.utime(own.home / name, ns=(7, 7))
+
+    write((0, 1))
+    own.fetch(names)
+    own.home = tmp_path / "other"
+    own.home.mkdir()
+    assert own.fetch(names).lost == {"no_file": 1} and own.rounds() == 0  # a disk that is not there
+    write((0, 5))
+    manifest = own.fetch(names)
+    assert asked(own.images, "round-1") == ["file:1.bmp"] and own.rounds() == 1
+    new = own.fetch(names, "new")
+    assert counted(own.images) == counted(tmp_path / "new") and new.lost == manifest.lost
+    assert own.fetch(names) == manifest and own.rounds() == 1
+
+
+@pytest.mark.slow
+def test_a_part_notes_no_file_that_a_later_round_has_read(tmp_path: Path) -> None:
+    own = Own(tmp_path)
+    photo(own.home / "0.jpg", 0)
+    own.fetch(["0.jpg"])
+    photo(own.home / "0.jpg", 1)
+    own.fetch(["0.jpg"])
+    noted = read_states(own.images)
+    photo(own.home / "0.jpg", 22)
+    os.utime(own.home / "0.jpg", ns=(7, 7))
+    note_files(own.images, 0, own.home, ["file:0.jpg"])  # of the first list, when its shard is lost
+    assert read_states(own.images) == noted
+    own.fetch(["0.jpg"])
+    assert own.rounds() == 2
 
 
 @pytest.mark.slow
@@ -438,3 +479,21 @@ def test_erase_by_its_door_gives_the_manifest_that_fetch_then_confirms(web: Web,
     assert after != before and after["fingerprint"] == before["fingerprint"]
     assert fetch(project, "cc3m", urls) == after and not web.requests
     assert read_json("images/cc3m/about/source.json", "")["rows"] == 48
+
+
+def test_where_rows_count_is_of_the_own_list_though_another_checkout_fetches_meanwhile(
+    web: Web, project: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls, folder = Path("data/urls/cc3m.parquet"), Path("images/cc3m")
+    complete = fetching.fetch_images
+
+    def and_another(*arguments: Any, **named: Any) -> Manifest:
+        manifest = complete(*arguments, **named)
+        pq.write_table(pq.read_table(urls).slice(0, 9), "other.parquet")
+        complete("cc3m", Path("other.parquet"), folder, SETTINGS, nullcontext())
+        return manifest
+
+    monkeypatch.setattr(fetching, "fetch_images", and_another)
+    rows = fetch(project, "cc3m", urls)["rows"]
+    assert pq.read_metadata("data/images/cc3m.parquet").num_rows == rows == pq.read_metadata(urls).num_rows
+    assert pq.read_metadata(counted_table(folder)).num_rows == 9

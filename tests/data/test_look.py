@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,9 @@ import pytest
 import yaml
 
 from caft.data.crawl import own
+from caft.data.crawl.announced import announce
+from caft.data.crawl.images import note_files
+from caft.data.crawl.listing import begin, write_list
 from caft.data.look import look, set_state
 from caft.data.sets import Missing
 from caft.params import Params, load_params
@@ -236,6 +240,47 @@ def test_a_change_that_is_taken_back_and_made_again_is_announced_again(read: Pat
         found.add(seen("mine.images")["announced"])
         fetched(read)
     assert len(found) == 4
+
+
+def test_a_change_that_came_and_went_unread_is_announced_when_it_comes_again(read: Path) -> None:
+    """As of a disk that is there at times: its pictures were not read as lost when they were seen so first."""
+    picture, found = Path("photos/0.jpg"), []
+    for away in (True, False, True):
+        picture.rename("away.jpg") if away else Path("away.jpg").rename(picture)
+        found.append(seen("mine.images")["announced"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_change_that_was_read_before_anybody_looked_is_announced_and_one_that_was_seen_is_not_again(
+    read: Path,
+) -> None:
+    """As by a stage that restores a lost shard."""
+    first, found = seen("mine.images"), []
+    for content in (b"another picture", b"one more picture"):
+        Path("photos/0.jpg").write_bytes(content)
+        if found:
+            found.append(seen("mine.images"))
+        begin(read, {"images_per_shard": 1})
+        write_list(read, "SELECT 0 AS row_id, 'file:0.jpg' AS url", {}, 1, 1)
+        note_files(read, 0, Path("photos").resolve(), ["file:0.jpg"])
+        found.append(seen("mine.images"))
+    assert first != found[0] != found[1] == found[2]
+
+
+def test_a_crawl_is_announced_after_what_is_done_by_hand_and_without_its_folder_as_before(place: Path) -> None:
+    def entry() -> dict[str, str]:
+        look(settings(corpora=["cc3m"]), SEEN)
+        content: dict[str, str] = json.loads((SEEN / "cc3m.images.json").read_text())
+        return content
+
+    folder = images_folder(settings(), "cc3m")
+    found = [entry()]
+    for _ in range(2):
+        announce(folder)
+        found.append(entry())
+    assert found[0] == {"from": "addresses"} and found[0] != found[1] != found[2]
+    shutil.rmtree(folder)
+    assert entry() == found[2]
 
 
 def test_checkouts_that_share_a_storage_root_agree(read: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import yaml
 from PIL import Image
 from webdataset import TarWriter
 
+from caft.data.crawl.manifest import Manifest, verify
 from caft.data.crawl.own import name_of
 from caft.digests import file_digest
 from caft.network.vision.superpixels import SFCN
 from tests.data.web import picture
-from tests.faults.checkout import dvc, make_checkout, stages_run, would_run
+from tests.faults.checkout import ENVIRONMENT, dvc, make_checkout, stages_run, would_run
 from tests.faults.stages import remove
 
 pytestmark = pytest.mark.slow
@@ -161,6 +164,28 @@ def test_edits_give_what_a_fresh_run_gives_and_read_what_changed(mine: Path) -> 
         assert manifest(mine)["successes"] == sum(digest is not None for digest, _ in found.values()), edit
         known = found
     assert repro(mine) == []
+
+
+def by_hand(folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pipelines.fetch", "mine", *arguments]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-6000:]
+
+
+def test_what_is_done_by_hand_is_not_undone_from_dvcs_cache(mine: Path) -> None:
+    table = rows(mine)
+    write_picture(mine / "photos" / table[-1]["path"], 8)
+    by_hand(mine)  # which reads it, so that nobody sees a change any more
+    assert repro(mine) == ["fetch@mine"] and manifest(mine)["successes"] == COUNT
+    write_rows(mine, table[1:])
+    assert repro(mine) == [*TARGETS]
+    by_hand(mine, "--erase")
+    assert repro(mine) == ["fetch@mine"] and repro(mine) == []
+    assert verify(Manifest.from_json(manifest(mine), ""), mine / "images/mine") == {}
+    write_rows(mine, table)  # of this table, DVC knows what came before pictures were erased
+    assert repro(mine) == ["fetch@mine"]
+    assert was_read(mine) == expected(mine)
+    assert verify(Manifest.from_json(manifest(mine), ""), mine / "images/mine") == {}
 
 
 @pytest.mark.verify  # what look writes of tars, and that fetch reads a new one, have quicker tests

@@ -107,9 +107,12 @@ def _entry(shard: Shard, rows: Iterator[tuple[Any, ...]]) -> Shard:
     )
 
 
-def write_lost(counted: Path, target: Path, memory_gb: int) -> None:
-    """Writes all lost rows, by row_id: row_id, url (of an own file, its path as the table names it), cause."""
-    with bounded(counted.parent, memory_gb) as database:
+def write_lost(counted: Path, target: Path, work: Path, memory_gb: int) -> None:
+    """Writes all lost rows, by row_id: row_id, url (of an own file, its path as the table names it), cause.
+
+    What the sort holds beyond `memory_gb` goes into `work`.
+    """
+    with bounded(work, memory_gb) as database:
         query = "SELECT row_id, url, cause FROM read_parquet($counted) WHERE cause IS NOT NULL ORDER BY row_id"
         rows = _rows(database, query, counted)
         columns = ("row_id", "url", "cause")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from caft.data.crawl.announced import announce
 from caft.data.crawl.counted import count_rows, tables_of
 from caft.data.crawl.listing import list_of, rewrite_list
 from caft.data.crawl.manifest import forget_note, forget_shard, known_shard, note_shard, notes_folder, shard_files
@@ -59,6 +60,8 @@ def erase_pictures(corpus: str, urls: Path, folder: Path, memory_gb: int) -> int
                 f"`dvc repro fetch@{corpus}` to complete the folder, and then this again"
             )
         touched = _find_gone(counted, tables_of(folder, names), gone, memory_gb)
+        if touched:
+            announce(folder)
         for name in track(touched, f"{corpus} shards", len(touched)):
             keys = pq.read_table(gone, columns=["key"], filters=[("shard", "=", name)])["key"].combine_chunks()
             _write_aside(folder, name, keys)

@@ -22,14 +22,13 @@ from caft.data.crawl.crawl import asked_rows
 from caft.data.crawl.crawling import Crawling
 from caft.data.crawl.decoding import warn_if_older
 from caft.data.crawl.erase import erase_pictures
-from caft.data.crawl.images import begin_first
+from caft.data.crawl.images import begin_first, note_files
 from caft.data.crawl.images import fetch_images as fetch_images
 from caft.data.crawl.listing import is_begun, list_of
 from caft.data.crawl.manifest import Manifest, known_shard, note_shard, notes_folder, verify
-from caft.data.crawl.own import FILE, look_at, note_states, read_states
+from caft.data.crawl.own import FILE
 from caft.data.crawl.packed import link_packed
 from caft.data.crawl.rounds import link_shard
-from caft.data.crawl.rows import counted_table
 from caft.data.scenes.server import serving
 from caft.digests import file_digest
 from caft.errors import DataError, ManifestError
@@ -58,7 +57,7 @@ def fetch(params: Params, corpus: str, urls: Path, again: Sequence[str] | None =
     Raises:
         DataError: Shards could not be completed, too few images came, or the folder's were made with other settings.
     """
-    manifest = _complete(params, corpus, urls, again)
+    manifest = _complete(params, corpus, urls, again, _counted_in(corpus))
     publish(params, manifest)
     return manifest.as_json()
 
@@ -84,16 +83,14 @@ def erase(params: Params, corpus: str, urls: Path) -> dict[str, Any]:
 
 
 def publish(params: Params, manifest: Manifest) -> None:
-    """Writes ``data/images/<corpus>.parquet`` and ``.lost.csv``, from what a folder of image shards holds.
+    """Writes ``data/images/<corpus>.lost.csv`` from the table beside it, which says where each row counts.
 
     Raises:
-        DataError: Too few images came. Both files are there all the same.
+        DataError: Too few images came. The file is there all the same.
     """
     corpus, memory = manifest.corpus, params.storage.memory_gb
-    counted, lost = counted_table(images_folder(params, corpus)), FOLDER / f"{corpus}.lost.csv"
-    with replacing(FOLDER / f"{corpus}.parquet") as temporary:
-        shutil.copyfile(counted, temporary)
-    write_lost(counted, lost, memory)
+    counted, lost = _counted_in(corpus), FOLDER / f"{corpus}.lost.csv"
+    write_lost(counted, lost, notes_folder(images_folder(params, corpus)), memory)
     entry, least, few = (
         params.corpus[corpus],
         params.fetch_for(corpus).minimum_yield,
@@ -140,9 +137,8 @@ def fetch_part(params: Params, corpus: str, urls: Path, part: int, parts: int) -
     settings, files_home = settings.model_copy(update={"images_per_shard": size}), pictures_home(entry)
 
     def note(files: list[str]) -> None:
-        if files_home is not None:
-            with locked(folder, "noting what is read"):
-                note_states(folder, read_states(folder) | look_at(files, files_home))
+        with locked(folder, "noting what is read"):
+            note_files(folder, 0, files_home, files)
 
     home = folder / f"parts/{part}-of-{parts}"
     with locked(home, "fetching this part"), ExitStack() as stack:
@@ -237,18 +233,24 @@ def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, st
         ensure_images(params, name, manifest)
 
 
-def _complete(params: Params, corpus: str, urls: Path, again: Sequence[str] | None = None) -> Manifest:
-    """Completes a corpus' images from where its settings say that they are."""
+def _counted_in(corpus: str) -> Path:
+    return FOLDER / f"{corpus}.parquet"
+
+
+def _complete(
+    params: Params, corpus: str, urls: Path, again: Sequence[str] | None = None, keep: Path | None = None
+) -> Manifest:
+    """Completes a corpus' images from where its settings say that they are; `keep` is as for `fetch_images`."""
     entry, folder, settings = params.corpus[corpus], images_folder(params, corpus), params.fetch_for(corpus)
     if (packed := _packed(entry)) is not None:
         if again is not None:
             raise DataError(
                 f"{corpus}: its images are packed in {packed}, where nothing is fetched that could be tried again"
             )
-        return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb)
+        return link_packed(corpus, urls, in_checkout(packed), folder, params.storage.memory_gb, keep)
     _warn_if_older(entry, corpus, folder)
     memory = params.storage.memory_gb
-    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry), again, memory)
+    return fetch_images(corpus, urls, folder, settings, origin(entry), pictures_home(entry), again, memory, keep)
 
 
 def _warn_if_older(entry: CorpusParams, corpus: str, folder: Path) -> None:

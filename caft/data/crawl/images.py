@@ -7,7 +7,7 @@ from the list count no more, and all else stays.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,16 +15,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from caft.data.crawl.announced import announce, announce_read
 from caft.data.crawl.counted import count_rows, count_shards, lost_causes, own_pictures, tables_of
 from caft.data.crawl.crawling import Crawling
 from caft.data.crawl.decoding import note_rule
 from caft.data.crawl.erase import finish_erasing
 from caft.data.crawl.listing import begin, belongs, describe, fingerprint, list_of, read_source, write_list
 from caft.data.crawl.manifest import Manifest, Shard, forget_shard, known_shard, note_shard
-from caft.data.crawl.own import changed, look_at, note_states, read_states
-from caft.data.crawl.retry import check_causes, passing, requested
+from caft.data.crawl.own import changed, changes, look_at, note_home, note_states, read_states
+from caft.data.crawl.retry import OPT_OUT, check_causes, passing, requested
 from caft.data.crawl.rounds import Round, Why, begin_round, link_shard, read_rounds, unbegun_request
-from caft.data.crawl.rows import counted_table
+from caft.data.crawl.rows import counted_table, keep_counted
 from caft.errors import DataError
 from caft.locking import locked
 from caft.params.corpora import FetchParams
@@ -42,10 +43,11 @@ def fetch_images(
     home: Path | None = None,
     again: Sequence[str] | None = None,
     memory_gb: int = 2,
+    keep: Path | None = None,
 ) -> Manifest:
     """Completes a folder of image shards; one that is complete is only looked at.
 
-    Where each row counts is in the folder's table `counted_table`.
+    Where each row counts is in the folder's table `counted_table`, until something else is fetched into the folder.
 
     Args:
         corpus: Name of the corpus.
@@ -56,6 +58,7 @@ def fetch_images(
         home: Folder from which addresses that name files are taken.
         again: As for `fetch`.
         memory_gb: What a query may hold before it uses `folder`, in gigabytes.
+        keep: Where to put a copy of that table; None for nowhere.
 
     Raises:
         DataError: Shards could not be completed, or the folder's were made with other settings.
@@ -76,8 +79,12 @@ def fetch_images(
             filling.ask("retry", *requested(filling.lost(), filling.counted, unbegun))
         if again is not None:
             check_causes(folder, filling.lost(), again)
+            if filling.lost() - {OPT_OUT}:
+                announce(folder)
             if not filling.ask("retry", *requested(filling.lost(), filling.counted, again)):
                 logger.info("%s: nothing to try again", corpus)
+        if keep is not None:
+            keep_counted(folder, keep)
         return filling.manifest(source)
 
 
@@ -102,6 +109,26 @@ def begin_first(corpus: str, urls: Path, folder: Path, settings: FetchParams, me
     write_list(folder, ROWS_OF_LIST, {"urls": str(urls)}, source["images_per_shard"], memory_gb)
     begin(folder, source)
     return source
+
+
+def note_files(folder: Path, first: int, home: Path | None, files: Iterable[str]) -> None:
+    """Notes the states of own files that a round is about to read, but for those that a later one has read.
+
+    Args:
+        folder: Folder of the shards.
+        first: The number of the round's first shard.
+        home: Folder from which the names are taken; None where there are no own files.
+        files: Their addresses.
+    """
+    if home is None:
+        return
+    lists = [list_of(later.home(folder)) for later in read_rounds(folder) if later.first > first]
+    read_later = {
+        url for path in lists if path.exists() for url in pq.read_table(path, columns=["url"])["url"].to_pylist()
+    }
+    states, noted = look_at((url for url in files if url not in read_later), home), read_states(folder)
+    announce_read(folder, changes(noted, states))
+    note_states(folder, noted | states)
 
 
 @dataclass
@@ -151,7 +178,11 @@ class _Filling:
         # Most of what did not answer once will not answer again.
         least = self.settings.minimum_yield if one.why in ("first", "new") else 0.0
         settings = self.settings.model_copy(update={"images_per_shard": one.images_per_shard, "minimum_yield": least})
-        done = self.crawling.complete(home, left, settings, lambda files: self._note(one, files))
+
+        def note(files: list[str]) -> None:
+            note_files(self.folder, one.first, self.crawling.home, files)
+
+        done = self.crawling.complete(home, left, settings, note)
         for position, shard in sorted(done.items()):
             name, target = one.names(position)
             if home != self.folder:
@@ -160,26 +191,19 @@ class _Filling:
                 note_shard(self.folder, shard)
             self.shards[target] = shard
 
-    def _note(self, one: Round, files: list[str]) -> None:
-        """Notes the states of own files that a round is about to read, but for those that a later one has read."""
-        lists = [list_of(later.home(self.folder)) for later in read_rounds(self.folder) if later.first > one.first]
-        later = {
-            url for path in lists if path.exists() for url in pq.read_table(path, columns=["url"])["url"].to_pylist()
-        }
-        if self.crawling.home is not None:
-            states = look_at((url for url in files if url not in later), self.crawling.home)
-            note_states(self.folder, read_states(self.folder) | states)
-
     def ask_new(self) -> None:
         """Asks for rows that were never asked for, and for own files that have changed."""
         files: list[str] = []
         if (home := self.crawling.home) is not None:
-            files = changed(self.folder, own_pictures(self.counted, self.memory_gb), home)
+            held = own_pictures(self.counted, self.memory_gb)
+            files = changed(self.folder, held, home)
         query = """
             SELECT row_id, url FROM read_parquet($counted)
             WHERE shard IS NULL OR url IN (SELECT unnest($files::VARCHAR[]))
         """
         self.ask("new", query, {"counted": str(self.counted), "files": files})
+        if home is not None:
+            note_home(self.folder, held, home)
 
     def ask(self, why: Why, query: str, values: Mapping[str, Any]) -> bool:
         """Asks for the rows of a query in a further round; returns whether there are any."""

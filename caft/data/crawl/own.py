@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import stat
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import notes_folder
 from caft.digests import file_digest
-from caft.storage import replacing
+from caft.storage import replacing, write_json
 
 logger = logging.getLogger(__name__)
 FILE = "file:"  # what addresses of own files begin with
@@ -74,6 +76,9 @@ def note_states(folder: Path, states: Mapping[str, State | None]) -> None:
 def changed(folder: Path, held: Mapping[str, str | None], home: Path) -> list[str]:
     """Own files that are not as they were when they were read; of those with the same content the new state is noted.
 
+    Where the table lies in another folder than it did, all files are read: what an archive or a tool has unpacked may have one
+    time and one size everywhere.
+
     Args:
         folder: Folder of the shards.
         held: The SHA-256 of the picture that was read, by address; None for a row without a picture.
@@ -83,20 +88,33 @@ def changed(folder: Path, held: Mapping[str, str | None], home: Path) -> list[st
         Their addresses; none if not one of the named files is there, as when a disk is not.
     """
     noted, seen = read_states(folder), look_at(held, home)
-    other = [url for url, state in seen.items() if url not in noted or noted[url] != state]
+    moved = _home(folder).exists() and json.loads(_home(folder).read_text()) != str(home)
+    other = [url for url, state in seen.items() if moved or url not in noted or noted[url] != state]
     if other and not any(seen.values()) and any(held.values()):
         logger.warning("%s: none of the %d files of the table is there; what was read of them is kept", home, len(seen))
         return []
     found, same = [], {}
     for url in other:
         state, digest = seen[url], held[url]
-        if _is_as_read(home / name_of(url), state, digest) or (url not in noted and state is None and digest is None):
+        if _is_as_read(home / name_of(url), state, digest) or (state, digest, noted.get(url)) == (None, None, None):
             same[url] = state
         else:
             found.append(url)
     if same:
         note_states(folder, noted | same)
     return found
+
+
+def changes(noted: Mapping[str, State | None], found: Mapping[str, State | None]) -> frozenset[str]:
+    """A digest of each change of a file's state, of files that were noted."""
+    lines = (f"{url} {noted[url]} {state}" for url, state in found.items() if url in noted and state != noted[url])
+    return frozenset(hashlib.sha256(line.encode("utf-8", "surrogateescape")).hexdigest()[:16] for line in lines)
+
+
+def note_home(folder: Path, held: Iterable[str], home: Path) -> None:
+    """Notes from which folder all own files were read, if one of them is there."""
+    if any((home / name_of(url)).exists() for url in held):
+        write_json(_home(folder), str(home))
 
 
 def _is_as_read(path: Path, state: State | None, digest: str | None) -> bool:
@@ -106,6 +124,10 @@ def _is_as_read(path: Path, state: State | None, digest: str | None) -> bool:
         return file_digest(path) == digest
     except OSError:
         return False
+
+
+def _home(folder: Path) -> Path:
+    return notes_folder(folder) / "home.json"
 
 
 def _path(folder: Path) -> Path:

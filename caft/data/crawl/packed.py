@@ -32,6 +32,7 @@ from caft.data.crawl.manifest import (
     rows_fingerprint,
     shard_files,
 )
+from caft.data.crawl.rows import keep_counted
 from caft.data.crawl.shards import SUCCESS
 from caft.data.crawl.tars import PICTURES, Member, canonicalise, chosen, scan
 from caft.data.tables.cluster import ray_tasks
@@ -77,7 +78,9 @@ class Tar(NamedTuple):
         return str(self.path)
 
 
-def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: int) -> Manifest:
+def link_packed(
+    corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: int, keep: Path | None = None
+) -> Manifest:
     """Completes a folder of image shards from packed tars.
 
     An image belongs to the row of the same URL; of several with one URL, the first counts.
@@ -88,6 +91,7 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
         packed: Folder of the tars.
         folder: Folder of the shards.
         memory_gb: What the join may hold before it uses `folder`, in gigabytes.
+        keep: As for `fetch_images`.
 
     Raises:
         DataError: There are no tars, one is damaged or holds no URLs, or the folder holds crawled images.
@@ -123,6 +127,8 @@ def link_packed(corpus: str, urls: Path, packed: Path, folder: Path, memory_gb: 
             forget_shard(folder, name)  # of a tar that is no longer there
         counted = count_rows(urls, folder, list(by_name), memory_gb)
         entries = count_shards(counted, by_name, memory_gb)
+        if keep is not None:
+            keep_counted(folder, keep)
     logger.info("%s: %d images of the tars are not in the list, or there before", corpus, unused)
     beside, broken = (sum(int(_seen(task)[count]) for task in tasks) for count in ("beside", "broken_notes"))
     if beside:
