@@ -137,7 +137,7 @@ def test_own_pictures_after_every_edit_are_those_of_a_new_folder_and_no_other_fi
     assert mine.fetch(names) == manifest and "none of the 14 files of the table is there" in caplog.text
 
 
-@pytest.mark.slow
+@pytest.mark.verify  # quicker tests beside it cover the most
 def test_pictures_of_another_folder_are_read_where_names_sizes_and_times_are_the_same(tmp_path: Path) -> None:
     own, names = Own(tmp_path), ["0.bmp", "1.bmp", "2.bmp"]
 
@@ -159,7 +159,7 @@ def test_pictures_of_another_folder_are_read_where_names_sizes_and_times_are_the
     assert own.fetch(names) == manifest and own.rounds() == 1
 
 
-@pytest.mark.slow
+@pytest.mark.verify  # quicker tests beside it cover the most
 def test_a_part_notes_no_file_that_a_later_round_has_read(tmp_path: Path) -> None:
     own = Own(tmp_path)
     photo(own.home / "0.jpg", 0)
@@ -248,7 +248,7 @@ def test_a_crawl_after_edits_asks_for_new_addresses_alone(host: Host) -> None:
     assert (new_one.rows, new_one.successes, new_one.lost) == (manifest.rows, manifest.successes, manifest.lost)
 
 
-@pytest.mark.slow
+@pytest.mark.verify  # quicker tests beside it cover the most
 def test_retries_after_an_addition_and_a_shard_that_is_lost(host: Host) -> None:
     paths = addresses({"good": 30, "missing": 5, "html": 5})
     host.settings = host.settings.model_copy(update={"images_per_shard": 20})
