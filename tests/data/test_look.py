@@ -222,6 +222,16 @@ def test_a_change_of_which_a_part_was_read_is_not_announced_again(read: Path) ->
     assert seen("mine.images") == first
 
 
+def test_damaged_notes_of_own_files_stop_nothing(read: Path) -> None:
+    Path("photos/0.jpg").write_bytes(b"another picture")
+    first = seen("mine.images")
+    [notes] = (read / "about").glob("files.*")
+    notes.write_bytes(b"damaged")
+    assert seen("mine.images") == first
+    fetched(read)
+    assert seen("mine.images") == first
+
+
 def test_a_change_that_is_taken_back_and_made_again_is_announced_again(read: Path) -> None:
     picture, found = Path("photos/0.jpg"), set()
     for content in (b"a", b"b", b"a", b"b"):

@@ -57,7 +57,11 @@ def read_states(folder: Path) -> dict[str, State | None]:
     path = _path(folder)
     if not path.exists():
         return {}
-    columns = (pq.read_table(path)[name].to_pylist() for name in _TABLE.names)
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):  # damaged: all files are compared by their content, and noted anew
+        return {}
+    columns = (table[name].to_pylist() for name in _TABLE.names)
     return {url: None if size is None else (size, time) for url, size, time in zip(*columns, strict=True)}
 
 
