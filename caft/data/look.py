@@ -43,8 +43,9 @@ _KEPT_TABLE = re.compile(r"refs\(.*\)\.parquet")
 def look(params: Params, seen: Path) -> None:
     """Writes what the inputs of the settings are now, each as a file of JSON; one that says so already is left.
 
-    `<corpus>.table.json` is of the table of a selected corpus, `<corpus>.images.json` of the pictures that are not fetched by
-    address, `superpixels.json` of the checkpoint, and `sets.json` of the evaluation sets outside `data/benchmarks`.
+    `<corpus>.table.json` is of the table of a selected corpus. `<corpus>.images.json` is of its pictures, and of those that are
+    fetched by address it names what was done by hand. `superpixels.json` is of the checkpoint, and `sets.json` of the
+    evaluation sets outside `data/benchmarks`.
 
     Args:
         params: Settings.

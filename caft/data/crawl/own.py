@@ -88,7 +88,7 @@ def changed(folder: Path, held: Mapping[str, str | None], home: Path) -> list[st
         Their addresses; none if not one of the named files is there, as when a disk is not.
     """
     noted, seen = read_states(folder), look_at(held, home)
-    moved = _home(folder).exists() and json.loads(_home(folder).read_text()) != str(home)
+    moved = _home(folder).exists() and json.loads(_home(folder).read_text()) != _place(home)
     other = [url for url, state in seen.items() if moved or url not in noted or noted[url] != state]
     if other and not any(seen.values()) and any(held.values()):
         logger.warning("%s: none of the %d files of the table is there; what was read of them is kept", home, len(seen))
@@ -114,7 +114,7 @@ def changes(noted: Mapping[str, State | None], found: Mapping[str, State | None]
 def note_home(folder: Path, held: Iterable[str], home: Path) -> None:
     """Notes from which folder all own files were read, if one of them is there."""
     if any((home / name_of(url)).exists() for url in held):
-        write_json(_home(folder), str(home))
+        write_json(_home(folder), _place(home))
 
 
 def _is_as_read(path: Path, state: State | None, digest: str | None) -> bool:
@@ -124,6 +124,12 @@ def _is_as_read(path: Path, state: State | None, digest: str | None) -> bool:
         return file_digest(path) == digest
     except OSError:
         return False
+
+
+def _place(home: Path) -> str:
+    """A folder's name, in a checkout one that is the same wherever the checkout lies, and in all of its copies."""
+    checkout = Path.cwd().resolve()
+    return str(home.relative_to(checkout) if home.is_relative_to(checkout) else home)
 
 
 def _home(folder: Path) -> Path:
