@@ -80,6 +80,7 @@ class Made:
         return kept
 
 
+@pytest.mark.verify  # test_ordering.py and test_look_stage.py cover the most of it
 def test_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -172,6 +172,7 @@ def by_hand(folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-6000:]
 
 
+@pytest.mark.verify  # what is announced after work by hand has quicker tests
 def test_what_is_done_by_hand_is_not_undone_from_dvcs_cache(mine: Path) -> None:
     table = rows(mine)
     write_picture(mine / "photos" / table[-1]["path"], 8)
