@@ -253,18 +253,19 @@ def _failures(folder: Path, job: str, ranks: int) -> dict[int, str | None]:
 
 def _reason(folder: Path, job: str, failures: dict[int, str | None]) -> str:
     """Why a job failed: a rank's CaftError, else which ranks died silently, else the end of the first traceback."""
+    lost = [rank for rank, error in failures.items() if error is None]
     for error in failures.values():
         found = re.search(r"^caft\.errors\.\w+: (.*?)(?:\n-{5,}|\Z)", error or "", re.MULTILINE | re.DOTALL)
         if found:
             return "The reason:\n  " + found[1].strip().replace("\n", "\n  ")
-        # Torch tells it wherever the rank happens to be.
-        if found := re.search(r"^RuntimeError: (DataLoader worker \(pid.*)", error or "", re.MULTILINE):
+        # Torch tells it wherever the rank happens to be. One that was told to end may have been so since a rank was gone.
+        found = re.search(r"^RuntimeError: (DataLoader worker \(pid.*)", error or "", re.MULTILINE)
+        if found and not (lost and "signal: Terminated" in found[1]):
             return (
                 f"The reason:\n  a process that reads images was ended from outside. {found[1].strip()} If memory was short "
                 "(`dmesg`), give the launcher fewer workers or more memory"
             )
     # Others raise errors of a connection that broke: what came first is that a rank was gone.
-    lost = [rank for rank, error in failures.items() if error is None]
     if lost:
         path = submitit.core.utils.JobPaths(folder, job_id=job, task_id=lost[0]).stderr
         text = path.read_text(errors="replace") if path.exists() else "(there is none)"

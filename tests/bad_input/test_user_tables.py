@@ -132,7 +132,8 @@ def test_a_sentence_that_cannot_be_seen_is_none(tmp_path: Path) -> None:
     spans = [[(span["start"], span["end"]) for span in row["spacy_spans"][raw]] for row in rows]
     assert spans == [[(0, 6), (9, 15)], [], [(0, 6)], []]
     assert [[bool(ids) for ids in row["spacy_ids"][raw]] for row in rows] == [[True, True], [], [True], []]
-    assert counts == {"rows": 4, "spacy": 3, "dreamlip": 3}
+    assert {key: counts[key] for key in ("rows", "spacy", "dreamlip")} == {"rows": 4, "spacy": 3, "dreamlip": 3}
+    assert counts["characters"] == sum(map(len, texts)) and counts["asked"] == 0
 
 
 def test_tokens_that_no_text_can_hold_are_counted(tmp_path: Path) -> None:

@@ -401,7 +401,7 @@ def test_states_of_own_files_are_of_those_that_can_be_read_and_only_other_conten
     assert own.changed(tmp_path / "older", held, home) == []
 
 
-@pytest.mark.slow
+@pytest.mark.verify  # half a minute; folders of that time become rare
 def test_a_folder_of_before_rounds_were_recorded_goes_on(host: Host) -> None:
     paths = addresses({"good": 30, "busy": 3, "missing": 4})
     host.settings = host.settings.model_copy(update={"images_per_shard": 20})

@@ -114,7 +114,7 @@ def _remedy_of_file(database: Path, words: str) -> str:
     """The same of an SQLite database."""
     if "database is locked" in words:
         return "another process is writing to it and does not end: look for one that is stopped (`ps`, state T)"
-    if not database.exists():
+    if not database.exists() and database.parent.is_dir():
         return "the file was removed while it was open: put it back, or the next stage begins a new one"
     if any(problem in words for problem in ("not a database", "malformed", "no such table")):
         return "the file is damaged: put a copy back, or move it away, and the next stage begins a new one"
@@ -122,6 +122,4 @@ def _remedy_of_file(database: Path, words: str) -> str:
         return "its disk is full: make room there"
     if "out-of-date database schema" in words:
         return f"another version of MLflow made it: copy the file, then run `mlflow db upgrade sqlite:///{database}`"
-    return (
-        f"look whether {database} is a file and its folder can be written, and at storage.tracking_uri in params.yaml"
-    )
+    return f"look whether {database} is a file and its folder can be written, and check storage.tracking_uri in params.yaml"
