@@ -8,8 +8,8 @@ import socket
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -364,33 +364,41 @@ RAW = {
 }
 
 
-@pytest.mark.parametrize("kind", RAW)
-def test_each_odd_answer_is_a_picture_or_its_cause(kind: str) -> None:
-    answer, cause = RAW[kind]
+@contextmanager
+def talking(talk: Callable[[socket.socket], None]) -> Iterator[socket.socket]:
+    """A server on loopback that talks to one client after another."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        while True:
-            try:
+        while server.fileno() >= 0:
+            with suppress(OSError):  # the client has gone, or the server is closed
                 client, _ = server.accept()
                 with client:
-                    client.recv(1 << 16)
-                    client.sendall(answer)
-                    client.shutdown(socket.SHUT_WR)
-                    client.recv(1)
-            except OSError:
-                if server.fileno() < 0:
-                    return
+                    talk(client)
 
     Thread(target=serve, daemon=True).start()
-    address = f"http://127.0.0.1:{server.getsockname()[1]}/x.jpg"
     try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_each_odd_answer_is_a_picture_or_its_cause(kind: str) -> None:
+    answer, cause = RAW[kind]
+
+    def answers(client: socket.socket) -> None:
+        client.recv(1 << 16)
+        client.sendall(answer)
+        client.shutdown(socket.SHUT_WR)
+        client.recv(1)
+
+    with talking(answers) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x.jpg"
         _, content, message = Asking(TOTAL, MOST)((5, address), 2, 0, None, None)
         if kind == "of TLS":  # and the other way round
             _, secure, refused = Asking(TOTAL, MOST)((5, address.replace("http", "https")), 2, 0, None, None)
             assert secure is None and cause_of("failed_to_download", refused) == "unreachable"
-    finally:
-        server.close()
     if cause is None:
         assert content is not None and content.read() == WHOLE
     else:
@@ -400,22 +408,14 @@ def test_each_odd_answer_is_a_picture_or_its_cause(kind: str) -> None:
 @pytest.fixture
 def dripping() -> Iterator[socket.socket]:
     """Greets as an FTP server whose greeting takes far longer than an answer may."""
-    server = socket.create_server(("127.0.0.1", 0))
 
-    def greet() -> None:
-        while True:
-            try:
-                client, _ = server.accept()
-                with client:
-                    for _ in range(40):
-                        client.sendall(b"220-wait\r\n")
-                        time.sleep(0.2)
-            except OSError:
-                return
+    def greets(client: socket.socket) -> None:
+        for _ in range(40):
+            client.sendall(b"220-wait\r\n")
+            time.sleep(0.2)
 
-    Thread(target=greet, daemon=True).start()
-    yield server
-    server.close()
+    with talking(greets) as server:
+        yield server
 
 
 def test_nothing_but_the_web_is_asked_not_even_if_a_host_says_so(host: Host, dripping: socket.socket) -> None:

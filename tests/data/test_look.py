@@ -26,7 +26,7 @@ from caft.storage import images_folder
 from pipelines.deps import GRAPHS
 from tests.data import published
 from tests.data.test_benchmarks import spec
-from tests.data.test_odd_files import FOLDERS, LITTER, WRITERS, load
+from tests.data.test_odd_files import WRITERS, litter, load
 
 PROJECT = Path(__file__).parents[2]
 SEEN = Path("data/seen")
@@ -446,12 +446,8 @@ def test_litter_in_a_set_does_not_count(written: tuple[Path, str, BenchmarkParam
     folder, _, benchmark = written
     first = set_state(benchmark)
     for place in [path for path in folder.parent.rglob("*") if path.is_dir()]:
-        for name in LITTER:
-            (place / name).write_bytes(b"\0")
-        for name in FOLDERS:
-            (place / name).mkdir()
-            (place / name / "1.jpg").write_bytes(b"\0")
         (place / "refs(unc).parquet").write_bytes(b"what the reader keeps")
+    litter(folder.parent)
     assert set_state(benchmark) == first is not None
 
 

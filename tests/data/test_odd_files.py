@@ -54,14 +54,19 @@ def written(request, tmp_path):
     return folder, request.param, found
 
 
-def test_litter_in_every_folder_of_a_set_changes_nothing(written):
-    folder, layout, found = written
-    for place in [path for path in folder.parent.rglob("*") if path.is_dir()]:
+def litter(folder: Path) -> None:
+    """Writes what systems leave into every folder below one."""
+    for place in [path for path in folder.rglob("*") if path.is_dir()]:
         for name in LITTER:
             (place / name).write_bytes(b"\0\1Mac OS X")
         for name in FOLDERS:
             (place / name).mkdir()
             (place / name / "1.jpg").write_bytes(b"\0")
+
+
+def test_litter_in_every_folder_of_a_set_changes_nothing(written):
+    folder, layout, found = written
+    litter(folder.parent)
     assert load(folder, layout) == found
 
 
