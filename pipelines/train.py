@@ -22,7 +22,9 @@ def trained(params: Params, overlays: Sequence[str], keep: Callable[[Path], None
     """Trains, unless the run has ended before, and returns the run's folder; see `caft.train.launch.train`."""
 
     def launch(job: TrainJob, follow: Callable[[], None]) -> None:
-        submit.run(Interruptible(job), params.selected_launcher, job.run_folder, follow)
+        launcher = params.selected_launcher
+        seconds = launcher.slurm.notice_seconds if launcher.slurm is not None else None
+        submit.run(Interruptible(job, seconds), launcher, job.run_folder, follow)
 
     return train(params, overlays, launch, keep, queue.is_over)
 

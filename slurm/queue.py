@@ -3,6 +3,7 @@
 import re
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 
 from caft.errors import UnderWayError
 
@@ -97,6 +98,14 @@ def alive(name: str) -> list[str]:
     if code:
         raise NoAnswer("squeue", code, error)
     return output.split()
+
+
+def end_time(job: str) -> float | None:
+    """When a job that runs reaches its time limit, in seconds since 1970; None if it has none, or nobody can be asked."""
+    code, output, _ = _call("scontrol", "--oneliner", "show", "job", job)
+    found = re.search(r" EndTime=(\d{4}-\S+)", output)
+    # Written in this machine's time zone. No limit is "Unknown".
+    return datetime.fromisoformat(found[1]).timestamp() if found and not code else None
 
 
 def node_address(node: str) -> str:

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -13,7 +14,7 @@ from submitit.helpers import Checkpointable
 
 from caft.errors import LaunchError
 from caft.locking import end_with
-from slurm.queue import NoAnswer, node_address
+from slurm.queue import NoAnswer, end_time, node_address
 
 _LOOPBACK = "127.0.0.1"
 
@@ -33,38 +34,64 @@ class Submitted(Checkpointable):
 
 
 class Notice:
-    """Keeps the signal that Slurm sends before a time limit or a preemption from submitit until a step has ended.
+    """Says that a time limit or a preemption is near, so that the job leaves once a step has ended.
 
-    In the middle of a step, a checkpoint would be half of one state and half of the next. Only the main rank acts on
-    the signal: it saves and has the job requeued, which ends all ranks.
+    Slurm's signal is kept from submitit: in the middle of a step, a checkpoint would be half of one state and half of the
+    next. But Slurm looks at limits every half minute, signals once, and only the steps that run then; so the main rank
+    looks at the time left by itself as well. It alone acts on a notice: it saves and has the job requeued, which ends all ranks.
+
+    Args:
+        seconds: How long before the time limit a notice is given; None: whenever a signal comes.
     """
 
-    def __init__(self) -> None:
-        self.given = False
+    def __init__(self, seconds: int | None = None) -> None:
+        self._signalled = False
         self._requeue: Any = None
         self._arguments: tuple[int, FrameType | None] = (0, None)
-        if "SUBMITIT_EXECUTOR" in os.environ:
-            number = submitit.JobEnvironment()._usr_sig()
-            self._requeue = signal.signal(number, self._note)
+        self._seconds, self._end = seconds, None
+        if "SUBMITIT_EXECUTOR" not in os.environ:
+            return
+        job = submitit.JobEnvironment()
+        number = job._usr_sig()
+        self._arguments = (number, None)
+        self._requeue = signal.signal(number, self._note)
+        if seconds is not None and job.global_rank == 0:
+            self._job = job.job_id
+            self._end = end_time(self._job)
+
+    @property
+    def given(self) -> bool:
+        """Whether a signal came, or the time limit is as near as it says."""
+        if not self._signalled and self._is_late():
+            self._end = end_time(self._job)  # which somebody may have moved
+            return self._is_late()
+        return self._signalled
 
     def leave(self) -> None:
         """Has the job requeued, and ends this process; called when a notice was given and all is saved."""
         self._requeue(*self._arguments)
 
+    def _is_late(self) -> bool:
+        return self._seconds is not None and self._end is not None and time.time() >= self._end - self._seconds
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.given, self._arguments = True, (number, frame)
+        self._signalled, self._arguments = True, (number, frame)
 
 
 @dataclass(frozen=True)
 class Interruptible:
-    """A job of ranks that find each other, and that ends its step and saves before it leaves."""
+    """A job of ranks that find each other, and that ends its step and saves before it leaves.
+
+    `notice_seconds` is how long before its time limit that is; None where no limit ends it.
+    """
 
     job: Callable[[Notice], object]
+    notice_seconds: int | None = None
 
     def __call__(self) -> None:
         """Runs one rank."""
         join()
-        self.job(Notice())
+        self.job(Notice(self.notice_seconds))
 
 
 def join() -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ _QUEUE_SECONDS = 5.0
 # How long Slurm's controller may be out of reach, as while it is restarted.
 _SILENCE_SECONDS = 900.0
 _TAIL_LINES = 25
+# How a job ends whose process takes SIGUSR2 by ending, as Slurm's controller and its accounting write it.
+_BY_NOTICE = (f"{128 + signal.SIGUSR2}:0", f"0:{int(signal.SIGUSR2)}")
 _ENVIRONMENT = Path(__file__).with_name("environment.sh")
 # If this process runs in an allocation itself, Slurm would take that one's variables for options of the new job.
 _INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_")
@@ -124,7 +127,18 @@ def _check(
     how = f" ({ended})" if ended else ""
     raise LaunchError(
         f"{what} {identity} failed{how}; its logs are in {folder}. "
-        f"`dvc repro` again {again}. {_reason(folder, identity, failures)}"
+        f"`dvc repro` again {again}. {_untaken_notice(ended, launcher) or _reason(folder, identity, failures)}"
+    )
+
+
+def _untaken_notice(ended: queue.State | None, launcher: LauncherParams) -> str | None:
+    """What to do if a job was ended by Slurm's signal of a time limit or a preemption; None if it ended otherwise."""
+    if launcher.slurm is None or ended is None or ended.detail.removeprefix("exit code ") not in _BY_NOTICE:
+        return None
+    return (
+        "It was ended by the signal that Slurm gives before a time limit or a preemption (SIGUSR2), which came before a rank "
+        "could take it, as while Python starts. If this comes again: the launcher's time_minutes "
+        f"({launcher.time_minutes}) is short for its slurm.notice_seconds ({launcher.slurm.notice_seconds}) and a start that slow"
     )
 
 

@@ -552,8 +552,13 @@ def test_a_selection_that_is_edited_while_dvc_runs_leaves_no_result_of_another_o
             "launchers.local.slurm = given: only where executor is slurm",
         ),
         (
-            "launchers: {a100x8: {time_minutes: 2}}",
-            "launchers.a100x8.slurm.notice_seconds = 120: must be below time_minutes (120 seconds)",
+            "launchers: {a100x8: {time_minutes: 3}}",
+            "launchers.a100x8.time_minutes = 3: must be at least 4, for a notice 120 seconds before the end "
+            "(slurm.notice_seconds), 60 seconds of start, 30 by which Slurm may be early",
+        ),
+        (
+            "launchers: {a100x8: {time_minutes: 2, slurm: {notice_seconds: 31}}}",
+            "launchers.a100x8.time_minutes = 2: must be at least 3",
         ),
         (
             "launchers: {a100x8: {slurm: {sbatch: [exclusive]}}}",

@@ -35,6 +35,12 @@ class DataParams(Section):
     exclude_eval_duplicates: bool
 
 
+# Slurm looks at time limits so often, and so much earlier than asked it may give notice.
+LOOK_SECONDS = 30
+# What a rank may take to be able to take a notice: Python, torch, the index, the other ranks.
+START_SECONDS = 60
+
+
 class SlurmParams(Section):
     """What a job asks of Slurm beyond its shape; null leaves it to the cluster."""
 
@@ -90,9 +96,11 @@ class LauncherParams(Section):
             return
         if self.executor == "local":
             yield "slurm", "given", "only where executor is slurm"
-        if self.slurm.notice_seconds >= self.time_minutes * 60:
-            limit = f"time_minutes ({self.time_minutes * 60} seconds)"
-            yield "slurm.notice_seconds", self.slurm.notice_seconds, f"must be below {limit}"
+        least = self.slurm.notice_seconds + LOOK_SECONDS + START_SECONDS
+        if self.time_minutes * 60 < least:
+            room = f"a notice {self.slurm.notice_seconds} seconds before the end (slurm.notice_seconds)"
+            spent = f"{START_SECONDS} seconds of start, {LOOK_SECONDS} by which Slurm may be early"
+            yield "time_minutes", self.time_minutes, f"must be at least {-(-least // 60)}, for {room}, {spent}"
         for line in self.slurm.sbatch:
             if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", line):
                 yield "slurm.sbatch", line, "must be an option of sbatch, as --exclusive or --reservation=NAME"
