@@ -9,16 +9,17 @@ from benchmarks.reading import read, readings
 from caft.errors import DataError
 
 ROOM = 75  # tokens of a chunk: 77 less start and end
+WORDS = ("cat", "dog", "car", "red", "sky", "sea", "man", "sun")
 
 
-def sentence(tokens: int) -> str:
-    """So many tokens: words of one, and a stop."""
-    return " ".join(["cat"] * (tokens - 1)) + "."
+def sentence(word: str, tokens: int) -> str:
+    """So many tokens: a word of one, again and again, and a stop."""
+    return " ".join([word] * (tokens - 1)) + "."
 
 
 def test_chunks_beyond_the_context_lose_their_end() -> None:
     # Two sentences a chunk: 80 + 10 tokens lose 15; 40 + 40 lose 5; 30 + 30 and 20 + 20 lose none. 270 in all.
-    caption = " ".join(map(sentence, (80, 10, 40, 40, 30, 30, 20, 20)))
+    caption = " ".join(map(sentence, WORDS, (80, 10, 40, 40, 30, 30, 20, 20)))
     (four,) = readings([caption], "spacy", "paper", [4])
     assert four.cut == 50.0 and four.unseen == pytest.approx(100 * 20 / 270)
     # One sentence a chunk: only that of 80 is too long, by 5.
