@@ -13,9 +13,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ACTIVATE := source $(VENV)/bin/activate
-# Processes mostly wait for each other's programs, so there is one more than cores; tests/conftest.py says which tests
+# Processes mostly wait for each other's programs, so there are more than cores; tests/conftest.py says which tests
 # stay together, and begins with the longest.
-PYTEST := pytest -n 3 --dist loadscope --no-loadscope-reorder
+PYTEST := pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 # No tool reports home.
 export DVC_NO_ANALYTICS := 1

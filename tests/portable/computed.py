@@ -45,8 +45,8 @@ from caft.train.trainer import Trainer
 from caft.transforms import squash
 
 PROJECT = Path(__file__).parents[2]
-PICTURES, SIDE = 12, 64
-SFCN_STEPS = 10
+PICTURES, SIDE = 8, 64
+SFCN_STEPS = 3
 
 
 def digest(values: Iterable[object]) -> str:
@@ -155,7 +155,7 @@ def waves() -> dict[str, str]:
 
 
 def used(params: Params, model: CAFT, images: Tensor, folder: Path) -> dict[str, str]:
-    """Digests of ten steps of SFCN, its labels, the evaluation sets, and what the model makes of them."""
+    """Digests of a few steps of SFCN, its labels, the evaluation sets, and what the model makes of them."""
     sizes, scenes = params.selected_model.superpixels, params.corpus["scenes"]
     assert sizes is not None
     training = params.superpixels.model_copy(update={"steps": SFCN_STEPS})
@@ -175,8 +175,8 @@ def main() -> None:
     (folder / "small.yaml").write_text(
         yaml.safe_dump(
             {
-                "corpus": {"scenes": {"evaluation_images": 16, "regions": 8}},
-                "benchmarks": {name: {"pairs": 16} for name in ("random", "look_alike")},
+                "corpus": {"scenes": {"evaluation_images": 8, "regions": 4}},
+                "benchmarks": {name: {"pairs": 8} for name in ("random", "look_alike")},
             }
         )
     )
