@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from caft.data.sets import load_zero_shot
 from caft.eval.scores import certified
 from caft.eval.scores.rerank import rerank
-from caft.eval.scores.retrieval import recalls
 from caft.eval.scores.retrieval_sets import score_encoded, score_hits
 from caft.eval.scores.zero_shot import score_zero_shot
 from caft.model.encoding import EncodedCaptions, EncodedImages
@@ -120,15 +119,3 @@ def test_all_that_equal_the_kth_are_candidates(network, k):
         place([row[text] for row in rows], [row[text] for row in scores], [truth[text]]) for text in range(9)
     ]
     assert more
-
-
-def test_a_match_among_equals_has_them_all_as_rivals(network):
-    # The captions 1 to 3 tie in second place of image 0; its own, 3, fits its parts least of all.
-    whole = torch.tensor([[9.0, 5, 5, 5], [0, 9, 1, 2], [0, 1, 9, 2], [9, 1, 2, 0]])
-    part = torch.randn(4, 8, 64, generator=torch.Generator().manual_seed(1))
-    texts = torch.randn(4, 2, 64, generator=torch.Generator().manual_seed(2))
-    order = part_scores(network, part, texts)[0].argsort(descending=True)
-    texts = texts[order]  # the later, the worse, for image 0
-    (found,) = rerank(network, whole, part, texts, 2, [1.0], "logit", [3, 1, 2, 0])
-    assert found.images[0] == 3  # behind 0, and behind 1 and 2, of which two candidates alone would drop one or both
-    assert recalls(found, (3,))["i2t_r3"] == 75
