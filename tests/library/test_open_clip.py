@@ -32,7 +32,7 @@ def arguments(precision):
 
 
 def accuracy(output, target, topk=(1,)):
-    """open_clip_train.zero_shot.accuracy, whose `float` of an array of one number is an error from numpy 2.4 on."""
+    """open_clip_train.zero_shot.accuracy, which fails with numpy 2.4 (findings/open_clip_accuracy_numpy.sh)."""
     correct = output.topk(max(topk), 1, True, True)[1].t().eq(target.view(1, -1))
     return [float(correct[:k].sum()) for k in topk]
 
