@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from caft.data.run_lengths import compressed, run_lengths
 from caft.errors import DataError
 from caft.model.output import check_folder, check_output
-from caft.pictures.run_lengths import compressed, run_lengths
 from caft.storage import replacing
 
 OPTION = "--masks"

@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco
 
+from caft.data.run_lengths import compressed, run_lengths
 from caft.model.command import main
 from caft.model.otsu import otsu_mask
-from caft.pictures.run_lengths import compressed, run_lengths
 
 PROJECT = Path(__file__).parents[2]
 TEXT = "A cat with green eyes. Its nose is pink. A red lamp."

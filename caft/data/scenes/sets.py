@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from caft.data.run_lengths import run_lengths
 from caft.data.scenes.captions import PLACES, phrase
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
 from caft.data.scenes.grammar import COLOURS, PATTERNS, RANDOM, SHAPES, Scene, SceneObject
 from caft.errors import ParamsError
 from caft.params.corpora import ScenesCorpus
-from caft.pictures.run_lengths import run_lengths
 
 STYLES = ("phrase", "phrase_place", "sentence")
 SCENES = 128  # of the random set are referred to; some 390 objects suffice, and every one costs an attention map
