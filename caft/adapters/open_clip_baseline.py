@@ -20,7 +20,7 @@ from caft.weights.misfits import Problem, refusal
 PREFIX = "open_clip:"
 _CLIP_VOCABULARY = 49408
 # OpenAI's image statistics, which open_clip's models use unless they say otherwise.
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class OpenClipNetwork(nn.Module):
@@ -49,8 +49,8 @@ class OpenClipNetwork(nn.Module):
         self.inner = inner
         self.image_size: int = size[0] if isinstance(size, tuple | list) else size
         self.context: int = getattr(text, "context_length", 77)
-        self.mean = getattr(inner.visual, "image_mean", None) or _MEAN
-        self.std = getattr(inner.visual, "image_std", None) or _STD
+        self.mean = getattr(inner.visual, "image_mean", None) or MEAN
+        self.std = getattr(inner.visual, "image_std", None) or STD
 
     @property
     def device(self) -> torch.device:

@@ -57,8 +57,8 @@ def columns(table: Any) -> tuple[list[Any], list[Any]]:
 
     Args:
         table: A table of pandas, pyarrow or the like; a mapping of columns (each a list, or a mapping of row names as
-            pandas' `to_json` writes), or of one row; a list of mappings, one a row; a list
-            or array of rows (image, caption), or an array with named fields.
+            pandas' `to_json` writes), or of one row; a list of mappings, one a row; a list or array of rows (image, caption),
+            or an array with named fields. MLflow makes one row of a mapping of lists; that is read as the columns.
 
     Raises:
         DataError: A column is missing or there twice, or a row is incomplete.
@@ -82,6 +82,8 @@ def columns(table: Any) -> tuple[list[Any], list[Any]]:
                     f"column {name} {what}: expected image and caption, found {', '.join(names[:8]) or 'none'}"
                 )
         images, captions = _by_row(*(table[name] for name in COLUMNS))
+        if len(images) == len(captions) == 1 and isinstance(images[0], list) and isinstance(captions[0], list):
+            images, captions = images[0], captions[0]
         if len(images) != len(captions):
             raise DataError(f"found {len(images)} images and {len(captions)} captions; give as many of each")
         return images, captions

@@ -48,6 +48,14 @@ def _ground(one: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="sentences to rank among, one a line (those kept with the model, or a general list)",
     )
+    one.add_argument(
+        "--masks",
+        type=_path,
+        metavar="NAME",
+        help="also the masks at the picture's own size: a name without ending is a folder of PNG files, .npy an array, "
+        ".json COCO's run lengths",
+    )
+    one.add_argument("--json", action="store_true", help="print scores and files as JSON")
 
 
 def _segment(one: argparse.ArgumentParser) -> None:
@@ -94,7 +102,7 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         "Each sentence asks alone. Bright is where it looks; the mask is what Otsu's threshold leaves of that map.\n"
         "Attention always looks somewhere. Whether the sentence is true of the picture, its match says: a probability,\n"
         "and the share of reference sentences that fit the picture less. Standard error has a line for each sentence;\n"
-        "where the picture does not bear it out, its mask is grey.\n"
+        "where the picture does not bear it out, its mask is grey. For other programs: --masks and --json.\n"
         'example: caft ground photo.jpg "A striped red star left of the heart." -o out.png',
     ),
     "segment": (

@@ -1,6 +1,6 @@
 """Maps of where texts look in a picture, and its segments: what a network with a part level gives beyond scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,34 @@ def attention_maps(
     Raises:
         DataError: The network has no part level.
     """
+    return _enlarged(_on_pixels(network, image, texts, membership, stage), size)
+
+
+def one_by_one(
+    network: CAFT, image: Image.Image, texts: Sequence[str], size: tuple[int, int]
+) -> Iterator[NDArray[np.float32]]:
+    """The maps of `ground`, one text at a time (height, width): those of a large photograph would fill the memory.
+
+    Raises:
+        DataError: The network has no part level.
+    """
+    features = next(encode_squashed(network, [image]))
+    for values in _on_pixels(network, features, encode_sub_captions(network, texts))[0]:
+        yield _enlarged(values[None, None], size)[0]
+
+
+def _on_pixels(
+    network: CAFT, image: ImageFeatures, texts: Tensor, membership: Membership = "hard", stage: int | None = None
+) -> Tensor:
+    """Attention on the network's own pixels or patches, (1, Q, S, S)."""
     if image.part is None:
         raise DataError(NO_PART_LEVEL)
     attention = network.attention(image.part, texts[None])  # (1, Q, N)
-    on_pixels = network.segment_to_pixels(attention, image, membership, stage).float()  # (1, Q, S, S)
-    maps = F.interpolate(on_pixels, size=size, mode="bilinear", align_corners=False)[0]
+    return network.segment_to_pixels(attention, image, membership, stage).float()
+
+
+def _enlarged(values: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
+    maps = F.interpolate(values, size=size, mode="bilinear", align_corners=False)[0]
     return maps.cpu().numpy()
 
 

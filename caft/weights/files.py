@@ -21,7 +21,8 @@ from caft.weights.misfits import Problem, identify, instead, refusal
 def save_model(module: nn.Module, path: Path, card: ModelCard | Mapping[str, Any]) -> None:
     """Writes weights to `path` and the card to the same name with `.json`, each complete or not at all.
 
-    The path ends in `.safetensors`. Weights of a module that is no model have a mapping of facts in place of a card.
+    The path ends in `.safetensors`. Weights of a module that is no model have a mapping of facts in place of a card. The
+    header has no metadata, so equal weights are equal files (docs/peers.md says why).
     """
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with replacing(path) as temporary:

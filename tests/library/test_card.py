@@ -73,6 +73,14 @@ def test_given_weights_say_where_they_are_from_and_no_more(model):
     assert "Not recorded with these weights" in text
 
 
+def test_equal_weights_are_equal_files_whatever_their_card(model, tmp_path):
+    for name, card in (("one", model.card), ("two", model.card.model_copy(update={"name": "another"}))):
+        save_model(model.network, tmp_path / f"{name}.safetensors", card)
+    content = (tmp_path / "one.safetensors").read_bytes()
+    assert content == (tmp_path / "two.safetensors").read_bytes()
+    assert "__metadata__" not in json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
 def test_a_card_of_an_older_or_newer_version_goes_through_a_file_unchanged(model, tmp_path):
     """Facts that this version does not know are kept; what nobody recorded is not written."""
     record = {**model.card.record(), "data": DATA, "recipe": {"an_old_key": [1, None]}, "subset": {"fraction": 0.5}}

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from caft.data.run_lengths import run_lengths
 from caft.data.scenes.captions import PLACES, phrase
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
 from caft.data.scenes.grammar import COLOURS, PATTERNS, RANDOM, SHAPES, Scene, SceneObject
@@ -146,14 +147,6 @@ def box(mask: np.ndarray) -> list[int]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """Returns COCO's run lengths of a mask: column by column, starting with those outside it."""
-    flat = mask.ravel(order="F")
-    starts = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff([0, *starts.tolist(), flat.size]).tolist()
-    return [0, *runs] if flat[0] else runs
 
 
 # ---- regions

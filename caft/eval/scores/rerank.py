@@ -2,6 +2,10 @@
 
 Each image has the k captions, and each caption the k images, that the whole score puts first; the part score is computed
 for these pairs, and a match that is not among them is lost. FLAIR's and the authors' scripts offer the same.
+
+Ties. Every candidate that equals the k-th is kept, so there may be more than k: which of them `topk` would take is chance,
+and with those that it drops a match would have fewer rivals. A model that scores all pairs alike has no match among the
+first, here as in the exact form.
 """
 
 from collections.abc import Sequence
@@ -34,7 +38,7 @@ def rerank(
         whole: Whole-level logits, (B, Q).
         part: Segments of the images, (B, N, D).
         texts: Chunk features of the captions, (Q, C, D).
-        k: Candidates of each query; all pairs are scored where it reaches both B and Q.
+        k: Candidates of each query, and those that equal the k-th; all pairs are scored where it reaches both B and Q.
         weights: Of the part score, one for each ranking.
         space: "logit" or "cosine", as in `blend`.
         truth: Image of each caption, (Q,); None: caption j belongs to image j.
@@ -63,6 +67,6 @@ def rerank(
 
 
 def _best(scores: Tensor, k: int) -> Tensor:
-    """Marks the k largest of each row, (rows, columns), bool."""
-    best = scores.topk(min(k, scores.shape[1]), dim=1).indices
-    return torch.zeros(scores.shape, dtype=torch.bool).scatter_(1, best, True)
+    """Marks the k largest of each row, and all that equal the least of them, (rows, columns), bool."""
+    least = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
+    return ~(scores < least)  # numbers that are none stay in, so that ranking finds them

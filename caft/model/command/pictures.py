@@ -15,6 +15,7 @@ from caft.errors import CaftError, DataError
 from caft.model.command.common import loaded, remark, say
 from caft.model.drawing.figures import fit, fit_width
 from caft.model.interrupts import importing
+from caft.model.mask_files import check_masks, write_masks
 from caft.model.output import check_output
 from caft.pictures.reading import path_problem, read_rgb
 
@@ -26,9 +27,11 @@ _IN_A_ROW = 3  # small pictures of what was found
 def ground(arguments: argparse.Namespace) -> None:
     """Draws where each sentence of a text looks in a picture, how well it matches, and the mask it finds."""
     output = _drawing(arguments, "ground")
+    if arguments.masks is not None:
+        check_masks(arguments.masks, output)
     require_words(arguments.text)
     references = None if arguments.reference is None else _lines(arguments.reference)
-    shown, seen = _picture(arguments)
+    shown, seen, size = _picture(arguments)
     model = loaded(arguments.model)
     texts = model.sentences(arguments.text)
     if (pixels := 3 * len(texts) * shown.width * shown.height) > _MOST_PIXELS:
@@ -39,7 +42,19 @@ def ground(arguments: argparse.Namespace) -> None:
     matches, found = model.look(seen, texts, references, shown.size[::-1])
     with importing():
         from caft.model.drawing import panels
-    for path in panels.write(panels.looks(shown, matches, list(found)), 1, output):
+        from caft.model.maps import one_by_one
+        from caft.model.otsu import otsu_mask
+    masks: list[Path] = []
+    if arguments.masks is not None:
+        each = map(otsu_mask, one_by_one(model.network, seen, texts, size))
+        masks = write_masks(each, texts, arguments.masks)
+    drawings = panels.write(panels.looks(shown, matches, list(found)), 1, output)
+    if arguments.json:
+        sentences = [{**match._asdict(), "borne_out": match.borne_out} for match in matches]
+        files = {"masks": list(map(str, masks)), "drawings": list(map(str, drawings))}
+        say(json.dumps({"picture": str(arguments.picture), "sentences": sentences, **files}, indent=1))
+        return
+    for path in [*drawings, *masks]:
         say(path)
     for match in matches:
         remark(f'"{" ".join(match.text.split())}": {panels.score_line(match)}')
@@ -48,7 +63,7 @@ def ground(arguments: argparse.Namespace) -> None:
 def segment(arguments: argparse.Namespace) -> None:
     """Draws the superpixels of a picture and the segments they are grouped into, level by level."""
     output = _drawing(arguments, "segments")
-    shown, seen = _picture(arguments)
+    shown, seen, _ = _picture(arguments)
     model = loaded(arguments.model)
     with importing():
         from caft.model import maps
@@ -96,13 +111,13 @@ def _drawing(arguments: argparse.Namespace, ending: str) -> Path:
     return output
 
 
-def _picture(arguments: argparse.Namespace) -> tuple[Image.Image, Image.Image]:
-    """The picture as it is drawn, and as the model is to see it."""
+def _picture(arguments: argparse.Namespace) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """The picture as it is drawn, and as the model is to see it; and its own height and width."""
     picture = read_rgb(arguments.picture, upright=True)
-    shown = _shown(picture, arguments.width)
+    shown, size = _shown(picture, arguments.width), picture.size[::-1]
     if side := _side(Path(arguments.model)):
         picture = picture.resize((side, side), Image.Resampling.BICUBIC)  # as `caft.transforms.squash` would
-    return shown, picture
+    return shown, picture, size
 
 
 def _side(model: Path) -> int | None:
