@@ -12,6 +12,7 @@ TORCH :=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/peers/.installed
 ACTIVATE := source $(VENV)/bin/activate
 # Processes mostly wait for each other's programs, so there are more than cores; tests/conftest.py says which tests
 # stay together, and begins with the longest.
@@ -93,7 +94,12 @@ repro: setup ## run the whole pipeline of dvc.yaml; what is up to date is skippe
 	@echo "scores:      metrics/  (source .venv/bin/activate; dvc metrics show)"
 	@echo "experiments: make ui"
 
-test: setup ## style, types and all tests
+# What tests compare with lies beside the environment, which is then the same as without tests; tests/peers.py finds it there.
+$(PEERS): requirements-peers.lock | setup
+	@rm -rf $(@D) && mkdir $(@D) && echo "test: installing what tests compare with" && \
+	$(PYTHON) -m pip install --quiet --require-hashes --no-deps --target $(@D) -r $< && touch $@
+
+test: setup $(PEERS) ## style, types and all tests
 	@$(ACTIVATE); ruff check .
 	@$(ACTIVATE); ruff format --check .
 	@$(ACTIVATE); mypy
@@ -103,10 +109,10 @@ test: setup ## style, types and all tests
 	code=0; $(PYTEST) --durations 30 --ignore tests/slurm || code=$$?; \
 	wait $$jobs || code=$$?; cat "$$log"; rm "$$log"; exit $$code
 
-test-fast: setup ## the tests that take seconds
+test-fast: setup $(PEERS) ## the tests that take seconds
 	@$(ACTIVATE); $(PYTEST) -m "not slow"
 
-verify: setup ## the long runs, hours: full size, five seeds, twenty kills; not part of `make test`
+verify: setup $(PEERS) ## the long runs, hours: full size, five seeds, twenty kills; not part of `make test`
 	@$(ACTIVATE); pytest tests/verify -s --timeout 14400
 	@$(ACTIVATE); pytest -m verify --timeout 3600
 

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock")
+LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock", "requirements-peers.lock")
 STAND_IN = """\
 #!/bin/bash
 echo "$(basename "$(dirname "$(dirname "$0")")")" "$@" "user=$PIP_USER path=$PYTHONPATH from=$PIP_INDEX_URL" >> "$LOG"
@@ -72,6 +72,15 @@ def test_setup_installs_the_locks_by_the_new_environments_own_pip(make):
     ]
     assert make("setup")[1] == "", "a second call has nothing to do"
     assert make("setup", "TORCH=cpu")[1] == ""
+
+
+def test_what_tests_compare_with_lies_beside_the_environment(make):
+    done, log = make(".venv/peers/.installed")
+    assert done.returncode == 0, done.stderr
+    last = log.splitlines()[-1].split(" user=")[0]
+    options = "--quiet --require-hashes --no-deps --target .venv/peers"
+    assert last == f".venv -m pip install {options} -r requirements-peers.lock"
+    assert make(".venv/peers/.installed")[1] == "", "a second call has nothing to do"
 
 
 def test_another_build_of_torch_replaces_the_installed_one(make):
@@ -202,7 +211,7 @@ def test_each_entry_is_one_version_with_hashes_and_no_place(name):
 
 def test_the_locks_satisfy_what_is_declared():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    found = {**locked("requirements.lock"), **locked("requirements-cpu.lock")}
+    found = {name: entry for lock in LOCKS for name, entry in locked(lock).items()}
     for line in [
         *project["dependencies"],
         *(line for extra in project["optional-dependencies"].values() for line in extra),

@@ -1,8 +1,6 @@
 """open_clip's conventions and CLIP_benchmark's loop, against the evaluation stage's own recall."""
 
-import importlib.util
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from caft.adapters.open_clip import create_model_and_transforms, get_tokenizer, 
 from caft.data.sets import load_retrieval
 from caft.errors import ArgumentError, DataError
 from caft.eval.scores.retrieval_sets import score_retrieval as score
+from tests.peers import peer
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +57,7 @@ def test_recall_is_the_evaluation_stages(adapted, model, small, monkeypatch, nam
 
 @pytest.fixture(scope="module")
 def clip_benchmark():
-    """CLIP_benchmark's metric by its file: the package imports more than this project has (torchvision, open_clip)."""
-    found = importlib.util.find_spec("clip_benchmark")  # imports nothing of it
-    if found is None:
-        pytest.skip(
-            "CLIP_benchmark is not installed; pip install --no-deps clip-benchmark, which needs nothing more here"
-        )
-    path = Path(found.submodule_search_locations[0]) / "metrics/zeroshot_retrieval.py"
-    specification = importlib.util.spec_from_file_location("zeroshot_retrieval", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return peer("clip_benchmark.metrics.zeroshot_retrieval")
 
 
 @pytest.mark.parametrize("name", ["random", "look_alike"])
