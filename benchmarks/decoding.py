@@ -24,7 +24,7 @@ from caft.data.training.reader import TrainingIndex
 
 BATCH, SIZE, CROP = 64, 224, (0.9, 1.0)
 IMAGES = SHARDS * IMAGES_PER_SHARD // BATCH * BATCH  # in the whole batches of an epoch
-REPETITIONS = 2
+REPETITIONS = 5
 SEED = 0
 
 
