@@ -64,8 +64,8 @@ def center_crop(image: Image.Image, size: int) -> Tensor:
 def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> Tensor:
     """A random part of the picture at size x size, bicubic, as torchvision's RandomResizedCrop.
 
-    For training only: torch resizes it, several times as fast as Pillow. The filter is the same, but the two round otherwise
-    (by a level in some 0.5 % of the values), and where a crop is taller than wide Pillow 13 begins with the other axis.
+    For training only: torch resizes it, several times as fast as Pillow. The filter is the same, but weights are rounded
+    otherwise, which moves few values by a level, and in some tall pictures Pillow 13 begins with the other axis.
 
     Args:
         image: RGB.
