@@ -194,7 +194,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
 def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
     """Stacks samples into a batch; in a loader's process right where the process that trains reads it."""
     images, tokens, rows = zip(*samples, strict=True)
-    return Batch(default_collate(images), default_collate(tokens), torch.tensor(rows))
+    return Batch(default_collate(list(images)), default_collate(list(tokens)), torch.tensor(rows))
 
 
 @dataclass(frozen=True)
