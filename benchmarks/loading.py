@@ -37,12 +37,14 @@ def no_picture(rng: np.random.Generator) -> bytes:
     return rng.bytes(int(rng.integers(PICTURE_BYTES // 2, PICTURE_BYTES * 3 // 2)))
 
 
-def write_corpus(folder: Path, picture: Callable[[np.random.Generator], bytes] = no_picture) -> None:
+def write_corpus(
+    folder: Path, picture: Callable[[np.random.Generator], bytes] = no_picture, shards: int = SHARDS
+) -> None:
     """Writes tars, caption tables, sentence tables and the index."""
     rng = np.random.default_rng(0)
     for name in ("images", "captions", "sentences"):
         (folder / name / "made").mkdir(parents=True)
-    for shard in range(SHARDS):
+    for shard in range(shards):
         rows = []
         with tarfile.open(folder / "images/made" / f"{shard:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
             for number in range(IMAGES_PER_SHARD):

@@ -64,6 +64,9 @@ def center_crop(image: Image.Image, size: int) -> Tensor:
 def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> Tensor:
     """A random part of the picture at size x size, bicubic, as torchvision's RandomResizedCrop.
 
+    For training only: torch resizes it, several times as fast as Pillow. The filter is the same, but weights are rounded
+    otherwise, which moves few values by a level, and in some tall pictures Pillow 13 begins with the other axis.
+
     Args:
         image: RGB.
         size: S.
@@ -84,7 +87,11 @@ def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float
     else:
         wide, high = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
         left, top = (width - wide) // 2, (height - high) // 2
-    return squash(image.crop((left, top, left + wide, top + high)), size)
+    import torch
+
+    # A view; what comes of it are planes, which a batch takes as they are. Integers: no processor rounds otherwise.
+    pixels = torch.from_numpy(np.array(image))[top : top + high, left : left + wide].permute(2, 0, 1)
+    return torch.nn.functional.interpolate(pixels[None], size=(size, size), mode="bicubic", antialias=True)[0]
 
 
 def _without_ends(image: Image.Image) -> Image.Image:

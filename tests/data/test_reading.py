@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from caft.data.training.batch import BatchOrder, Blocks, Sampling, TrainingSet, collate
+from caft.data.training.batch import Batch, BatchOrder, Blocks, Sampling, TrainingSet, collate
 from caft.data.training.index import IMAGE
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
@@ -89,6 +90,22 @@ def test_batches_are_the_same_at_one_two_and_four_workers_and_from_any_step(inde
     assert len(set(alone)) == 14
     for workers, start in ((1, 0), (2, 0), (4, 0), (2, 5), (4, 9)):
         assert batches(workers, start) == alone[start:]
+
+
+def _marked(samples: list[tuple[Tensor, Tensor, int]]) -> tuple[Batch, bool]:
+    """A batch, and whether it was made where another process can read it, without a copy into such memory."""
+    batch = collate(samples)
+    return batch, batch.images.is_shared() and batch.tokens.is_shared()
+
+
+def test_a_loader_process_makes_a_batch_in_memory_that_is_shared(index_of) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    samples = TrainingSet(index_of("dreamlip"), 32, (0.5, 1.0), Sampling(), seed=3)
+    order = [[(0, place) for place in range(4)]]
+    loaders = [DataLoader(samples, batch_sampler=order, collate_fn=_marked, num_workers=workers) for workers in (0, 1)]
+    (here, is_here_shared), (there, is_there_shared) = (next(iter(loader)) for loader in loaders)
+    assert not is_here_shared and is_there_shared
+    assert here.images.equal(there.images) and here.tokens.equal(there.tokens) and here.rows.equal(there.rows)
+    assert here.images.stride() == there.images.stride() == (3 * 32 * 32, 32 * 32, 32, 1)
 
 
 def test_damaged_pictures_stop_or_are_replaced_and_counted(index_of, made, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: F811

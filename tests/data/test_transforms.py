@@ -126,6 +126,52 @@ def test_crops_have_the_area_and_shape_that_were_asked() -> None:
         assert 0.73 < wide / high < 1.36
 
 
+@pytest.mark.parametrize("size", [(341, 256), (256, 341), (40, 31), (900, 700), (224, 224), (64, 900)])
+def test_crops_are_those_of_pillow(size: tuple[int, int]) -> None:
+    """Few values differ by a level; taller crops by some more, as Pillow 13 resizes those in the other order."""
+    rng = np.random.default_rng(4)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    noise = rng.normal(0, 6, (size[1], size[0], 1))
+    image = Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8))
+    for seed in range(20):
+        pixels = random_resized_crop(image, 96, (0.3, 1.0), np.random.default_rng(seed)).permute(1, 2, 0).numpy()
+        crop = _crop_of_torchvision(image, np.random.default_rng(seed))
+        resized = np.asarray(crop.resize((96, 96), Image.Resampling.BICUBIC))
+        differ = np.abs(pixels.astype(int) - resized)
+        assert pixels.dtype == np.uint8 and differ.max() <= (2 if crop.width >= crop.height else 6)
+        assert differ.mean() < (0.01 if crop.width >= crop.height else 0.4)
+
+
+def _crop_of_torchvision(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """By `RandomResizedCrop.get_params` with scale 0.3 to 1, its draws taken from numpy."""
+    width, height = image.size
+    for _ in range(10):
+        area = height * width * rng.uniform(0.3, 1.0)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.integers(width - w + 1), rng.integers(height - h + 1)
+            return image.crop((left, top, left + w, top + h))
+    w, h = width, height
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    left, top = (width - w) // 2, (height - h) // 2
+    return image.crop((left, top, left + w, top + h))
+
+
+def test_a_crop_of_the_right_size_is_not_resampled() -> None:
+    noise = np.random.default_rng(0).integers(256, size=(16, 16, 3)).astype(np.uint8)
+    for seed in range(50):  # only the whole picture has that area
+        pixels = random_resized_crop(Image.fromarray(noise), 16, (0.999, 1.0), np.random.default_rng(seed))
+        assert np.array_equal(pixels.permute(1, 2, 0).numpy(), noise)
+
+
+def test_a_crop_is_planes_which_a_batch_takes_as_they_are() -> None:
+    assert random_resized_crop(Image.new("RGB", (40, 30)), 16, (0.5, 1.0), np.random.default_rng(0)).is_contiguous()
+
+
 # ---------------------------------------------------------------------- pixels of every mode
 
 

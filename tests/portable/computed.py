@@ -42,7 +42,7 @@ from caft.train.distributed import World, seed_step, start, stop
 from caft.train.superpixels import train_superpixels
 from caft.train.task import TrainingTask
 from caft.train.trainer import Trainer
-from caft.transforms import squash
+from caft.transforms import random_resized_crop, squash
 
 PROJECT = Path(__file__).parents[2]
 PICTURES, SIDE = 8, 64
@@ -194,6 +194,10 @@ def main() -> None:
         found["arithmetic"] = caft.params.arithmetic.current()
         found["pictures"] = digest(content for content, _ in served)
         found["pixels"] = digest([images, *(squash(picture.resize((171, 113)), 48) for picture in opened)])
+        found["crops"] = digest(
+            random_resized_crop(picture.resize((171, 113)), 48, (0.3, 1.0), np.random.default_rng(number))
+            for number, picture in enumerate(opened)
+        )
         found["hashes"] = digest(part for picture in opened for part in (perceptual_hash(picture), thumbnail(picture)))
         found |= waves()
         found |= traced(params, images[:4], tokens[:4]) if world.rank else used(params, model, images, folder)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from caft.captions.chunking import random_chunks
 from caft.captions.tokenizer import pad
@@ -192,9 +192,9 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
-    """Stacks samples into a batch."""
+    """Stacks samples into a batch; in a loader's process right where the process that trains reads it."""
     images, tokens, rows = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.stack(tokens), torch.tensor(rows))
+    return Batch(default_collate(list(images)), default_collate(list(tokens)), torch.tensor(rows))
 
 
 @dataclass(frozen=True)
