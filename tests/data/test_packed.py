@@ -116,7 +116,9 @@ def test_each_picture_of_a_mirror_has_the_captions_of_its_url(mirror: tuple[Path
         seen.add(number)
     assert seen == set(range(25)) - {7}
     shas = {
-        row["sha256"] for path in (tmp_path / "out/captions/web").glob("0*") for row in pq.read_table(path).to_pylist()
+        row["download_sha256"]
+        for path in (tmp_path / "out/captions/web").glob("0*")
+        for row in pq.read_table(path).to_pylist()
     }
     assert shas == {hashlib.sha256(picture(number)).hexdigest() for number in seen}
 
@@ -132,7 +134,7 @@ def test_rows_in_another_order_give_the_same_pairs(mirror: tuple[Path, Path], tm
         rows = [
             r for file in (tmp_path / name / "captions").glob("0*.parquet") for r in pq.read_table(file).to_pylist()
         ]
-        pairs.append({(row["sha256"], *(row[field] for field in FIELDS)) for row in rows})
+        pairs.append({(row["download_sha256"], *(row[field] for field in FIELDS)) for row in rows})
         assert len(pairs[-1]) == 24
     assert pairs[0] == pairs[1]
 
@@ -353,7 +355,7 @@ def test_one_odd_json_or_name_costs_its_picture_alone(tmp_path: Path, caplog: py
 
 def counted(folder: Path) -> list[tuple[int, str, str | None, str | None]]:
     rows = pq.read_table(counted_table(folder)).to_pylist()
-    return [(row["row_id"], row["url"], row["cause"], row["sha256"]) for row in rows]
+    return [(row["row_id"], row["url"], row["cause"], row["download_sha256"]) for row in rows]
 
 
 def link(tmp_path: Path, folder: str, rows: list[int]) -> Manifest:

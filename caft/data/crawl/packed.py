@@ -37,6 +37,7 @@ from caft.data.crawl.shards import SUCCESS
 from caft.data.crawl.tars import PICTURES, Member, canonicalise, chosen, scan
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
+from caft.data.tables.meanings import schema
 from caft.digests import file_digest
 from caft.errors import DataError
 from caft.locking import locked
@@ -46,7 +47,7 @@ from caft.storage import replacing, write_json
 logger = logging.getLogger(__name__)
 
 # What a tar holds: one row a picture, in its order.
-FOUND = pa.schema(
+FOUND = schema(
     [
         ("place", pa.int64()),
         ("key", pa.string()),
