@@ -416,3 +416,32 @@ def test_pictures_in_tars_of_others_are_not_erased(project: Params, tmp_path: Pa
     project = project.model_copy(update={"corpus": {**project.corpus, "cc3m": entry}})
     with pytest.raises(DataError, match="tars that others have written and that are only read here"):
         erase(project, "cc3m", Path("data/urls/cc3m.parquet"))
+
+
+def two_pictures(folder: Path) -> None:
+    members = [
+        (name, content) for n in (0, 1) for name, content in ((f"{n}.jpg", coloured(n, "JPEG")), (f"{n}.json", note(n)))
+    ]
+    packed_by_hand(folder, {"a.tar": members})
+
+
+def test_a_tar_that_was_only_copied_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_pictures(tmp_path / "mirror")
+    manifest, pixels, _ = linked(tmp_path, 2)
+    monkeypatch.setattr("caft.data.crawl.packed._looked_at", lambda content: pytest.fail("a picture was decoded"))
+    for time in ((1, 1), (2, 2)):
+        os.utime(tmp_path / "mirror/a.tar", time)
+        again, _, _ = linked(tmp_path, 2)
+        assert again == manifest
+    monkeypatch.setattr("caft.data.crawl.packed.file_digest", lambda path: pytest.fail("the tar was read"))
+    linked(tmp_path, 2)  # the time of the copy was noted
+
+
+def test_links_lead_to_the_copy_in_a_copied_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(checkout))
+    two_pictures(checkout / "mirror")
+    linked(checkout, 2)
+    shutil.copytree(checkout, tmp_path / "copy", symlinks=True)
+    assert (tmp_path / "copy/images/00000.tar").resolve() == (tmp_path / "copy/mirror/a.tar").resolve()

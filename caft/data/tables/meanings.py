@@ -1,7 +1,7 @@
 """What every column of this project's Parquet tables means, and in which unit: the one place where these texts stand.
 
 They are written into the tables as metadata of their columns, so that a file says what it holds wherever it lies:
-``pyarrow.parquet.read_schema(path).field("size").metadata``, or DuckDB's ``parquet_schema``; docs/tables.md shows both.
+``pyarrow.parquet.read_schema(path).field("size").metadata``. docs/tables.md has them all.
 """
 
 from __future__ import annotations
@@ -77,8 +77,11 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "intersection": ("area of the mask and the object together", "pixel"),
     "union": ("area of the mask or the object", "pixel"),
     "iou": ("intersection over union of mask and object, in [0, 1]", ""),
-    "iou_wrong_expression": ("the same of the mask for another expression of the image, in [0, 1]", ""),
-    "pointing": ("1 if the map's largest value lies on the object, else 0; a share where several are largest", ""),
+    "iou_wrong_expression": (
+        "mean of the same over the other objects of the image, in [0, 1]; null if there is none",
+        "",
+    ),
+    "pointing": ("share of the map's largest pixels, mostly one, that lie on the object, in [0, 1]", ""),
     "threshold": ("Otsu's threshold of the map, by which the mask was made", ""),
     # ---- references of a refs(...).p
     "reference": ("place of the reference in the pickle, from 0", ""),
