@@ -131,6 +131,13 @@ def by_open_clip(folder: Path, pattern: str, batch: int) -> list[tuple[tuple[int
     ]
 
 
+def test_open_clip_drops_every_sample_of_the_tars_that_training_reads(corpus: tuple[Path, Path]) -> None:
+    """Why there is an export: no sample of theirs has a `txt`."""
+    is_kept = peer("open_clip_train.data").filter_no_caption_or_no_image
+    urls = [str(path) for path in corpus[0].glob("*.tar")]
+    assert [is_kept(sample) for sample in webdataset.WebDataset(urls, shardshuffle=False)] == [False] * 5
+
+
 def test_open_clip_trains_on_every_sample(exported: Path) -> None:
     found = by_open_clip(exported, "{00000..00001}.tar", batch=1)
     assert sorted(text for _, text in found) == sorted(raw or long for raw, long in TEXTS)
