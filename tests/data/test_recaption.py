@@ -41,7 +41,8 @@ def joined(fetched: Fetched, ray: None, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recaption, "SHARDS_AT_ONCE", 3)
         summary = join_captions(fetched.manifest.as_json(), fetched.folder, fetched.urls, work)
-    assert summary == {"rows_in": GOOD, "rows_out": GOOD, "dropped": {}}
+    tars = {shard.name: shard.sha256 for shard in fetched.manifest.shards}
+    assert summary == {"rows_in": GOOD, "rows_out": GOOD, "dropped": {}, "shards": tars}
     return work
 
 
