@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from webdataset import TarWriter
 
 from caft.data.crawl.fetch import ensure_images, erase, fetch
 from caft.data.crawl.manifest import Manifest
-from caft.data.crawl.packed import link_packed
+from caft.data.crawl.packed import Tar, link_packed
 from caft.data.crawl.rows import counted_table
+from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import FIELDS
 from caft.data.tables.sentence_table import write_sentences
@@ -428,11 +430,18 @@ def two_pictures(folder: Path) -> None:
 def test_a_tar_that_was_only_copied_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_pictures(tmp_path / "mirror")
     manifest, pixels, _ = linked(tmp_path, 2)
-    monkeypatch.setattr("caft.data.crawl.packed._looked_at", lambda content: pytest.fail("a picture was decoded"))
+    listed: list[Sequence[Tar]] = []  # tars whose pictures are decoded
+
+    def listing(function: Callable[[Tar], int], tars: Sequence[Tar], description: str) -> list[int]:
+        listed.append(tars)
+        return ray_tasks(function, tars, description)
+
+    monkeypatch.setattr("caft.data.crawl.packed.ray_tasks", listing)
     for time in ((1, 1), (2, 2)):
         os.utime(tmp_path / "mirror/a.tar", time)
         again, _, _ = linked(tmp_path, 2)
         assert again == manifest
+    assert listed == [[], []]
     monkeypatch.setattr("caft.data.crawl.packed.file_digest", lambda path: pytest.fail("the tar was read"))
     linked(tmp_path, 2)  # the time of the copy was noted
 
