@@ -79,6 +79,7 @@ def samples(folder: Path) -> list[dict]:
     return list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
 
 
+@pytest.mark.slow
 def test_webdataset_reads_picture_text_and_json(exported: Path) -> None:
     found = samples(exported)
     assert [sample["__key__"].rpartition("/")[2] for sample in found] == [f"{row:09d}" for row in (0, 10, 20, 30, 40)]
@@ -94,6 +95,7 @@ def test_webdataset_reads_picture_text_and_json(exported: Path) -> None:
         assert np.array_equal(pixels, np.asarray(open_image(content)))
 
 
+@pytest.mark.slow
 def test_the_json_has_texts_for_open_clip_and_lists_of_sentences_for_flair(exported: Path) -> None:
     for row, (sample, (raw, long)) in enumerate(zip(samples(exported), TEXTS, strict=True)):
         held = sample["json"]
@@ -131,6 +133,7 @@ def by_open_clip(folder: Path, pattern: str, batch: int) -> list[tuple[tuple[int
     ]
 
 
+@pytest.mark.slow
 def test_open_clip_drops_every_sample_of_the_tars_that_training_reads(corpus: tuple[Path, Path]) -> None:
     """Why there is an export: no sample of theirs has a `txt`."""
     is_kept = peer("open_clip_train.data").filter_no_caption_or_no_image
@@ -138,6 +141,7 @@ def test_open_clip_drops_every_sample_of_the_tars_that_training_reads(corpus: tu
     assert [is_kept(sample) for sample in webdataset.WebDataset(urls, shardshuffle=False)] == [False] * 5
 
 
+@pytest.mark.slow
 def test_open_clip_trains_on_every_sample(exported: Path) -> None:
     found = by_open_clip(exported, "{00000..00001}.tar", batch=1)
     assert sorted(text for _, text in found) == sorted(raw or long for raw, long in TEXTS)
@@ -215,5 +219,6 @@ def test_cocos_own_reader_gets_every_caption_to_the_letter(tmp_path: Path) -> No
     assert [(tmp_path / "out/val2014" / name).read_bytes() for name in files] == PICTURES[:3]
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_tars(exported: Path) -> None:
     assert json.loads((exported / "sizes.json").read_text()) == {"00000.tar": 3, "00001.tar": 2}

@@ -23,6 +23,7 @@ from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.errors import DataError, SchemaError
 from caft.params import load_params
 from pipelines import captions as captions_stage
+from pipelines import export_wds as export_stage
 from tests.data.web import GOOD, SETTINGS, Fetched, colour
 
 PROGRAM = """
@@ -184,4 +185,6 @@ def test_stage_publishes_whole_folders_and_clears_up(
     assert contents(Path("data/captions/cc3m")) == contents(joined)
     tars = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in fetched.folder.glob("[0-9]*.tar")}
     assert json.loads(Path("data/captions/cc3m.json").read_text())["shards"] == tars
+    export_stage.main(params, argparse.Namespace(corpus="cc3m", folder=tmp_path / "tars"))
+    assert sum(json.loads((tmp_path / "tars/sizes.json").read_text()).values()) == GOOD
     assert [path.name for path in stale.parent.iterdir()] == [".lock"]

@@ -14,6 +14,7 @@ from caft.eval.scores.retrieval_sets import score_retrieval
 from caft.weights.files import save_model
 from tests.peers import peer
 
+pytestmark = pytest.mark.slow
 KS = (1, 5, 10)
 
 

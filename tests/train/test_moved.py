@@ -15,6 +15,8 @@ from caft.storage import tracking_uri
 from caft.train.tracking.moved import mend
 from caft.train.tracking.runs import open_run
 
+pytestmark = pytest.mark.slow
+
 
 def stored_in(root: Path):
     """Settings whose storage is a folder."""
