@@ -28,8 +28,8 @@ HEADS = {
     CUDA: "# torch as PyPI has it (CUDA on Linux), and what that needs. Made by `python .ci/lock.py`.\n",
 }
 # img2dataset asks for the back-port of a module that Python has had since 3.7; installed, it can hide the real one.
-# clip-benchmark asks for what its scores of generated captions take, which is large and not used here.
-OVERRIDES = "".join(f'{name} ; python_version < "3.7"\n' for name in ("dataclasses", "pycocoevalcap", "transformers"))
+# clip-benchmark asks for what its scores of translated captions take, which is large and not used here.
+OVERRIDES = "".join(f'{name} ; python_version < "3.7"\n' for name in ("dataclasses", "transformers"))
 _OF_CUDA = re.compile(r"torch$|triton$|nvidia-|cuda-")
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 

@@ -45,6 +45,7 @@ NO_RESULT = {
     "caft/train/stalled.py": "when waiting for images ends",
     "caft/train/tracking": "a copy of metrics and weights for people",
     "caft/data/loopback.py": "which way to this machine itself",
+    "caft/data/tables/meanings.py": "words for users, beside the columns of tables",
     "caft/data/tables/cluster.py": "which process works on a shard",
     "caft/data/tables/database.py": "how much memory a query takes",
 }

@@ -11,7 +11,7 @@ from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import CAPTIONS
 from caft.data.tables.work import content_fingerprint, move_to, resumable
 from caft.params import Params
-from caft.storage import images_folder, scratch_folder
+from caft.storage import images_folder, scratch_folder, write_json
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     with resumable(folder, made_from, "joining captions") as work:
         images, memory = images_folder(params, corpus), params.storage.memory_gb
         summary = join_captions(manifest, images, urls, work, memory, counted)
-        move_to(Path("data/captions") / corpus, work)
+        # Beside the folder, which holds tables alone: `read_parquet(folder)` of other programs takes every file in it.
+        write_json(f"data/captions/{corpus}.json", summary)
+        move_to(Path("data/captions") / corpus, work)  # the last, as it cannot be taken up again
     logger.info("%s: %d images have their captions", corpus, summary["rows_out"])
 
 

@@ -44,7 +44,7 @@ def check_manifest(name: str) -> None:
     """
     manifest = read_json(f"data/images/{name}.json", f"fetch@{name}")
     folder = Path("data/captions") / name
-    tars: dict[str, str] = read_json(folder / "_summary.json", f"captions@{name}").get("shards", {})
+    tars: dict[str, str] = read_json(f"{folder}.json", f"captions@{name}")["shards"]
     listed = {shard["name"]: (shard["sha256"], shard["successes"]) for shard in manifest["shards"]}
     found = {
         path.stem: (tars.get(path.stem), pq.read_metadata(path).num_rows) for path in folder.glob("[0-9]*.parquet")

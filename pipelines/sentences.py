@@ -11,7 +11,7 @@ from caft.data.tables.sentence_table import summarize, write_sentences
 from caft.data.tables.work import content_fingerprint, move_to, resumable
 from caft.errors import DataError
 from caft.params import Params
-from caft.storage import scratch_folder
+from caft.storage import scratch_folder, write_json
 from pipelines.stage import run
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         todo = [(str(path.resolve()), str(work / path.name)) for path in shards if not (work / path.name).exists()]
         counts = ray_tasks(_split, todo, "sentence shards")
         summary = summarize(captions, work)
+        write_json(f"data/sentences/{corpus}.json", summary)  # beside the folder, which holds tables alone
         move_to(Path("data/sentences") / corpus, work)
     logger.info("%s: %d rows", corpus, summary["rows_out"])
     characters, asked = (sum(count[key] for count in counts) for key in ("characters", "asked"))

@@ -145,6 +145,7 @@ _TOGETHER = {
     "ray": (
         "tests/data/test_cluster.py",
         "tests/data/test_crawl.py",
+        "tests/data/test_export.py",
         "tests/data/test_packed.py",
         "tests/data/test_recaption.py",
     ),

@@ -47,7 +47,7 @@ def corpus(tmp_path: Path) -> Corpus:
             "size": [len(picture) for picture in pictures],
             "width": [32 for _ in rows],
             "height": [32 for _ in rows],
-            "sha256": ["" for _ in rows],
+            "download_sha256": ["" for _ in rows],
             **{field: [None for _ in rows] for field in FIELDS},
             "raw": captions,
         }

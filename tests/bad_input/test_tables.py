@@ -37,7 +37,9 @@ def test_a_string_where_a_list_belongs_is_named(corpus: Corpus) -> None:
     table = pq.read_table(path)
     place = table.column_names.index("spacy_ids")
     pq.write_table(table.set_column(place, "spacy_ids", pa.array(["[[1, 2]]"])), path)
-    message = r"sentences/one/00000\.parquet: column spacy_ids is string, expected list<.*run its stage again"
+    message = (
+        r"sentences/one/00000\.parquet: column spacy_ids is string, expected struct<raw: list<.*run its stage again"
+    )
     with pytest.raises(SchemaError, match=message):
         index(folder)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.schema import CAPTIONS
 from caft.data.tables.sentence_table import summarize, write_sentences
 from caft.errors import DataError
 from caft.params import load_params
@@ -128,10 +128,9 @@ def test_a_sentence_that_cannot_be_seen_is_none(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns, CAPTIONS), tmp_path / "00000.parquet")
     counts = write_sentences(tmp_path / "00000.parquet", tmp_path / "work/00000.parquet")
     rows = pq.read_table(tmp_path / "work/00000.parquet").to_pylist()
-    raw = FIELDS.index("raw")
-    spans = [[(span["start"], span["end"]) for span in row["spacy_spans"][raw]] for row in rows]
+    spans = [[(span["start"], span["end"]) for span in row["spacy_spans"]["raw"]] for row in rows]
     assert spans == [[(0, 6), (9, 15)], [], [(0, 6)], []]
-    assert [[bool(ids) for ids in row["spacy_ids"][raw]] for row in rows] == [[True, True], [], [True], []]
+    assert [[bool(ids) for ids in row["spacy_ids"]["raw"]] for row in rows] == [[True, True], [], [True], []]
     assert {key: counts[key] for key in ("rows", "spacy", "dreamlip")} == {"rows": 4, "spacy": 3, "dreamlip": 3}
     assert counts["characters"] == sum(map(len, texts)) and counts["asked"] == 0
 
@@ -142,8 +141,7 @@ def test_tokens_that_no_text_can_hold_are_counted(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     pq.write_table(pa.table(columns, CAPTIONS), tmp_path / "00000.parquet")
     write_sentences(tmp_path / "00000.parquet", tmp_path / "work/00000.parquet")
-    summarize(tmp_path, tmp_path / "work")
-    cut = json.loads((tmp_path / "work/_summary.json").read_text())["cut"]
+    cut = summarize(tmp_path, tmp_path / "work")["cut"]
     # The second splitter loses the full stop, which is the first's 101st token.
     assert cut == {"spacy": {"sentences": 2, "tokens": 1 + 26}, "dreamlip": {"sentences": 2, "tokens": 1 + 25}}
 

@@ -17,17 +17,18 @@ LONG = [("A b. C.", [(0, 4), (5, 7)], [[1, 2, 3], [4, 5]]), ("D e f.", [(0, 6)],
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     for place, (raw, long) in enumerate(zip(RAW, LONG, strict=True)):  # one image a shard
         texts = {field: [None] for field in FIELDS} | {"raw": [raw[0]], "long_ib": [long[0]]}
-        spans = [raw[1] if field == "raw" else long[1] if field == "long_ib" else [] for field in FIELDS]
-        ids = [raw[2] if field == "raw" else long[2] if field == "long_ib" else [] for field in FIELDS]
-        image = {"key": ["1"], "sha256": [""]} | {n: [place] for n in ("row_id", "offset", "size", "width", "height")}
-        as_structs = [[{"start": start, "end": end} for start, end in found] for found in spans]
+        spans = dict.fromkeys(FIELDS, []) | {"raw": raw[1], "long_ib": long[1]}
+        ids = dict.fromkeys(FIELDS, []) | {"raw": raw[2], "long_ib": long[2]}
+        image = {"key": ["1"], "download_sha256": [""]}
+        image |= {name: [place] for name in ("row_id", "offset", "size", "width", "height")}
+        as_structs = {f: [{"start": start, "end": end} for start, end in found] for f, found in spans.items()}
         sentences = {"row_id": [place]}
         sentences |= {
             "spacy_spans": [as_structs],
             "spacy_ids": [ids],
             # The whole caption is one sentence, of one token more.
-            "dreamlip_spans": [[found[:1] for found in as_structs]],
-            "dreamlip_ids": [[[[0, *sum(tokens, [])]] if tokens else [] for tokens in ids]],
+            "dreamlip_spans": [{field: found[:1] for field, found in as_structs.items()}],
+            "dreamlip_ids": [{field: [[0, *sum(tokens, [])]] if tokens else [] for field, tokens in ids.items()}],
         }
         for name, columns, schema in (("captions", image | texts, CAPTIONS), ("sentences", sentences, SENTENCES)):
             (tmp_path / name).mkdir(exist_ok=True)

@@ -266,8 +266,8 @@ def test_pictures_under_many_addresses_are_kept_or_all_of_their_images_dropped_a
         ids = table["row_id"].to_pylist()
         rows += ids
         digests = [same.get(row, f"alone {row}") for row in ids]
-        place = table.column_names.index("sha256")
-        pq.write_table(table.set_column(place, "sha256", pa.array(digests)), path)
+        place = table.column_names.index("download_sha256")
+        pq.write_table(table.set_column(place, "download_sha256", pa.array(digests)), path)
     copies = repeated_pictures(tables, 1, tmp_path / "work", 1)
     assert copies == {"x": 4, "y": 2}
     corpora = [{"name": name, "fingerprint": ""} for name in ("one", "two")]

@@ -60,7 +60,7 @@ def write_rows(folder: Path, table: list[dict[str, str]]) -> None:
 def was_read(folder: Path) -> dict[str, tuple[str | None, str | None]]:
     """SHA-256 and cause of loss of each row, by its path."""
     table = pq.read_table(folder / "data/images/mine.parquet").to_pylist()
-    return {name_of(row["url"]): (row["sha256"], row["cause"]) for row in table}
+    return {name_of(row["url"]): (row["download_sha256"], row["cause"]) for row in table}
 
 
 def expected(folder: Path) -> dict[str, tuple[str | None, str | None]]:

@@ -93,7 +93,7 @@ def write_shard(root: Path, corpus: str, name: str, rows: Sequence[int]) -> Shar
         "row_id": found,
         "width": [48] * len(found),
         "height": [48] * len(found),
-        "sha256": sums,
+        "download_sha256": sums,
         **{field: pa.array([captions(row)[n] for row in found], pa.string()) for n, field in enumerate(FIELDS)},
     }
     gathered, table = root / "gathered.parquet", root / f"data/captions/{corpus}/{name}.parquet"
@@ -115,7 +115,7 @@ def write_corpora(root: Path, layout: Layout) -> Path:
         found = tuple(write_shard(root, corpus, f"{number:05d}", rows) for number, rows in enumerate(shards))
         (root / f"data/images/{corpus}.json").write_text(json.dumps(Manifest(corpus, "list", found).as_json()))
         tars = {"shards": {shard.name: shard.sha256 for shard in found}}
-        (root / f"data/captions/{corpus}/_summary.json").write_text(json.dumps(tars))
+        (root / f"data/captions/{corpus}.json").write_text(json.dumps(tars))
         counts = {"rows_in": len(ROWS[corpus]) + 2, "dropped": {"no_url": 2}}
         (root / f"data/urls/{corpus}.json").write_text(json.dumps(counts))
         rows = listed(corpus)

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from webdataset import TarWriter
 
 from caft.data.crawl.fetch import ensure_images, erase, fetch
 from caft.data.crawl.manifest import Manifest
-from caft.data.crawl.packed import link_packed
+from caft.data.crawl.packed import Tar, link_packed
 from caft.data.crawl.rows import counted_table
+from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.recaption import join_captions
 from caft.data.tables.schema import FIELDS
 from caft.data.tables.sentence_table import write_sentences
@@ -116,7 +118,9 @@ def test_each_picture_of_a_mirror_has_the_captions_of_its_url(mirror: tuple[Path
         seen.add(number)
     assert seen == set(range(25)) - {7}
     shas = {
-        row["sha256"] for path in (tmp_path / "out/captions/web").glob("0*") for row in pq.read_table(path).to_pylist()
+        row["download_sha256"]
+        for path in (tmp_path / "out/captions/web").glob("0*")
+        for row in pq.read_table(path).to_pylist()
     }
     assert shas == {hashlib.sha256(picture(number)).hexdigest() for number in seen}
 
@@ -132,7 +136,7 @@ def test_rows_in_another_order_give_the_same_pairs(mirror: tuple[Path, Path], tm
         rows = [
             r for file in (tmp_path / name / "captions").glob("0*.parquet") for r in pq.read_table(file).to_pylist()
         ]
-        pairs.append({(row["sha256"], *(row[field] for field in FIELDS)) for row in rows})
+        pairs.append({(row["download_sha256"], *(row[field] for field in FIELDS)) for row in rows})
         assert len(pairs[-1]) == 24
     assert pairs[0] == pairs[1]
 
@@ -353,7 +357,7 @@ def test_one_odd_json_or_name_costs_its_picture_alone(tmp_path: Path, caplog: py
 
 def counted(folder: Path) -> list[tuple[int, str, str | None, str | None]]:
     rows = pq.read_table(counted_table(folder)).to_pylist()
-    return [(row["row_id"], row["url"], row["cause"], row["sha256"]) for row in rows]
+    return [(row["row_id"], row["url"], row["cause"], row["download_sha256"]) for row in rows]
 
 
 def link(tmp_path: Path, folder: str, rows: list[int]) -> Manifest:
@@ -414,3 +418,39 @@ def test_pictures_in_tars_of_others_are_not_erased(project: Params, tmp_path: Pa
     project = project.model_copy(update={"corpus": {**project.corpus, "cc3m": entry}})
     with pytest.raises(DataError, match="tars that others have written and that are only read here"):
         erase(project, "cc3m", Path("data/urls/cc3m.parquet"))
+
+
+def two_pictures(folder: Path) -> None:
+    members = [
+        (name, content) for n in (0, 1) for name, content in ((f"{n}.jpg", coloured(n, "JPEG")), (f"{n}.json", note(n)))
+    ]
+    packed_by_hand(folder, {"a.tar": members})
+
+
+def test_a_tar_that_was_only_copied_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_pictures(tmp_path / "mirror")
+    manifest, pixels, _ = linked(tmp_path, 2)
+    listed: list[Sequence[Tar]] = []  # tars whose pictures are decoded
+
+    def listing(function: Callable[[Tar], int], tars: Sequence[Tar], description: str) -> list[int]:
+        listed.append(tars)
+        return ray_tasks(function, tars, description)
+
+    monkeypatch.setattr("caft.data.crawl.packed.ray_tasks", listing)
+    for time in ((1, 1), (2, 2)):
+        os.utime(tmp_path / "mirror/a.tar", time)
+        again, _, _ = linked(tmp_path, 2)
+        assert again == manifest
+    assert listed == [[], []]
+    monkeypatch.setattr("caft.data.crawl.packed.file_digest", lambda path: pytest.fail("the tar was read"))
+    linked(tmp_path, 2)  # the time of the copy was noted
+
+
+def test_links_lead_to_the_copy_in_a_copied_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(checkout))
+    two_pictures(checkout / "mirror")
+    linked(checkout, 2)
+    shutil.copytree(checkout, tmp_path / "copy", symlinks=True)
+    assert (tmp_path / "copy/images/00000.tar").resolve() == (tmp_path / "copy/mirror/a.tar").resolve()

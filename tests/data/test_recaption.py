@@ -1,4 +1,5 @@
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from caft.data.tables.schema import CAPTIONS, FIELDS
 from caft.errors import DataError, SchemaError
 from caft.params import load_params
 from pipelines import captions as captions_stage
+from pipelines import export_wds as export_stage
 from tests.data.web import GOOD, SETTINGS, Fetched, colour
 
 PROGRAM = """
@@ -40,7 +42,8 @@ def joined(fetched: Fetched, ray: None, tmp_path_factory: pytest.TempPathFactory
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recaption, "SHARDS_AT_ONCE", 3)
         summary = join_captions(fetched.manifest.as_json(), fetched.folder, fetched.urls, work)
-    assert summary == {"rows_in": GOOD, "rows_out": GOOD, "dropped": {}}
+    tars = {shard.name: shard.sha256 for shard in fetched.manifest.shards}
+    assert summary == {"rows_in": GOOD, "rows_out": GOOD, "dropped": {}, "shards": tars}
     return work
 
 
@@ -69,7 +72,7 @@ def test_each_image_has_the_captions_of_its_row(fetched: Fetched, joined: Path) 
             number = int(expected["url"].rsplit("/", 1)[1])
             assert f"/good/{number}," in row["raw"]
             assert max(abs(a - b) for a, b in zip(image.getpixel((9, 9)), colour(number), strict=True)) < 12
-            assert row["sha256"] == downloaded[row["key"]]
+            assert row["download_sha256"] == downloaded[row["key"]]
             seen.add(number)
     assert seen == set(range(GOOD))
 
@@ -153,7 +156,7 @@ def test_killed_join_is_completed_by_the_next(fetched: Fetched, joined: Path, tm
         process.wait()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive, "Ray outlives the stage"
-    assert not (work / "00002.parquet").exists() and not (work / "_summary.json").exists()
+    assert not (work / "00002.parquet").exists()
     before = [path.stat().st_mtime_ns for path in others]
     (images / "00002.tar").unlink()
     shutil.copy(fetched.folder / "00002.tar", images)
@@ -180,4 +183,8 @@ def test_stage_publishes_whole_folders_and_clears_up(
     monkeypatch.chdir(tmp_path)
     captions_stage.main(params, argparse.Namespace(corpus="cc3m"))
     assert contents(Path("data/captions/cc3m")) == contents(joined)
+    tars = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in fetched.folder.glob("[0-9]*.tar")}
+    assert json.loads(Path("data/captions/cc3m.json").read_text())["shards"] == tars
+    export_stage.main(params, argparse.Namespace(corpus="cc3m", folder=tmp_path / "tars"))
+    assert sum(json.loads((tmp_path / "tars/sizes.json").read_text()).values()) == GOOD
     assert [path.name for path in stale.parent.iterdir()] == [".lock"]

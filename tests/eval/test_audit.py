@@ -25,7 +25,7 @@ def audited(folder: Path, corpora: Mapping[str, Sequence[Row]]) -> dict[str, Aud
         (folder / "urls").mkdir(exist_ok=True)
         numbered = [{"row_id": 10 + place, **row} for place, row in enumerate(rows)]
         pq.write_table(pa.Table.from_pylist(numbered, URLS), folder / f"urls/{name}.parquet")
-        came = [row for row in numbered if row.get("sha256")]
+        came = [row for row in numbered if row.get("download_sha256")]
         for shard, part in enumerate((came[::2], came[1::2])):
             pq.write_table(pa.Table.from_pylist(part, CAPTIONS), folder / f"captions/{name}/{shard:05d}.parquet")
     return audit(list(corpora), folder / "urls", folder / "captions", folder / "work", memory_gb=1)
@@ -33,18 +33,23 @@ def audited(folder: Path, corpora: Mapping[str, Sequence[Row]]) -> dict[str, Aud
 
 def test_repeats_are_those_made(tmp_path: Path) -> None:
     one: list[Row] = [
-        {"url": "u0", "sha256": "a", "raw": "a red bus", "long_sv": "A bus. It waits."},
-        {"url": "u1", "sha256": "b", "raw": "a red bus", "long_sv": "Another."},
-        {"url": "u2", "sha256": "a", "raw": "a blue cat", "long_sv": "A bus. It waits."},
-        {"url": "u3", "sha256": "c", "raw": "a blue cat", "long_sv": None},
-        {"url": "u4", "sha256": "d", "raw": "a red bus", "long_sv": " "},
-        {"url": "u5", "sha256": "e", "raw": "A red bus", "long_sv": None},  # another value than with a small letter
-        {"url": "u6", "sha256": None, "raw": "a red bus"},  # lost
+        {"url": "u0", "download_sha256": "a", "raw": "a red bus", "long_sv": "A bus. It waits."},
+        {"url": "u1", "download_sha256": "b", "raw": "a red bus", "long_sv": "Another."},
+        {"url": "u2", "download_sha256": "a", "raw": "a blue cat", "long_sv": "A bus. It waits."},
+        {"url": "u3", "download_sha256": "c", "raw": "a blue cat", "long_sv": None},
+        {"url": "u4", "download_sha256": "d", "raw": "a red bus", "long_sv": " "},
+        {
+            "url": "u5",
+            "download_sha256": "e",
+            "raw": "A red bus",
+            "long_sv": None,
+        },  # another value than with a small letter
+        {"url": "u6", "download_sha256": None, "raw": "a red bus"},  # lost
     ]
     two: list[Row] = [
-        {"url": "u6", "sha256": "c", "raw": "a blue cat"},
-        {"url": "u1", "sha256": "f", "raw": "one more", "long_ib": "A bus. It waits."},
-        {"url": "v1", "sha256": "f", "raw": "a green tree"},
+        {"url": "u6", "download_sha256": "c", "raw": "a blue cat"},
+        {"url": "u1", "download_sha256": "f", "raw": "one more", "long_ib": "A bus. It waits."},
+        {"url": "v1", "download_sha256": "f", "raw": "a green tree"},
     ]
     found = audited(tmp_path, {"one": one, "two": two})
     assert (found["one"].addresses, found["one"].images) == (7, 6)
@@ -55,15 +60,15 @@ def test_repeats_are_those_made(tmp_path: Path) -> None:
         return entry.values, entry.rows, entry.shared_values, entry.shared_rows
 
     assert of("one", "url") == (0, 0, 2, 2) == of("two", "url")
-    assert of("one", "sha256") == (1, 2, 1, 1)
-    assert of("two", "sha256") == (1, 2, 1, 1)
+    assert of("one", "download_sha256") == (1, 2, 1, 1)
+    assert of("two", "download_sha256") == (1, 2, 1, 1)
     assert of("one", "raw") == (2, 5, 1, 2)
     assert of("two", "raw") == (0, 0, 1, 1)
     assert of("one", "long_sv") == (1, 2, 0, 0)  # of another field of two: not the same column
     assert of("one", "long_ib") == (0, 0, 0, 0) == of("two", "long_ib")
     assert found["one"].repeats["raw"].top == [(3, "a red bus"), (2, "a blue cat")]
     assert found["two"].repeats["raw"].top == []
-    assert not found["one"].repeats["sha256"].top
+    assert not found["one"].repeats["download_sha256"].top
 
 
 def test_flaws_are_those_made(tmp_path: Path) -> None:
@@ -71,7 +76,9 @@ def test_flaws_are_those_made(tmp_path: Path) -> None:
         None, "", " \n\t", "bus", "red bus", " red\nbus ", "a red bus", "наш красный bus", "наш красный big bus waits",
         "see HTTPS://x.org/1 for it", "photo from www.x.org of it", "awwward of httpd: it", "猫", "é" * 500 + " b c",
     ]  # fmt: skip
-    rows: list[Row] = [{"url": str(i), "sha256": str(i), "raw": "x", "long_lla": c} for i, c in enumerate(captions)]
+    rows: list[Row] = [
+        {"url": str(i), "download_sha256": str(i), "raw": "x", "long_lla": c} for i, c in enumerate(captions)
+    ]
     found = audited(tmp_path, {"one": rows})["one"]
     flaws = found.flaws["long_lla"]
     assert list(flaws) == [EMPTY, *FLAWS]
@@ -109,14 +116,18 @@ def test_all_counts_are_those_of_a_plain_loop(tmp_path: Path, seed: int) -> None
 
     corpora: dict[str, list[Row]] = {
         name: [
-            {"url": f"u{rng.randrange(80)}", "sha256": f"s{rng.randrange(80)}", **{f: caption() for f in FIELDS}}
+            {
+                "url": f"u{rng.randrange(80)}",
+                "download_sha256": f"s{rng.randrange(80)}",
+                **{f: caption() for f in FIELDS},
+            }
             for _ in range(60 + 20 * seed)
         ]
         for name in ("one", "two", "three")[: seed + 1]
     }
     found = audited(tmp_path, corpora)
     for name, rows in corpora.items():
-        for column in ("url", "sha256", *FIELDS):
+        for column in ("url", "download_sha256", *FIELDS):
             counts = {
                 other: Counter(str(row[column]) for row in others if str(row[column]).split())
                 for other, others in corpora.items()

@@ -114,7 +114,7 @@ def test_without_images_the_page_says_why_there_are_no_samples(trained, tmp_path
 def test_the_section_on_data_shows_counts_repeats_and_flaws():
     flaws = {field: {EMPTY: Flaw(0), **dict.fromkeys(FLAWS, Flaw(0))} for field in FIELDS}
     flaws["raw"] = {EMPTY: Flaw(5), **dict.fromkeys(FLAWS, Flaw(0)), "holds a URL": Flaw(1, [(7, "<b>www.x.org</b>")])}
-    repeats = dict.fromkeys(("url", "sha256", *FIELDS), Repeats(0, 0, 0, 0, 0))
+    repeats = dict.fromkeys(("url", "download_sha256", *FIELDS), Repeats(0, 0, 0, 0, 0))
     repeats["raw"] = Repeats(17, 1234, 19, 1250, 1200, [(1200, "<script>")])
     audits = {
         "cc3m": Audit(2500, 2000, repeats, flaws),

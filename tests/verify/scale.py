@@ -90,7 +90,8 @@ def _fetched(folder: Path, images_per_shard: int) -> None:
             COPY (
                 SELECT row_id, url, parse_filename(filename, true) AS shard,
                     CASE WHEN status = 'success' THEN key END AS key,
-                    CASE WHEN status <> 'success' THEN 'http_404' END AS cause, width, height, sha256
+                    CASE WHEN status <> 'success' THEN 'http_404' END AS cause, width, height,
+                    sha256 AS download_sha256
                 FROM read_parquet('{images}/*.parquet', filename = true) ORDER BY md5(url), row_id
             ) TO '{folder}/data/images/{CORPUS}.parquet' (FORMAT parquet)
             """

@@ -57,7 +57,7 @@ def count_rows(urls: Path, folder: Path, names: Sequence[str], memory_gb: int) -
                 u.row_id, u.url, parse_filename(c.filename, true) AS shard,
                 CASE WHEN c.status = '{SUCCESS}' THEN c.key END AS key,
                 CASE WHEN c.status <> '{SUCCESS}' THEN cause_of(c.status, c.error_message) END AS cause,
-                c.width, c.height, CASE WHEN c.status = '{SUCCESS}' THEN c.sha256 END AS sha256
+                c.width, c.height, CASE WHEN c.status = '{SUCCESS}' THEN c.sha256 END AS download_sha256
             FROM (SELECT row_id, url FROM read_parquet($urls)) u LEFT JOIN counted c USING (url)
             ORDER BY md5(u.url), u.row_id
             """,
@@ -81,7 +81,7 @@ def count_shards(counted: Path, shards: Mapping[str, Shard], memory_gb: int) -> 
     with bounded(counted.parent, memory_gb) as database:
         rows = _rows(
             database,
-            "SELECT shard, row_id, cause, sha256 FROM read_parquet($counted) ORDER BY len(shard), shard, row_id",
+            "SELECT shard, row_id, cause, download_sha256 FROM read_parquet($counted) ORDER BY len(shard), shard, row_id",
             counted,
         )
         return tuple(_entry(shards[name], group) for name, group in itertools.groupby(rows, lambda row: str(row[0])))
@@ -129,8 +129,8 @@ def _rows(database: duckdb.DuckDBPyConnection, query: str, counted: Path) -> Ite
 def own_pictures(counted: Path, memory_gb: int) -> dict[str, str | None]:
     """SHA-256 of the picture of each own file that was asked for, by address; None of a lost one."""
     with bounded(counted.parent, memory_gb) as database:
-        query = f"SELECT url, sha256 FROM read_parquet($counted) WHERE shard IS NOT NULL AND starts_with(url, '{FILE}')"
-        return dict(_rows(database, query, counted))
+        rows = f"read_parquet($counted) WHERE shard IS NOT NULL AND starts_with(url, '{FILE}')"
+        return dict(_rows(database, f"SELECT url, download_sha256 FROM {rows}", counted))
 
 
 def lost_causes(counted: Path, memory_gb: int) -> set[str]:

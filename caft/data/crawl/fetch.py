@@ -25,7 +25,7 @@ from caft.data.crawl.erase import erase_pictures
 from caft.data.crawl.images import begin_first, note_files
 from caft.data.crawl.images import fetch_images as fetch_images
 from caft.data.crawl.listing import is_begun, list_of
-from caft.data.crawl.manifest import Manifest, known_shard, note_shard, notes_folder, verify
+from caft.data.crawl.manifest import NOT_THERE, Manifest, known_shard, note_shard, notes_folder, verify
 from caft.data.crawl.own import FILE
 from caft.data.crawl.packed import link_packed
 from caft.data.crawl.rounds import link_shard
@@ -196,10 +196,12 @@ def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> N
     urls = Path(f"data/urls/{corpus}.parquet")
     if not urls.exists():
         raise ManifestError(
-            f"{folder}: {len(problems)} of the {len(expected.shards)} shards in {where} are not there, and {urls}, "
+            f"{folder}: {len(problems)} of the {len(expected.shards)} shards in {where} {_summed(problems)}; and {urls}, "
             f"which would say what to fetch, is missing too; run `dvc checkout {urls}` or `dvc repro source@{corpus}`"
         )
-    logger.warning("%s: %d of %d shards in %s are not there", folder, len(problems), len(expected.shards), where)
+    logger.warning(
+        "%s: %d of %d shards in %s %s", folder, len(problems), len(expected.shards), where, _summed(problems)
+    )
     _complete(params, corpus, urls)
     if problems := verify(expected, folder):
         name, problem = next(iter(problems.items()))
@@ -208,6 +210,18 @@ def ensure_images(params: Params, corpus: str, manifest: Mapping[str, Any]) -> N
             "Pictures have changed where they come from, or another fetch has filled the folder. To go on with what "
             f"is there now, run `dvc repro --force fetch@{corpus}`"
         )
+
+
+def _summed(problems: Mapping[str, str]) -> str:
+    """What is wrong with shards, in a line."""
+    changed = {name: problem for name, problem in problems.items() if not problem.endswith(NOT_THERE)}
+    if not changed:
+        return "are not there"
+    name, problem = next(iter(changed.items()))
+    gone = f", and {len(problems) - len(changed)} are not there" if len(changed) < len(problems) else ""
+    return f"are not as they were when they were read: {name}: {problem}" + (
+        f" ({len(changed)} like this{gone})" if len(problems) > 1 else ""
+    )
 
 
 def ensure_indexed(params: Params, index: str, corpora: Sequence[Mapping[str, str]]) -> None:

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import notes_folder
 from caft.data.tables.database import bounded
+from caft.data.tables.meanings import schema
 from caft.data.tables.row_groups import RowGroups
 from caft.data.tables.schema import URLS, open_table
 from caft.errors import DataError
 from caft.storage import replacing, write_json
+
+LISTED = schema([("row_id", pa.int64()), ("url", pa.string())])
 
 
 def describe(urls: Path) -> dict[str, Any]:
@@ -101,13 +104,12 @@ def write_list(home: Path, rows: str, values: Mapping[str, Any], images_per_shar
         images_per_shard: Rows of a row group.
         memory_gb: What the sort may hold before it uses `home`, in gigabytes.
     """
-    schema = pa.schema([("row_id", pa.int64()), ("url", pa.string())])
     with replacing(list_of(home)) as temporary, bounded(notes_folder(home), memory_gb) as database:
         found = database.sql(f"SELECT row_id, url FROM ({rows}) ORDER BY md5(url), row_id", params=dict(values))
         batches = found.to_arrow_reader(images_per_shard)
-        with RowGroups(temporary, schema, images_per_shard) as groups:
+        with RowGroups(temporary, LISTED, images_per_shard) as groups:
             for batch in batches:
-                groups.add(pa.Table.from_batches([batch]).cast(schema))
+                groups.add(pa.Table.from_batches([batch]).cast(LISTED))
 
 
 def rewrite_list(home: Path, kept: Callable[[int, pa.Table], pa.Table]) -> None:

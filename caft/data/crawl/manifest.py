@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -17,8 +18,13 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from caft.digests import file_digest
 from caft.errors import ManifestError
 from caft.storage import write_json
+
+logger = logging.getLogger(__name__)
+NOT_THERE = "not there"  # what ends the problem of a shard of which a file is missing
+SECOND = 10**9  # in nanoseconds
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -136,19 +142,16 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def verify(manifest: Manifest, folder: Path) -> dict[str, str]:
-    """Compares the shards in a folder with a manifest; fast, since it reads no tar.
-
-    A tar counts as known if it has the size and the time of change that were noted when it was last
-    read, so its content is vouched for by the checksum noted then.
+    """Compares the shards in a folder with a manifest, as `known_shard` does: a tar that was not touched is not read.
 
     Returns:
         What is wrong, by name of the shard; empty if nothing is.
     """
     problems = {}
     for shard in manifest.shards:
-        found = known_shard(folder, shard.name)
+        found, problem = _looked_at(folder, shard.name)
         if found is None:
-            problems[shard.name] = "missing, incomplete or changed"
+            problems[shard.name] = problem
         elif found.sha256 != shard.sha256:
             problems[shard.name] = f"tar {found.sha256[:12]} of {found.bytes} bytes, " + (
                 f"the manifest says {shard.sha256[:12]} of {shard.bytes}"
@@ -168,16 +171,44 @@ def note_shard(folder: Path, shard: Shard) -> None:
 
 
 def known_shard(folder: Path, name: str) -> Shard | None:
-    """Returns the note of a shard; None if a file is missing or the tar has changed since."""
+    """Returns the note of a shard; None if a file is missing or the tar has changed since.
+
+    A tar that has the size and the time of change of then is as it was. One of that size and another time, as copies
+    have, is read once and its SHA-256 compared, which takes a second a gigabyte or so; then the new time is noted.
+    """
+    return _looked_at(folder, name)[0]
+
+
+def _looked_at(folder: Path, name: str) -> tuple[Shard | None, str]:
+    """The note of a shard; or None, and what is wrong."""
     files = shard_files(folder, name)
+    if absent := [file.name for file in files if not file.exists()]:
+        return None, f"{', '.join(absent)} {NOT_THERE}"
     try:
         note = json.loads(_note(folder, name).read_text())
-        shard = Shard(**note["shard"])
+        shard, modified = Shard(**note["shard"]), int(note["modified"])
         state = files[0].stat()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    unchanged = state.st_mtime_ns == note["modified"] and state.st_size == shard.bytes
-    return shard if unchanged and all(file.exists() for file in files) else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"{_note(folder, name)}, which says what the tar holds, cannot be read ({error})"
+    if state.st_size != shard.bytes:
+        return None, f"{files[0].name} has {state.st_size} bytes, and had {shard.bytes} when it was read"
+    if not same_time(modified, state.st_mtime_ns):
+        logger.info("%s: has another time of change than when it was read; its content is compared", files[0])
+        if (digest := file_digest(files[0])) != shard.sha256:
+            return None, f"{files[0].name} has other content (SHA-256 {digest[:12]}) than when it was read"
+        try:
+            note_shard(folder, shard)
+        except OSError as error:
+            logger.warning("%s: cannot be noted (%s), so its content is compared each time", files[0], error)
+    return shard, ""
+
+
+def same_time(noted: int, found: int) -> bool:
+    """Whether a file's time of change, in nanoseconds, is the noted one, or that in the whole seconds many copies have.
+
+    rsync takes a file of the same size and second for the same file, too.
+    """
+    return found in (noted, noted - noted % SECOND)
 
 
 def forget_shard(folder: Path, name: str) -> None:

@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft.data.crawl.manifest import notes_folder
+from caft.data.tables.meanings import schema
 from caft.digests import file_digest
 from caft.storage import replacing, write_json
 
 logger = logging.getLogger(__name__)
 FILE = "file:"  # what addresses of own files begin with
 State = tuple[int, int]  # size in bytes, and time of change in nanoseconds
-_TABLE = pa.schema([("url", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
+_TABLE = schema([("url", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 
 
 def name_of(url: str) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from caft.data.crawl.manifest import (
     note_shard,
     notes_folder,
     rows_fingerprint,
+    same_time,
     shard_files,
 )
 from caft.data.crawl.rows import keep_counted
@@ -37,16 +39,17 @@ from caft.data.crawl.shards import SUCCESS
 from caft.data.crawl.tars import PICTURES, Member, canonicalise, chosen, scan
 from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
+from caft.data.tables.meanings import schema
 from caft.digests import file_digest
 from caft.errors import DataError
 from caft.locking import locked
 from caft.progress import track
-from caft.storage import replacing, write_json
+from caft.storage import main_checkout, replacing, write_json
 
 logger = logging.getLogger(__name__)
 
 # What a tar holds: one row a picture, in its order.
-FOUND = pa.schema(
+FOUND = schema(
     [
         ("place", pa.int64()),
         ("key", pa.string()),
@@ -240,8 +243,19 @@ def _is_listed(task: Tar) -> bool:
     if not task.found.exists():
         return False
     state, seen = task.path.stat(), _seen(task)
-    now = (str(state.st_size), str(state.st_mtime_ns), RULES)
-    return (seen["bytes"], seen["modified"], seen.get("rules")) == now
+    if (seen["bytes"], seen.get("rules")) != (str(state.st_size), RULES):
+        return False
+    if same_time(int(seen["modified"]), state.st_mtime_ns):
+        return True
+    if file_digest(task.path) != seen["sha256"]:
+        return False
+    table = pq.read_table(
+        task.found
+    )  # a copy: its pictures need not be decoded again, nor its bytes be read the next time
+    with replacing(task.found) as temporary:
+        noted = {**seen, "modified": str(state.st_mtime_ns)}
+        pq.write_table(table.replace_schema_metadata(noted), temporary, compression="zstd")
+    return True
 
 
 def _seen(task: Tar) -> dict[str, str]:
@@ -279,9 +293,13 @@ def _join(urls: Path, tasks: Sequence[Tar], target: Path, memory_gb: int) -> int
 def _link(folder: Path, name: str, task: Tar, joined: Path) -> Shard:
     """Links a tar into the folder of the shards, and writes its table beside it."""
     link = shard_files(folder, name)[0]
-    if not (link.is_symlink() and link.readlink() == task.path):
+    # Within a checkout relative, so that a copy of it does not lead back into the original.
+    checkout = main_checkout()
+    inside = task.path.is_relative_to(checkout) and folder.is_relative_to(checkout)
+    place = Path(os.path.relpath(task.path, folder)) if inside else task.path
+    if not (link.is_symlink() and link.readlink() == place):
         with replacing(link) as temporary:
-            temporary.symlink_to(task.path)
+            temporary.symlink_to(place)
     return _finish(folder, name, pq.read_table(joined, filters=[("shard", "=", name)]), _seen(task))
 
 

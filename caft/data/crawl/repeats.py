@@ -20,7 +20,7 @@ def repeated_pictures(
     """Pictures that more than `above` rows of some tables have, by the SHA-256 of what came, with the number of rows.
 
     Args:
-        tables: Parquet, with a column sha256.
+        tables: Parquet, with a column download_sha256.
         above: 1 gives all that are there twice.
         work: Where the query may put what exceeds its memory.
         memory_gb: What it may hold.
@@ -33,8 +33,8 @@ def repeated_pictures(
         return {}
     with bounded(work, memory_gb) as database:
         rows = database.execute(
-            f"SELECT sha256, count(*) AS n FROM read_parquet($tables) WHERE sha256 <> '' AND {condition} "
-            "GROUP BY sha256 HAVING n > $above ORDER BY n DESC, sha256",
+            f"SELECT download_sha256, count(*) AS n FROM read_parquet($tables) WHERE download_sha256 <> '' AND {condition} "
+            "GROUP BY download_sha256 HAVING n > $above ORDER BY n DESC, download_sha256",
             {"tables": [str(table) for table in tables], "above": above},
         ).fetchall()
     return dict(rows)

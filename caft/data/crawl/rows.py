@@ -6,11 +6,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from caft.data.crawl.manifest import notes_folder
+from caft.data.tables.meanings import schema
 from caft.storage import replacing
 
 # One row for each of the source stage's table, in the order of a list that is fetched at once. `cause` is null for an
 # image, and all after it is null for a lost one, as is `key`.
-COUNTED = pa.schema(
+COUNTED = schema(
     [
         ("row_id", pa.int64()),
         ("url", pa.string()),
@@ -19,7 +20,7 @@ COUNTED = pa.schema(
         ("cause", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("sha256", pa.string()),
+        ("download_sha256", pa.string()),
     ]
 )
 

@@ -253,8 +253,11 @@ def schema() -> "pa.Schema":
     """Of the table: a row for each sentence; `reference` is the place of its reference in the pickle."""
     import pyarrow as pa
 
+    from caft.data.tables import meanings
+
     numbers = [(name, pa.int64()) for name in ("reference", "image_id", "ann_id")]
-    return pa.schema([*numbers, *((name, pa.string()) for name in ("split", "sent", "raw"))])
+    texts = [(name, pa.string()) for name in ("split", "sent", "raw")]
+    return meanings.schema([*numbers, *texts], other={"raw": ("expression as it was written", "")})
 
 
 def read_references(path: Path) -> "pa.Table":

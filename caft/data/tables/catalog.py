@@ -34,8 +34,8 @@ def caption_statistics(captions: Path, sentences: Path) -> dict[str, dict[str, A
         f"count(*) FILTER ({field} <> ''), avg(length({field})) FILTER ({field} <> '')" for field in FIELDS
     )
     lengths = ", ".join(
-        f"sum(len({splitter}_spans[{place}])), sum(len(flatten({splitter}_ids[{place}])))"
-        for place, _ in enumerate(FIELDS, start=1)
+        f"sum(len({splitter}_spans.{field})), sum(len(flatten({splitter}_ids.{field})))"
+        for field in FIELDS
         for splitter in SPLITTERS
     )
     with duckdb.connect() as database:

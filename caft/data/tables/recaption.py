@@ -21,7 +21,7 @@ from caft.data.tables.cluster import ray_tasks
 from caft.data.tables.database import bounded
 from caft.data.tables.schema import CAPTIONS, FIELDS, URLS, open_table
 from caft.errors import DataError
-from caft.storage import replacing, write_json
+from caft.storage import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ def join_captions(
         counted: Where each row's image is, as the fetch stage writes it, absolute; None for the folder's own.
 
     Returns:
-        Summary: rows in, rows out, dropped by reason. None is dropped here: an image without its captions is an error.
+        Summary: rows in, rows out, dropped by reason, and the SHA-256 of each tar, of which the offsets are. No row is
+        dropped here: an image without its captions is an error.
 
     Raises:
         DataError: An image's URL is not that of the caption row it would be joined to, or counts do not add up.
@@ -87,12 +88,12 @@ def join_captions(
         if rows != entry["successes"]:
             raise DataError(f"{shard.target}: {rows} rows for {entry['successes']} images; remove {work} and run again")
     shutil.rmtree(work / GATHERED, ignore_errors=True)
-    summary = {"rows_in": manifest["successes"], "rows_out": manifest["successes"], "dropped": {}}
-    # Which tars the offsets are of.
-    write_json(
-        work / "_summary.json", {**summary, "shards": {entry["name"]: entry["sha256"] for entry in manifest["shards"]}}
-    )
-    return summary
+    return {
+        "rows_in": manifest["successes"],
+        "rows_out": manifest["successes"],
+        "dropped": {},
+        "shards": {entry["name"]: entry["sha256"] for entry in manifest["shards"]},
+    }
 
 
 def _check_urls(counted: Path, urls: Path, work: Path, memory_gb: int) -> None:
@@ -121,10 +122,10 @@ def _gather(counted: Path, names: Sequence[str], urls: Path, target: Path, memor
         database.execute(
             f"""
             COPY (
-                SELECT i.shard, i.key, i.row_id, i.width, i.height, i.sha256, {columns}
+                SELECT i.shard, i.key, i.row_id, i.width, i.height, i.download_sha256, {columns}
                 FROM read_parquet($urls) u
                 JOIN (
-                    SELECT shard, key, row_id, width, height, sha256 FROM read_parquet($counted)
+                    SELECT shard, key, row_id, width, height, download_sha256 FROM read_parquet($counted)
                     WHERE cause IS NULL AND shard IN (SELECT unnest($names))
                 ) i USING (row_id)
                 ORDER BY i.shard, i.key

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from caft.data.tables.fields import FIELDS as FIELDS
 from caft.data.tables.fields import LONG_FIELDS as LONG_FIELDS
+from caft.data.tables.meanings import schema
 from caft.errors import DataError, SchemaError
 
 # Headers of the published CSV files, in order; the first holds the URL in spite of its name.
@@ -21,17 +22,19 @@ CSV_COLUMNS = (
     "longLLA_captions",
 )
 
-_VERSION = {"caft_schema": "1"}
+_VERSION = {"caft_schema": "2"}
+_SHOWN = 60  # characters of a type in an error
 _CAPTIONS = [(field, pa.string()) for field in FIELDS]
-# Of the sentences of each caption: start and end in characters, and token ids.
-_SPANS = pa.list_(pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())])))
-_IDS = pa.list_(pa.list_(pa.list_(pa.uint16())))
+# Of each caption by its name, as programs count a list's items from 0 or from 1: start and end of its sentences in
+# characters, and their token ids.
+_SPANS = pa.struct([(field, pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))) for field in FIELDS])
+_IDS = pa.struct([(field, pa.list_(pa.list_(pa.uint16()))) for field in FIELDS])
 
-URLS = pa.schema([("row_id", pa.int64()), ("url", pa.string()), *_CAPTIONS], metadata=_VERSION)
-REJECTS = pa.schema(
-    [("row_id", pa.int64()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())], metadata=_VERSION
+URLS = schema([("row_id", pa.int64()), ("url", pa.string()), *_CAPTIONS], _VERSION)
+REJECTS = schema(
+    [("row_id", pa.int64()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())], _VERSION
 )
-CAPTIONS = pa.schema(
+CAPTIONS = schema(
     [
         ("key", pa.string()),
         ("row_id", pa.int64()),
@@ -39,12 +42,12 @@ CAPTIONS = pa.schema(
         ("size", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("sha256", pa.string()),
+        ("download_sha256", pa.string()),
         *_CAPTIONS,
     ],
-    metadata=_VERSION,
+    _VERSION,
 )
-SENTENCES = pa.schema(
+SENTENCES = schema(
     [
         ("row_id", pa.int64()),
         ("spacy_spans", _SPANS),
@@ -52,7 +55,7 @@ SENTENCES = pa.schema(
         ("dreamlip_spans", _SPANS),
         ("dreamlip_ids", _IDS),
     ],
-    metadata=_VERSION,
+    _VERSION,
 )
 
 
@@ -88,6 +91,12 @@ def check_table(found: pa.Schema, expected: pa.Schema, where: str) -> None:
         if field.name not in found.names:
             problems.append(f"column {field.name} is missing")
         elif found.field(field.name).type != field.type:
-            problems.append(f"column {field.name} is {found.field(field.name).type}, expected {field.type}")
+            types = (found.field(field.name).type, field.type)
+            problems.append(f"column {field.name} is {{}}, expected {{}}".format(*map(_shown, types)))
     if problems:
         raise SchemaError(f"{where}: {'; '.join(problems)}. It was written by another version: run its stage again")
+
+
+def _shown(kind: pa.DataType) -> str:
+    """A type in a line; one of many parts by its beginning."""
+    return str(kind) if len(str(kind)) <= _SHOWN else f"{str(kind)[:_SHOWN]}..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from caft.captions.sentences import SPLITTERS, Splitter, asked_of_spacy, many_spans, versions
+from caft.captions.sentencizer import Span
 from caft.captions.tokenizer import CONTEXT, encode, is_plain
 from caft.data.tables.nothing import is_blank
 from caft.data.tables.schema import CAPTIONS, FIELDS, SENTENCES, open_table
 from caft.errors import DataError
-from caft.storage import replacing, write_json
+from caft.storage import replacing
 
 ROWS_AT_ONCE = 1000  # of a row group
 ID = np.dtype(np.uint16)
@@ -52,7 +54,7 @@ def write_sentences(captions: Path, target: Path) -> dict[str, int]:
             columns: dict[str, Any] = {"row_id": rows}
             for splitter in SPLITTERS:
                 columns |= _columns(own, splitter, words)
-                counts[splitter] += len(columns[f"{splitter}_spans"].flatten().flatten())
+                counts[splitter] += sum(len(spans.flatten()) for spans in columns[f"{splitter}_spans"].flatten())
             writer.write_table(pa.table(columns, schema=schema))
     return counts | {"asked": asked_of_spacy() - asked}
 
@@ -61,6 +63,21 @@ def _columns(texts: list[str], splitter: Splitter, words: _Words) -> dict[str, p
     """Spans and ids of the captions of some rows."""
     unique = list(dict.fromkeys(texts))
     spans = dict(zip(unique, many_spans(unique, splitter), strict=True))
+    types = [SENTENCES.field(f"{splitter}_{name}").type for name in ("spans", "ids")]
+    found = [
+        _column(texts[place :: len(FIELDS)], spans, words, [kind.field(place).type for kind in types])
+        for place in range(len(FIELDS))
+    ]
+    return {
+        f"{splitter}_{name}": pa.StructArray.from_arrays(columns, fields=list(kind))
+        for name, columns, kind in zip(("spans", "ids"), zip(*found, strict=True), types, strict=True)
+    }
+
+
+def _column(
+    texts: list[str], spans: Mapping[str, list[Span]], words: _Words, types: Sequence[pa.DataType]
+) -> tuple[pa.Array, pa.Array]:
+    """Spans and ids of one caption of some rows, of the given types."""
     places, captions, sentences = array("i"), array("i", [0]), array("i", [0])
     ids = bytearray()
     for text in texts:
@@ -73,20 +90,12 @@ def _columns(texts: list[str], splitter: Splitter, words: _Words) -> dict[str, p
                 ids += found
                 sentences.append(len(ids) // ID.itemsize)
         captions.append(len(places) // 2)
-    rows = np.arange(0, len(texts) + 1, len(FIELDS), dtype=np.int32)
-    spans_type, ids_type = (SENTENCES.field(f"{splitter}_{name}").type for name in ("spans", "ids"))
+    spans_type, ids_type = types
     starts_ends = np.frombuffer(places, np.int32).reshape(-1, 2).T
-    pairs = pa.StructArray.from_arrays(
-        [pa.array(side) for side in starts_ends], fields=list(spans_type.value_type.value_type)
-    )
-    tokens = _lists(
-        np.frombuffer(sentences, np.int32), pa.array(np.frombuffer(ids, ID)), ids_type.value_type.value_type
-    )
+    pairs = pa.StructArray.from_arrays([pa.array(side) for side in starts_ends], fields=list(spans_type.value_type))
+    tokens = _lists(np.frombuffer(sentences, np.int32), pa.array(np.frombuffer(ids, ID)), ids_type.value_type)
     ends = np.frombuffer(captions, np.int32)
-    return {
-        f"{splitter}_spans": _lists(rows, _lists(ends, pairs, spans_type.value_type), spans_type),
-        f"{splitter}_ids": _lists(rows, _lists(ends, tokens, ids_type.value_type), ids_type),
-    }
+    return _lists(ends, pairs, spans_type), _lists(ends, tokens, ids_type)
 
 
 def _lists(ends: np.ndarray, values: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -111,11 +120,11 @@ class _Words(dict[str, bytes]):
 
 
 def summarize(captions: Path, work: Path) -> dict[str, Any]:
-    """Counts rows in and out, and tokens that no model reads, and writes the summary.
+    """Counts rows in and out, and tokens that no model reads.
 
     Returns:
-        Summary: rows in, rows out, dropped by reason; and, where sentences are longer than a text of CLIP's may be, for
-        each splitter the number of such `sentences` and of their `tokens` beyond that length, as `cut`.
+        Summary: rows in, rows out, dropped by reason; and as `cut`, for each splitter with sentences that are longer than
+        a text of CLIP's may be, the number of such `sentences` and of their `tokens` beyond that length.
 
     Raises:
         DataError: A row was lost.
@@ -125,10 +134,8 @@ def summarize(captions: Path, work: Path) -> dict[str, Any]:
     )
     if rows_in != rows_out:
         raise DataError(f"{work}: {rows_out} rows for {rows_in} in {captions}; remove the folder and run again")
-    summary: dict[str, Any] = {"rows_in": rows_in, "rows_out": rows_out, "dropped": {}}
     cut = {splitter: counts for splitter in SPLITTERS if (counts := _cut(work, splitter))["sentences"]}
-    write_json(work / "_summary.json", summary | ({"cut": cut} if cut else {}))
-    return summary | {"cut": cut}
+    return {"rows_in": rows_in, "rows_out": rows_out, "dropped": {}, "cut": cut}
 
 
 def _cut(work: Path, splitter: Splitter) -> dict[str, int]:
@@ -136,8 +143,9 @@ def _cut(work: Path, splitter: Splitter) -> dict[str, int]:
     sentences = tokens = 0
     for path in work.glob("[0-9]*.parquet"):
         for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE, columns=[f"{splitter}_ids"]):
-            lengths = pc.list_value_length(batch[0].flatten().flatten())
-            longer = lengths.filter(pc.greater(lengths, CONTEXT - 2))
-            sentences += len(longer)
-            tokens += (pc.sum(longer).as_py() or 0) - len(longer) * (CONTEXT - 2)
+            for ids in batch[0].flatten():
+                lengths = pc.list_value_length(ids.flatten())
+                longer = lengths.filter(pc.greater(lengths, CONTEXT - 2))
+                sentences += len(longer)
+                tokens += (pc.sum(longer).as_py() or 0) - len(longer) * (CONTEXT - 2)
     return {"sentences": sentences, "tokens": tokens}

@@ -138,7 +138,7 @@ def _add_shard(
     added: dict[str, Any] = {name: [] for name in ARRAYS} | {"text": bytearray()}
     skipped = dropped = 0
     rows = zip(
-        captions["sha256"].to_pylist(),
+        captions["download_sha256"].to_pylist(),
         captions["offset"].to_pylist(),
         captions["size"].to_pylist(),
         row_ids,
@@ -148,7 +148,7 @@ def _add_shard(
         strict=True,
     )
     for sha256, offset, size, row_id, spans, ids, *fields in rows:
-        if not any(spans):
+        if not any(spans.values()):
             skipped += 1
             continue
         if (copies := repeats.rows.get(sha256, 1)) > repeats.dropped_above:
@@ -157,7 +157,7 @@ def _add_shard(
         if copies > 1:
             places.setdefault(sha256, []).append(totals["images"] + len(added["images"]))
         added["images"].append((shard, offset, size, row_id))
-        for text, found, encoded in zip(fields, spans, ids, strict=True):
+        for text, found, encoded in zip(fields, spans.values(), ids.values(), strict=True):
             added["captions"].append(totals["sentences"])
             for span, sentence in zip(found, encoded, strict=True):
                 added["tokens"] += sentence

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from caft.data.sets import Missing, folder_of
+from caft.data.tables.meanings import schema
 from caft.data.training.index import read_summary
 from caft.data.training.leakage import (
     MOST_BITS,
@@ -30,7 +31,7 @@ from caft.params.sets import BenchmarkParams
 from caft.transforms import open_image
 
 logger = logging.getLogger(__name__)
-PAIRS = pa.schema(
+PAIRS = schema(
     [("benchmark", pa.string()), ("image", pa.string()), ("position", pa.int64()), ("corpus", pa.string())]
     + [("row_id", pa.int64()), ("bits", pa.int64())]
 )

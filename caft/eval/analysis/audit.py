@@ -53,14 +53,14 @@ class Audit:
 
     addresses: int  # rows of its list, after source
     images: int  # rows of its caption tables: images that were downloaded
-    repeats: dict[str, Repeats]  # by column: url, of the list; sha256, of the images; each caption field
+    repeats: dict[str, Repeats]  # by column: url, of the list; download_sha256, of the images; each caption field
     flaws: dict[str, dict[str, Flaw]]  # by caption field and flaw, `EMPTY` first, then `FLAWS`
 
     def filled(self, column: str) -> int:
         """Rows in which a column of `repeats` is not empty."""
         if column == "url":
             return self.addresses
-        return self.images - (0 if column == "sha256" else self.flaws[column][EMPTY].count)
+        return self.images - (0 if column == "download_sha256" else self.flaws[column][EMPTY].count)
 
 
 def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_gb: int = 2) -> dict[str, Audit]:
@@ -83,7 +83,8 @@ def audit(names: Sequence[str], urls: Path, captions: Path, work: Path, memory_g
             raise DataError(f"{path}: not found; run the stage that writes it (`dvc repro`)")
     with bounded(work, memory_gb) as database:
         database.execute("SET preserve_insertion_order = false")
-        repeats = {"url": _repeats(database, "url", lists), "sha256": _repeats(database, "sha256", tables)}
+        repeats = {"url": _repeats(database, "url", lists)}
+        repeats["download_sha256"] = _repeats(database, "download_sha256", tables)
         repeats |= {field: _repeats(database, field, tables, texts=True) for field in FIELDS}
         return {
             name: Audit(

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from caft import storage
 from caft.data.sets import Missing, ReferringSet, load_referring
+from caft.data.tables.meanings import schema
 from caft.eval.analysis.matching import score_match
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.referring import ExpressionScore, score_expressions
@@ -18,20 +19,21 @@ from caft.model.match import GENERAL_SENTENCES
 from caft.model.protocols import RetrievalModel
 from caft.params import Params
 
-SCHEMA = pa.schema(
+SCHEMA = schema(
     {
         "set": pa.string(),
         "image": pa.string(),
         "annotation": pa.int64(),
         "text": pa.string(),
-        "level": pa.int32(),  # tokens of the stage
-        "intersection": pa.int64(),  # of the mask with the object, in pixels
+        "level": pa.int32(),
+        "intersection": pa.int64(),
         "union": pa.int64(),
         "iou": pa.float32(),
         "iou_wrong_expression": pa.float32(),
         "pointing": pa.float32(),
         "threshold": pa.float32(),
-    }
+    }.items(),
+    other={"text": ("the expression", ""), "image": ("file of the picture", "")},
 )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from caft import storage
 from caft.data import loopback
 from caft.train.tracking import origin
+from caft.train.tracking.moved import check_place
 from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 from caft.train.tracking.server import database_of, experiment_of, one_writer, translated
@@ -76,12 +77,13 @@ def open_run(
     whose process or job, of which `over` tells, is gone are ended.
 
     Raises:
-        TrackingError: The tracker cannot be reached, or its experiment was deleted.
+        TrackingError: The tracker cannot be reached, its experiment was deleted, or its storage was copied or moved.
     """
     uri = storage.tracking_uri(params)
     with translated(uri), one_writer(params):
         client = _client(uri)
         experiment = experiment_of(client, params, uri)
+        check_place(client.get_experiment(experiment).artifact_location, params, uri)
         changed = origin.diff()
         query = f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         found = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time ASC"])

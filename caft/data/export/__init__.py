@@ -1,0 +1,1 @@
+"""What this project has, as other people's programs read it."""
