@@ -128,7 +128,7 @@ def _overlays(report: Report) -> list[Overlay]:
         cases = [case for case in report.segmented if case.kind == kind]  # best first
         if cases:
             case = cases[_PLACES[kind](len(cases))]
-            shown = outline(lit(fit(case.image, _SIDE), case.mask), case.mask, PREDICTION, 3)
+            shown = outline(lit(fit(case.image, _SIDE), case.mask), case.mask, PREDICTION, 2)
             text = f"Inside a pink line the mask found, inside a green one the object that is meant by: {case.text}"
             result = f"{kind}, IoU {100 * case.iou:.0f}"
             found.append(Overlay(outline(shown, case.truth, TRUTH), case.text, result, text))

@@ -1,0 +1,254 @@
+"""The report as a stranger reads it, in Chromium at 1280 and 390 pixels: how long, how wide, what stands first, and that all
+of it can be reached; for a default run, for every published set and several seeds, for given weights, and with little."""
+
+import csv
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from caft.data.sets import RetrievalSet
+from caft.eval.analysis.curves import Interval
+from caft.eval.analysis.examples import KINDS, Answers, Look, Nested, Retrieved, Segmented
+from caft.eval.analysis.granularity import Asked
+from caft.eval.paper.compare import compare
+from caft.eval.paper.models import of_model
+from caft.eval.report import report_page
+from caft.eval.report.ablation import ablation_page
+from caft.eval.report.content import Origin, Report, RetrievalCases
+from caft.eval.report.gather import _origin
+from caft.eval.report.scaling import scaling_page
+from caft.params import load_params
+from tests.eval.test_paper import GIVEN, TARGETS, metrics_of, retrained
+from tests.eval.test_report import browse, trained, written  # noqa: F401  (fixtures)
+
+PROJECT = Path(__file__).parents[2]
+TALLEST = 15_000  # pixels at 390, folded
+LARGEST = 8_000_000  # bytes; a default run's page has 1.8 million, one with photographs of every published set about 5
+SCREENS = {1280: 720, 390: 844}
+LONG = "a_very_long_name_of_a_set_that_somebody_has_given_to_photographs_of_their_own"
+
+READ = """<!doctype html><body style="margin:0"><iframe srcdoc="%s" style="border:0;width:%dpx;height:%dpx"></iframe>
+<script>
+addEventListener("load", () => {
+  const frame = document.querySelector("iframe"), page = frame.contentDocument, root = page.documentElement;
+  const edges = of => { const box = of.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]; };
+  const all = selector => [...page.querySelectorAll(selector)];
+  const found = {
+    tall: root.scrollHeight, wide: root.scrollWidth, width: root.clientWidth,
+    requests: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
+    first: all(".lead, .overlays figure, .tile, .facts").map(e => [e.className || e.tagName, ...edges(e)]),
+    headings: all("h1, h2, h3, h4").map(e => +e.tagName[1]),
+    unreachable: all("summary, a[href], .scroll").filter(e => e.tabIndex < 0).length,
+    lost: all("a[href^='#']").map(e => e.hash.slice(1)).filter(id => !page.getElementById(id)),
+    cut: all(".scroll").filter(e => e.scrollWidth > e.clientWidth + 1 && !getComputedStyle(e).background.includes("gradient")).length,
+  };
+  all("details").forEach(e => e.open = true);
+  found.openWide = root.scrollWidth;
+  found.outside = all("body *").filter(e => !e.parentElement.closest(".scroll, svg")
+    && (edges(e)[2] > root.clientWidth + 0.5 || edges(e)[0] < -0.5)).map(e => e.outerHTML.slice(0, 90));
+  document.title = JSON.stringify(found);
+});
+</script>"""
+
+
+def read(program, text, folder, width):
+    """What a browser makes of a page in a frame of a width; its console has to stay empty."""
+    page = folder / f"read{width}.html"
+    page.write_text(READ % (html.escape(text), width, SCREENS[width]), encoding="utf-8")
+    document, console = browse(program, page, folder / "profile", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", document)
+    assert title and console == [], (document[:500], console)
+    return json.loads(html.unescape(title[1]))
+
+
+def photograph(seed):
+    """Smooth noise, which compresses as badly as a photograph."""
+    noise = np.random.default_rng(seed).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    blurred = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1.5)).resize((512, 384), Image.Resampling.BICUBIC)
+    return Image.blend(blurred, Image.effect_noise((512, 384), 40).convert("RGB"), 0.15) if seed < 0 else blurred
+
+
+def of_every_set(folder, card, long=False):
+    """A report on photographs with every published set scored, three seeds, and as many pictures as a run has."""
+    sentence = "A dog with a brown collar lies in the grass, and behind it a red ball rolls towards an open gate. "
+    word = "Donaudampfschifffahrtsgesellschaftskapitänsmütze" if long else "It rains."
+    pictures = [photograph(n) for n in range(6)]
+    paths = []
+    for number, picture in enumerate(pictures):
+        paths.append(folder / f"{number}.jpg")
+        picture.save(paths[-1], quality=95)
+    metrics = metrics_of(set(TARGETS.sets))
+    if long:
+        metrics = {file: {LONG: next(iter(sets.values())), **sets} for file, sets in metrics.items()}
+    captions = [(sentence * 6 + word).strip()] * 6
+    pairs = RetrievalSet([str(n) for n in range(6)], paths, captions)
+    answers = Answers([0, 1, 2, 3, 4], 1)
+    examples = [Retrieved(0, kind, answers, answers) for kind in KINDS]
+    values = np.add.outer(np.arange(48.0), np.arange(64.0)).astype(np.float32)
+    mask = values > 60
+    labels = (np.add.outer(np.arange(16), np.arange(16)) // 4).astype(np.int64)
+    scored = of_model(card, load_params(PROJECT / "params.yaml"), metrics, {}, {})
+    curve = [{"step": float(step), "part_loss": 9.0 - step, "grad_norm": 1.0, "validation_i2t_r1": 40.0} for step in range(5)]
+    sides = [{"set": n, "space": "logit", "weight": w, "i2t_r1": 40.0, "t2i_r1": 50.0} for n in metrics["retrieval"] for w in (0, 1)]
+    return Report(
+        card=card,
+        metrics=metrics | {"train": {"steps": 44_000, "samples": 90_336_608, "images_per_s": 2090.0}},
+        curves=curve,
+        blend=sides,
+        notes={},
+        origin=Origin({LONG: "pictures"}, [], "c" * 40, "d" * 16, "e" * 32, {"launch": LONG, "recipe": LONG}, "8 nodes", "../"),
+        intervals={n: {"miou": Interval(28.0, 27.0, 29.0)} for n in metrics["grounding"]},
+        boxes={"fg_ovd": dict.fromkeys(("hard", "medium", "easy", "trivial"), 4000)},
+        paper=compare(TARGETS, [scored], {}),
+        scored=[scored],
+        other_seeds={1: curve, 2: curve},
+        retrieval=[RetrievalCases(n, pairs, examples, examples) for n in metrics["retrieval"]],
+        looks=[Look(picture, [sentence + word] * 6, [values] * 6) for picture in pictures[:5]],
+        referring="refcoco_val",
+        segmented=[Segmented(k, pictures[n], word * 3, values, mask, mask, 0.5) for k in KINDS for n in range(6)],
+        asked=[Asked(k, pictures[n], [sentence] * 4, [values] * 4, [mask] * 4, [mask] * 4) for k in KINDS for n in (0, 1)],
+        nested=[Nested(picture, [labels, labels // 2, labels // 4]) for picture in pictures[:4]],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pages(written, tmp_path_factory):  # noqa: F811
+    """Every kind of page by name."""
+    folder = tmp_path_factory.mktemp("pages")
+    name = {**GIVEN, "name": f"{LONG}.pt"}
+    some = metrics_of({"urban1k", "refcoco_val"})
+    scored = of_model(GIVEN, load_params(PROJECT / "params.yaml"), some, {}, {})
+    summary = json.loads((PROJECT / "metrics/ablation.json").read_text())
+    with (PROJECT / "plots/scaling/points.csv").open(newline="") as file:
+        rows = [{k: float(v) if k in ("r1", "low", "high") else v for k, v in row.items()} for row in csv.DictReader(file)]
+    for row in rows:
+        row["compared"] = row["compared"] in ("True", "true", "1")
+    return {
+        "run": written.read_text(encoding="utf-8"),
+        "every set": report_page(of_every_set(folder, {**retrained(), "seed": 0})),
+        "given weights": report_page(of_every_set(folder, GIVEN)),
+        "long names": report_page(of_every_set(folder, name, long=True)),
+        "some sets": report_page(Report(GIVEN, some, [], [], {}, paper=compare(TARGETS, [scored], {}), scored=[scored])),
+        "no set": report_page(Report(GIVEN, metrics_of(set()), [], [], {})),
+        "nothing": report_page(Report({}, {}, [], [], {})),
+        "ablation": ablation_page(summary, compare(TARGETS, [scored], {})[:30]),
+        "scaling": scaling_page(json.loads((PROJECT / "metrics/scaling.json").read_text()), rows),
+    }
+
+
+NAMES = ["run", "every set", "given weights", "long names", "some sets", "no set", "nothing", "ablation", "scaling"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", SCREENS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_short_and_never_scrolls_sideways(pages, tmp_path, require_system, name, width):
+    found = read(require_system("chromium"), pages[name], tmp_path, width)
+    assert found["tall"] < TALLEST
+    assert found["wide"] == found["openWide"] == found["width"] == width - 0 and found["outside"] == []
+    assert found["requests"] == [] and found["lost"] == [] and found["unreachable"] == found["cut"] == 0
+    steps = np.diff(found["headings"])
+    assert found["headings"][0] == 1 and found["headings"].count(1) == 1 and (steps <= 1).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", SCREENS)
+@pytest.mark.parametrize("name", ["run", "every set", "given weights", "long names"])
+def test_the_first_screen_holds_pictures_scores_and_what_ran_where(pages, tmp_path, require_system, name, width):
+    found = read(require_system("chromium"), pages[name], tmp_path, width)["first"]
+    kinds = [kind for kind, *_ in found]
+    assert kinds.count("FIGURE") == 3 and kinds.count("tile") == 4 and kinds.count("lead") == kinds.count("facts") == 1
+    fold = SCREENS[width] * (1.3 if name == "long names" else 1)
+    assert all(0 <= left < right <= width and 0 <= top < bottom <= fold for _, left, top, right, bottom in found)
+
+
+def test_the_file_stays_small(pages):
+    assert all(len(page.encode()) < LARGEST for page in pages.values())
+    # Without pictures, what a page says of every published set and seed takes less than one photograph does.
+    bare = re.sub(r'"data:image/[^"]*"', '""', pages["every set"])
+    assert len(bare.encode()) < 700_000
+
+
+def test_equal_input_gives_equal_bytes(tmp_path):
+    made = [report_page(of_every_set(tmp_path, GIVEN)) for _ in range(2)]
+    assert made[0] == made[1]
+
+
+class Folded(HTMLParser):
+    """Words by whether they stand in a `details` outside its `summary`."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.summary, self.folded, self.plain = 0, 0, [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.inside += tag == "details" and ("open", None) not in attributes
+        self.summary += tag == "summary"
+
+    def handle_endtag(self, tag):
+        self.inside -= tag == "details" and self.inside > 0
+        self.summary -= tag == "summary"
+
+    def handle_data(self, data):
+        (self.folded if self.inside and not self.summary else self.plain).append(data)
+
+
+@pytest.mark.parametrize(("name", "sets"), [("run", 0), ("some sets", 15), ("no set", 17), ("every set", 0)])
+def test_what_was_not_run_is_one_line_that_says_how_to_get_it(pages, name, sets):
+    reader = Folded()
+    reader.feed(pages[name])
+    plain, folded = " ".join(" ".join(reader.plain).split()), " ".join(reader.folded)
+    absent = len(TARGETS.sets) - 2 if name == "some sets" else len(TARGETS.sets) if name == "no set" else 0
+    assert plain.count("was not run:") == 0
+    assert plain.count("not run: why, and how to get them") == (absent > 0)
+    if absent:
+        assert f"{absent} sets were not run: why, and how to get them" in plain
+        assert folded.count("was not run: its files were not found") == absent
+        assert re.search(r'href="[./]*data/benchmarks/README.md"', pages[name])
+    # A cell of the paper that has no value is named where it is looked for, not between results.
+    assert len(re.findall(r"\bnot run\b", plain)) <= (absent > 0) + 1 + (name == "some sets")
+
+
+def test_a_click_on_what_is_not_there_unfolds_it(pages, tmp_path, require_system):
+    script = """<script>addEventListener("load", () => {
+      document.querySelector('.lead a').click();
+      setTimeout(() => { document.title = "open:" + document.getElementById("not-run").closest("details").open; }, 50);
+    });</script></head>"""
+    page = tmp_path / "click.html"
+    page.write_text(pages["some sets"].replace("</head>", script, 1), encoding="utf-8")
+    document, console = browse(require_system("chromium"), page, tmp_path / "profile", "--virtual-time-budget=2000", "--dump-dom")
+    assert console == [] and "<title>open:true</title>" in document
+
+
+def test_paper_has_what_the_screen_has(pages, tmp_path, require_system):
+    """A run's page as it is folded takes few sheets, and none of them is wider than the paper, which would shrink it."""
+    page, sheets = tmp_path / "print.html", tmp_path / "page.pdf"
+    page.write_text(pages["run"], encoding="utf-8")
+    browse(require_system("chromium"), page, tmp_path / "profile", f"--print-to-pdf={sheets}")
+    count = len(re.findall(rb"/Type\s*/Page\b", sheets.read_bytes()))
+    assert 3 <= count <= 14
+    assert "@media print" in pages["run"]
+
+
+def test_the_settings_say_what_a_run_was_launched_on():
+    params = load_params(PROJECT / "params.yaml")
+    scored = of_model(GIVEN, params, {}, {}, {})
+
+    class Place:
+        reports = Path("reports/external")
+
+    def origin(**launch):
+        return _origin(params, Place, scored, launch)
+
+    assert origin(launch="local", ranks="2").machine == "1 node, no GPUs, 1 CPU core a process"
+    assert origin(launch="a100x8", ranks="8").machine == "1 node, 8 GPUs, 12 CPU cores a process"
+    assert origin(launch="local", ranks="3").machine is None  # the settings have changed since
+    assert origin(launch="gone", ranks="2").machine is None and origin().machine is None
+    assert origin().root == "../../"
+    assert origin().publishers["dci"] == "https://github.com/facebookresearch/DCI"
