@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from caft.eval.analysis.intervals import wilson
 from caft.eval.report.content import Report
+from caft.eval.report.page import breakable
 from caft.eval.report.tables import Folded, Row
-from caft.eval.report.tiles import blend_of, chance
+from caft.eval.report.tiles import blend_of, chance, little
 
 _MASKS = ("miou", "miou_wrong_expression", "miou_all_foreground", "overall_iou", "pointing")
 
@@ -23,7 +26,7 @@ def short_retrieval(retrieved: Mapping[str, Mapping[str, Any]]) -> Folded:
         values: list[Any] = [_named(name, entry)]
         for score in ("whole", blends[name]) if weight else ("whole",):
             values += [wilson(entry[score][key], count) if score else None for key, count in queries.items()]
-        rows.append(Row([*values, chance(entry)]))
+        rows.append(Row([*values, little(chance(entry))]))
     return Folded([*header, "chance"], rows, [])
 
 
@@ -38,6 +41,6 @@ def short_referring(report: Report) -> Folded:
     return Folded(header, rows, [])
 
 
-def _named(name: str, entry: Mapping[str, Any]) -> str:
+def _named(name: str, entry: Mapping[str, Any]) -> Markup:
     """A set's name, marked where the entry is not of all that its publisher counts."""
-    return f"{name}, partial data" if any(key.startswith("expected_") for key in entry) else name
+    return breakable(f"{name}, partial data" if any(key.startswith("expected_") for key in entry) else name)

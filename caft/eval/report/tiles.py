@@ -55,6 +55,11 @@ def chance(entry: Mapping[str, Any]) -> float:
     return 100 / int(entry.get("images", entry["pairs"]))
 
 
+def little(percent: float) -> str:
+    """Returns a level in words: with one decimal, or where that would be nothing, with two digits."""
+    return f"{percent:.1f}" if percent >= 0.05 else f"{percent:.2g}"
+
+
 def _weight(report: Report) -> str:
     blends = (blend_of(entry) for entry in report.metrics.get("retrieval", {}).values())
     return next((blend[6:] for blend in blends if blend), "")
@@ -70,7 +75,7 @@ def _retrieval(report: Report, choose: Callable[[Mapping[str, Any]], str | None]
     for name, entry in report.metrics.get("retrieval", {}).items():
         if "whole" in entry and (score := choose(entry)):
             value = wilson(entry[score]["t2i_r1"], entry["pairs"])
-            yield Score(value, name, f"chance {chance(entry):.1f}")
+            yield Score(value, name, f"chance {little(chance(entry))}")
 
 
 def _masks(report: Report) -> Iterator[Score]:
