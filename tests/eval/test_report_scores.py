@@ -283,7 +283,9 @@ def test_the_time_is_samples_over_speed(speed, shown):
 
 def shown_tiles(**changes):
     tiles = first_screen(report(**changes))["tiles"]
-    return [(tile.short, [(round(score.percent, 1), score.name, score.level) for score in tile.scores]) for tile in tiles]
+    return [
+        (tile.short, [(round(score.percent, 1), score.name, score.level) for score in tile.scores]) for tile in tiles
+    ]
 
 
 def test_a_tile_has_the_lowest_and_the_highest_score_each_with_its_chance():
@@ -393,7 +395,8 @@ def test_text_has_the_contrast_that_wcag_asks_for():
     """At least 4.5 against the page and the cards, in both schemes; dark on white without a preference."""
     style = (PROJECT / "caft/eval/report/templates/style.css").read_text()
     schemes = [
-        dict(re.findall(r"--(\w+): #(\w+);", part)) for part in re.split(r"@media [^{]*prefers-color-scheme: dark", style)
+        dict(re.findall(r"--(\w+): #(\w+);", part))
+        for part in re.split(r"@media [^{]*prefers-color-scheme: dark", style)
     ]
     schemes[1] = dict(re.findall(r"--(\w+): #(\w+);", style.split("prefers-color-scheme: dark")[1].split("}\n}")[0]))
     assert schemes[0]["paper"] == "fff"

@@ -109,9 +109,7 @@ def lit(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
     return Image.composite(colours, Image.blend(colours, grey, 0.7), Image.fromarray(_at_size(mask, image)))
 
 
-def outline(
-    image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], reach: int = 1
-) -> Image.Image:
+def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], reach: int = 1) -> Image.Image:
     """Returns the image with a line around a mask of any size, of `reach` pixels at either side of its edge."""
     pixels = np.array(image.convert("RGB"))
     pixels[_line(mask, image, reach)] = colour
