@@ -25,12 +25,14 @@ addEventListener("load", () => {
     const all = selector => [...page.querySelectorAll(selector)];
     const seen = {
       tall: root.scrollHeight, wide: root.scrollWidth, width: root.clientWidth,
-      requests: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
+      requests: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name)
+        .filter(name => !name.startsWith("data:")),
       first: all(".lead, .overlays figure, .tile, .facts").map(e => [e.className || e.tagName, ...edges(e)]),
       headings: all("h1, h2, h3, h4").map(e => +e.tagName[1]),
       unreachable: all("summary, a[href], .scroll").filter(e => e.tabIndex < 0).length,
       lost: all("a[href^='#']").map(e => e.hash.slice(1)).filter(id => !page.getElementById(id)),
-      cut: all(".scroll").filter(e => e.scrollWidth > e.clientWidth + 1 && !style(e).backgroundImage.includes("gradient")).length,
+      cut: all(".scroll").filter(e => e.scrollWidth > e.clientWidth + 1)
+        .filter(e => !style(e).backgroundImage.includes("gradient")).length,
     };
     all("details").forEach(e => e.open = true);
     seen.openWide = root.scrollWidth;

@@ -62,11 +62,8 @@ def of_every_set(folder, card, long=False):
     curve = [
         {"step": float(step), "part_loss": 9.0 - step, "grad_norm": 1.0, "validation_i2t_r1": 40.0} for step in range(5)
     ]
-    sides = [
-        {"set": n, "space": "logit", "weight": w, "i2t_r1": 40.0, "t2i_r1": 50.0}
-        for n in metrics["retrieval"]
-        for w in (0, 1)
-    ]
+    side = {"space": "logit", "i2t_r1": 40.0, "t2i_r1": 50.0}
+    sides = [{**side, "set": name, "weight": weight} for name in metrics["retrieval"] for weight in (0, 1)]
     return Report(
         card=card,
         metrics=metrics if given else metrics | {"train": train},
@@ -79,7 +76,7 @@ def of_every_set(folder, card, long=False):
         paper=compare(TARGETS, [scored], {}),
         scored=[scored],
         other_seeds={} if given else {1: curve, 2: curve},
-        retrieval=[RetrievalCases(n, pairs, examples, examples) for n in list(metrics["retrieval"])[: 2 if long else None]],
+        retrieval=[RetrievalCases(n, pairs, examples, examples) for n in list(metrics["retrieval"])[: 2 if given else None]],
         looks=[Look(picture, [sentence + word] * 6, [values] * 6) for picture in pictures[:5]],
         referring="refcoco_val",
         segmented=[Segmented(k, pictures[n], word * 3, values, mask, mask, 0.5) for k in KINDS for n in range(6)],
@@ -201,9 +198,8 @@ def test_a_click_on_what_is_not_there_unfolds_it(pages, tmp_path, require_system
     });</script></head>"""
     page = tmp_path / "click.html"
     page.write_text(pages["some sets"].replace("</head>", script, 1), encoding="utf-8")
-    document, console = browse(
-        require_system("chromium"), page, tmp_path / "profile", "--virtual-time-budget=2000", "--dump-dom"
-    )
+    flags = ("--virtual-time-budget=2000", "--dump-dom")
+    document, console = browse(require_system("chromium"), page, tmp_path / "profile", *flags)
     assert console == [] and "<title>open:true</title>" in document
 
 
