@@ -64,9 +64,22 @@ def read(program, pages, folder, width):
     return dict(zip(pages, json.loads(html.unescape(title[1])), strict=True))
 
 
-def check_readable(found, width):
-    """A page is short, has its headings in order, and all of it can be reached; only tables scroll sideways, with a sign."""
-    assert found["tall"] < TALLEST
-    assert found["wide"] == found["openWide"] == found["width"] == width and found["outside"] == []
-    assert found["requests"] == found["lost"] == [] and found["unreachable"] == found["cut"] == 0
-    assert found["headings"].count(1) == 1 == found["headings"][0] and (np.diff(found["headings"]) <= 1).all()
+def problems(found, width):
+    """What is wrong with a page: too long, wider than the screen, a table cut without a sign, headings out of order, words or
+    links that cannot be reached, a request.
+    """
+    headings = found["headings"]
+    rules = {
+        f"{found['tall']} pixels tall": found["tall"] < TALLEST,
+        f"{found['wide']} wide, {found['openWide']} unfolded": found["wide"]
+        == found["openWide"]
+        == found["width"]
+        == width,
+        f"outside: {found['outside']}": found["outside"] == [],
+        f"requests: {found['requests']}": found["requests"] == [],
+        f"links to nothing: {found['lost']}": found["lost"] == [],
+        f"{found['unreachable']} not reached by keys": found["unreachable"] == 0,
+        f"{found['cut']} tables cut without a sign": found["cut"] == 0,
+        f"headings: {headings}": headings[0] == 1 == headings.count(1) and (np.diff(headings) <= 1).all(),
+    }
+    return [problem for problem, holds in rules.items() if not holds]

@@ -35,7 +35,7 @@ from caft.params import load_params
 from caft.storage import write_json
 from caft.weights.files import save_model
 from pipelines import report
-from tests.eval.browser import SCREENS, browse, check_readable, read
+from tests.eval.browser import SCREENS, browse, problems, read
 
 PROJECT = Path(__file__).parents[2]
 PAIRS = 6
@@ -349,7 +349,7 @@ def test_the_first_screen_holds_words_pictures_and_scores(written, tmp_path, req
 @pytest.mark.parametrize("width", SCREENS)
 def test_the_page_is_short_and_what_ran_where_stands_first(written, tmp_path, require_system, width):
     found = read(require_system("chromium"), {"run": written.read_text(encoding="utf-8")}, tmp_path, width)["run"]
-    check_readable(found, width)
+    assert problems(found, width) == []
     kinds = {kind: bottom for kind, _, _, _, bottom in found["first"]}
     assert kinds["facts"] <= SCREENS[width]
 

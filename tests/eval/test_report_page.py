@@ -23,7 +23,7 @@ from caft.eval.report.content import Origin, Report, RetrievalCases
 from caft.eval.report.gather import _origin
 from caft.eval.report.scaling import scaling_page
 from caft.params import load_params
-from tests.eval.browser import SCREENS, browse, check_readable, read
+from tests.eval.browser import SCREENS, browse, problems, read
 from tests.eval.test_paper import GIVEN, TARGETS, metrics_of, retrained
 
 PROJECT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def seen(request, pages, tmp_path_factory, require_system):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_is_short_and_never_scrolls_sideways(seen, name):
     width, found = seen[0], seen[1][name]
-    check_readable(found, width)
+    assert problems(found, width) == []
 
 
 @pytest.mark.slow
