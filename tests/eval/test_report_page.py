@@ -216,17 +216,18 @@ def test_paper_has_what_the_screen_has(pages, tmp_path, require_system):
 
 def test_the_settings_say_what_a_run_was_launched_on():
     params = load_params(PROJECT / "params.yaml")
+    eight = params.model_copy(update={"launch": "a100x8"})
     scored = of_model(GIVEN, params, {}, {}, {})
 
     class Place:
         reports = Path("reports/external")
 
-    def origin(**launch):
-        return _origin(params, Place, scored, launch)
+    def origin(settings=params, **launch):
+        return _origin(settings, Place, scored, launch)
 
     assert origin(launch="local", ranks="2").machine == "1 node, no GPUs, 1 CPU core a process"
-    assert origin(launch="a100x8", ranks="8").machine == "1 node, 8 GPUs, 12 CPU cores a process"
+    assert origin(eight, launch="a100x8", ranks="8").machine == "1 node, 8 GPUs, 12 CPU cores a process"
     assert origin(launch="local", ranks="3").machine is None  # the settings have changed since
-    assert origin(launch="gone", ranks="2").machine is None and origin().machine is None
+    assert origin(eight, launch="local", ranks="2").machine is None and origin().machine is None
     assert origin().root == "../../"
     assert origin().publishers["dci"] == "https://github.com/facebookresearch/DCI"

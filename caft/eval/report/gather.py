@@ -113,9 +113,9 @@ def _origin(params: Params, place: Place, scored: PaperModel, launch: Mapping[st
 
 
 def _machine(params: Params, launch: Mapping[str, str]) -> str | None:
-    """What a run was launched on; None if the settings no longer have its launcher with as many ranks."""
-    launcher = params.launchers.get(launch.get("launch", ""))
-    if launcher is None or launch.get("ranks") != str(launcher.world_size):
+    """What a run was launched on; None if the settings now select another launcher, or one of other ranks."""
+    launcher = params.selected_launcher
+    if launch.get("launch") != params.launch or launch.get("ranks") != str(launcher.world_size):
         return None
     nodes = "1 node" if launcher.nodes == 1 else f"{launcher.nodes} nodes"
     gpus = f"{launcher.gpus_per_node or 'no'} GPU{'' if launcher.gpus_per_node == 1 else 's'}"
