@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from caft.params import load_params
 from caft.storage import write_json
 from caft.weights.files import save_model
 from pipelines import report
+from tests.eval.browser import SCREENS, browse, problems, read
 
 PROJECT = Path(__file__).parents[2]
 PAIRS = 6
@@ -260,11 +260,6 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
 
 # ---- in a browser
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr",
-    "--window-size=1280,2000",
-]  # fmt: skip
 # Runs in the page once everything is loaded; the result is read from the dumped document.
 PROBE = """<script>
 addEventListener("load", () => {
@@ -276,13 +271,6 @@ addEventListener("load", () => {
   });
 });
 </script>"""
-
-
-def browse(program, page, profile, *flags):
-    command = [program, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    return done.stdout, console
 
 
 def probed(program, text, folder):
@@ -356,6 +344,14 @@ def test_the_first_screen_holds_words_pictures_and_scores(written, tmp_path, req
     sides = [right - left for left, _, right, _ in found["overlays"]]
     assert min(sides) >= (200 if width == 1280 else 100)
     assert len({top for _, top, _, _ in found["overlays"]}) == 1  # beside each other
+
+
+@pytest.mark.parametrize("width", SCREENS)
+def test_the_page_is_short_and_what_ran_where_stands_first(written, tmp_path, require_system, width):
+    found = read(require_system("chromium"), {"run": written.read_text(encoding="utf-8")}, tmp_path, width)["run"]
+    assert problems(found, width) == []
+    kinds = {kind: bottom for kind, _, _, _, bottom in found["first"]}
+    assert kinds["facts"] <= SCREENS[width]
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -228,6 +228,7 @@ ORIGIN = Origin(
     commit="746d4884db13" + "0" * 28,
     run="64b451f7f8b0" + "0" * 20,
     launch={"model": "tiny", "recipe": "smoke", "launch": "local", "ranks": "2"},
+    machine="1 node, no GPUs",
 )
 
 
@@ -240,10 +241,11 @@ def test_the_first_screen_says_what_ran_on_what():
     assert shown["scored"] == (
         "Scored on 4 sets: random, coco, phrase, regions (rendered shapes: random, phrase, regions)."
     )
-    assert shown["facts"] == {
-        "run": "e0a1", "commit": "746d4884db13", "recipe": "smoke", "launch": "local", "seed": "3",
-        "arithmetic": "portable", "MLflow run": "64b451f7f8b0",
-    }  # fmt: skip
+    assert [(fact.label, fact.value) for fact in shown["facts"]] == [
+        ("seed", "3"), ("on", "local: 1 node, no GPUs"), ("recipe", "smoke"), ("arithmetic", "portable"),
+        ("commit", "746d4884db13"), ("run", "e0a1"), ("MLflow run", "64b451f7f8b0"),
+    ]  # fmt: skip
+    assert shown["absent"] == 1
 
 
 def test_words_for_photographs_several_corpora_and_given_weights():
@@ -258,19 +260,60 @@ def test_words_for_photographs_several_corpora_and_given_weights():
     given = {"name": "CAFT-30M.pt", "size": "30M", "fingerprint": "ab" * 8}
     shown = first_screen(report(card=given, metrics={"retrieval": {"random": RETRIEVAL["random"]}}))
     assert shown["lead"] == "Given weights, trained elsewhere on the paper's 30M pairs; nothing was trained here."
-    assert shown["run"] == "Model CAFT-30M.pt, sha256 abababababababab, is scored as it came" and shown["facts"] == {}
+    assert shown["run"] == "Model CAFT-30M.pt, sha256 abababababababab, is scored as it came" and shown["facts"] == []
     unknown = first_screen(report(card=CARD, metrics={}))
     assert "pictures that the settings no longer name" in unknown["lead"].lower()
     assert unknown["scored"] == "No evaluation set was there."
 
 
-def test_the_numbers_at_the_top_have_their_intervals():
-    intervals = {"phrase": {"miou": Interval(61.63, 59.6, 63.6)}}
-    tiles = first_screen(report(intervals=intervals, boxes={"regions": {"easy": 150}}))["tiles"]
-    assert [(round(t.value.value, 1), round(t.value.low, 1), round(t.value.high, 1)) for t in tiles] == [
-        (80.1, 74.8, 84.5), (93.0, 89.2, 95.5), (61.6, 59.6, 63.6), (100.0, 97.5, 100.0),
-    ]  # fmt: skip
-    assert [tile.level for tile in tiles][2:] == ["all objects, words ignored: 33.1", "hard 20.0; chance 9.1"]
+@pytest.mark.parametrize(
+    ("speed", "shown"),
+    [(1500.0, "40 s"), (239.5, "4 min 11 s"), (5.0, "3 h 20 min"), (0.0001, "166,666 h 40 min")],
+)
+def test_the_time_is_samples_over_speed(speed, shown):
+    """60,000 samples; at 239.5 a second, 250.5 seconds, and at 5, 12,000."""
+    metrics = {"train": TRAIN | {"images_per_s": speed, "data_wait_share": 0.0186}}
+    facts = first_screen(report(metrics=metrics))["facts"]
+    assert ("trained for", shown) in [(fact.label, fact.value) for fact in facts]
+    rows = lines_of(section("Training", report(metrics=metrics)))
+    assert f"time of the steps | {shown} | samples over images a second; without validation and stops |" in rows
+    assert "waiting for data | 1.9 % | of the time of the steps |" in rows
+    assert section("Training", report(metrics={})) == ""
+
+
+def shown_tiles(**changes):
+    tiles = first_screen(report(**changes))["tiles"]
+    return [
+        (tile.short, [(round(score.percent, 1), score.name, score.level) for score in tile.scores]) for tile in tiles
+    ]
+
+
+def test_a_tile_has_the_lowest_and_the_highest_score_each_with_its_chance():
+    assert shown_tiles(boxes={"regions": {}}) == [
+        ("T2I R@1, whole score", [(40.0, "coco", "chance 1.0"), (80.1, "random", "chance 0.4")]),
+        ("T2I R@1, CAFT++ 0.3", [(93.0, "random", "chance 0.4")]),  # coco has none
+        ("referring mIoU", [(61.6, "phrase", "words ignored 33.1")]),
+        ("region accuracy", [(20.0, "hard", "chance 9.1"), (100.0, "easy", "chance 9.1")]),
+    ]
+    assert shown_tiles(metrics={}) == []
+
+
+def test_easy_is_never_without_hard_whatever_sets_and_levels_there_are():
+    levels = {"rows": 600, "easy": 99.3, "medium": 80.0, "hard": 24.7, "easy_chance": 9.09, "hard_chance": 9.09}
+    other = {"rows": 100, "easy": 50.0, "easy_chance": 9.09, "trivial": None}
+    for regions, boxes, expected in [
+        (levels, {}, [(24.7, "hard"), (99.3, "easy")]),
+        (levels | {"fg_ovd": {"not_run": "not there"}}, {"regions": {}}, [(24.7, "hard"), (99.3, "easy")]),
+        ({"fg_ovd": other} | levels, {"regions": {}}, [(24.7, "regions hard"), (99.3, "regions easy")]),
+        ({"not_run": "not there", "fg_ovd": other}, {"regions": {}, "fg_ovd": {"easy": 10}}, [(50.0, "easy")]),
+    ]:
+        (_, scores), *_ = shown_tiles(metrics={"regions": regions}, boxes=boxes)
+        assert [score[:2] for score in scores] == expected
+    tile = first_screen(report(metrics={"regions": levels}, boxes={"regions": {"hard": 150, "easy": 150}}))["tiles"][0]
+    ends = [binomtest(round(1.5 * percent), 150).proportion_ci(method="wilson") for percent in (24.7, 99.3)]
+    assert [(score.value.low, score.value.high) for score in tile.scores] == [
+        (pytest.approx(100 * end.low, abs=0.2), pytest.approx(100 * end.high, abs=0.2)) for end in ends
+    ]
 
 
 def mask(left):
@@ -294,7 +337,7 @@ def test_three_pictures_show_the_best_the_middle_and_the_worst_mask():
     pixels = np.asarray(shown[0].image).reshape(-1, 3).tolist()
     assert [46, 204, 113] in pixels and [255, 64, 129] in pixels  # outlines of truth and mask
     page = report_page(report(segmented=cases))
-    assert page.index('alt="In green the object that is meant') < page.index('class="tiles"') < page.index("<nav")
+    assert page.index('alt="Inside a pink line the mask found') < page.index('class="tiles"') < page.index("<nav")
 
 
 def test_without_masks_the_pictures_show_where_sentences_look():
@@ -352,7 +395,8 @@ def test_text_has_the_contrast_that_wcag_asks_for():
     """At least 4.5 against the page and the cards, in both schemes; dark on white without a preference."""
     style = (PROJECT / "caft/eval/report/templates/style.css").read_text()
     schemes = [
-        dict(re.findall(r"--(\w+): #(\w+);", part)) for part in style.split("@media (prefers-color-scheme: dark)")[:2]
+        dict(re.findall(r"--(\w+): #(\w+);", part))
+        for part in re.split(r"@media [^{]*prefers-color-scheme: dark", style)
     ]
     schemes[1] = dict(re.findall(r"--(\w+): #(\w+);", style.split("prefers-color-scheme: dark")[1].split("}\n}")[0]))
     assert schemes[0]["paper"] == "fff"

@@ -214,7 +214,7 @@ def test_scores_and_report_are_in_one_run_of_the_tracker(checkout, evaluated):
 class References(HTMLParser):
     """Everything that a browser would fetch, and which tags are left open."""
 
-    VOID = {"meta", "link", "img", "br"}
+    VOID = {"meta", "link", "img", "br", "wbr"}
 
     def __init__(self):
         super().__init__()
@@ -245,7 +245,12 @@ def test_the_report_is_one_file_without_requests(checkout, evaluated):
     assert len(page.fetched) > 50
     assert all(reference.startswith("data:") for reference in page.fetched)
     assert "url(" not in text and "@import" not in text and "<script" not in text
-    assert page.links and all(link[0] == "#" and link[1:] in page.ids for link in page.links)
+    inside = [link for link in page.links if link[0] == "#"]
+    assert inside and all(link[1:] in page.ids for link in inside)
+    # What a reader can follow from there is where the sets that are not there come from, nothing else.
+    publishers = {benchmark.page for benchmark in load_params(PROJECT / "params.yaml").benchmarks.values()}
+    assert set(page.links) - set(inside) <= publishers | {"../data/benchmarks/README.md"}
+    assert (PROJECT / "data/benchmarks/README.md").exists() and "../data/benchmarks/README.md" in page.links
     assert str(checkout) not in text
 
 

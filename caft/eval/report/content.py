@@ -29,6 +29,15 @@ class RetrievalCases:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """A row of a list of facts: what it is, its value in words, and what to know of it."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where pictures and scores are from, in words."""
 
@@ -38,6 +47,9 @@ class Origin:
     changes: str | None = None  # digest of what that code differed in from its commit
     run: str | None = None  # in MLflow
     launch: Mapping[str, str] = field(default_factory=dict)  # the run's parameters: model, recipe, launch, ranks, ...
+    machine: str | None = None  # what the run was launched on
+    root: str = ""  # the way from the page's folder to the project's, such as ../
+    publishers: Mapping[str, str] = field(default_factory=dict)  # address of an evaluation set's own page, by name
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,24 @@
 """Values of the first screen: what was run on what, pictures with what the model found, the few numbers to remember."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.examples import KINDS
-from caft.eval.analysis.intervals import wilson
-from caft.eval.report.content import Report
-from caft.model.drawing.figures import PREDICTION, TRUTH, fit, outline, overlay
+from caft.eval.report.absent import absent_sets
+from caft.eval.report.content import Fact, Report
+from caft.eval.report.tiles import tiles
+from caft.eval.report.training import steps_time
+from caft.model.drawing.figures import PREDICTION, TRUTH, fit, lit, outline, overlay
 
 _SIDE = 288  # pixels of the longer side in the file; shown at 200, so still sharp on a fine screen
 _COUNT = 3  # pictures
+_NAMED = 6  # evaluation sets that are named; more are counted
 _NUMBERS = {2: "two", 3: "three", 4: "four", 8: "eight"}
 # Which of the cases of a kind is shown, by how many there are.
 _PLACES: dict[str, Callable[[int], int]] = {"best": lambda _: 0, "median": lambda n: n // 2, "worst": lambda n: n - 1}
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number to remember: its value, what it is, and what it has to beat."""
-
-    value: Interval | float
-    what: str
-    level: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,8 @@ def first_screen(report: Report) -> dict[str, Any]:
         "lead": _pictures(report),
         "run": " ".join(_run(report)),
         "scored": _scored(report),
-        "facts": dict(_facts(report)),
+        "absent": len(absent_sets(report)),
+        "facts": list(_facts(report)),
         "overlays": _overlays(report),
         "has_masks": bool(report.segmented),
         "tiles": tiles(report),
@@ -95,26 +89,36 @@ def _scored(report: Report) -> str:
         return "No evaluation set was there."
     rendered = [name for name in names if name in report.origin.rendered]
     kind = ", all of rendered shapes" if rendered == names else ""
-    some = f" (rendered shapes: {', '.join(rendered)})" if rendered and not kind else ""
-    return f"Scored on {len(names)} sets{kind}: {', '.join(names)}{some}."
+    some = f" (rendered shapes: {_listed(rendered)})" if rendered and not kind else ""
+    sets = "1 set" if len(names) == 1 else f"{len(names)} sets"
+    return f"Scored on {sets}{kind}: {_listed(names)}{some}."
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
-    """What identifies the run and its rounding."""
+def _listed(names: list[str]) -> str:
+    """The first names; the number of the others."""
+    more = len(names) - _NAMED
+    return ", ".join(names) if more < 2 else f"{', '.join(names[:_NAMED])} and {more} more"
+
+
+def _facts(report: Report) -> Iterator[Fact]:
+    """What identifies the run and its rounding, where it ran and how long."""
     card, origin = report.card, report.origin
-    if card.get("fingerprint") and not report.is_given:
-        yield "run", str(card["fingerprint"])
-    if origin.commit:
-        yield "commit", origin.commit[:12] + (f" with changes {origin.changes}" if origin.changes else "")
-    for key in ("recipe", "launch"):
-        if key in origin.launch:
-            yield key, origin.launch[key]
     if card.get("seed") is not None:
-        yield "seed", str(card["seed"])
+        yield Fact("seed", str(card["seed"]))
+    if time := steps_time(report):
+        yield Fact("trained for", time)
+    if launch := ": ".join(part for part in (origin.launch.get("launch"), origin.machine) if part):
+        yield Fact("on", launch)
+    if "recipe" in origin.launch:
+        yield Fact("recipe", origin.launch["recipe"])
     if card.get("arithmetic"):
-        yield "arithmetic", str(card["arithmetic"])
+        yield Fact("arithmetic", str(card["arithmetic"]))
+    if origin.commit:
+        yield Fact("commit", origin.commit[:12] + (f" with changes {origin.changes}" if origin.changes else ""))
+    if card.get("fingerprint") and not report.is_given:
+        yield Fact("run", str(card["fingerprint"]))
     if origin.run:
-        yield "MLflow run", origin.run[:12]
+        yield Fact("MLflow run", origin.run[:12])
 
 
 def _overlays(report: Report) -> list[Overlay]:
@@ -124,44 +128,12 @@ def _overlays(report: Report) -> list[Overlay]:
         cases = [case for case in report.segmented if case.kind == kind]  # best first
         if cases:
             case = cases[_PLACES[kind](len(cases))]
-            shown = outline(overlay(fit(case.image, _SIDE), case.values), case.truth, TRUTH)
-            text = f"In green the object that is meant, in pink the mask found over the attention for: {case.text}"
+            shown = outline(lit(fit(case.image, _SIDE), case.mask), case.mask, PREDICTION, 2)
+            text = f"Inside a pink line the mask found, inside a green one the object that is meant by: {case.text}"
             result = f"{kind}, IoU {100 * case.iou:.0f}"
-            found.append(Overlay(outline(shown, case.mask, PREDICTION), case.text, result, text))
+            found.append(Overlay(outline(shown, case.truth, TRUTH), case.text, result, text))
     for look in () if found else report.looks[:_COUNT]:
         text, values = next(zip(look.texts, look.maps, strict=True))
         words = f"Bright where the attention lies for: {text}"
         found.append(Overlay(overlay(fit(look.image, _SIDE), values), text, "attention", words))
     return found
-
-
-def tiles(report: Report) -> list[Tile]:
-    """The first retrieval set's, the first referring set's and the first regions' scores."""
-    found = []
-    for name, entry in report.metrics.get("retrieval", {}).items():
-        if "whole" in entry:
-            level = f"chance {100 / int(entry.get('images', entry['pairs'])):.1f}"
-            found.append(Tile(_t2i(entry, "whole"), f"T2I R@1, whole score, {name}", level))
-            # A model without a part level has null for its blends.
-            blends = {key: entry[key]["t2i_r1"] for key in entry if key.startswith("blend_") and entry[key]}
-            if blends:
-                best = max(blends, key=lambda key: blends[key])
-                found.append(Tile(_t2i(entry, best), f"T2I R@1, CAFT++ {best[6:]}, {name}", level))
-            break
-    for name, entry in report.metrics.get("grounding", {}).items():
-        if "miou" in entry:
-            level = f"all objects, words ignored: {entry['miou_all_foreground']:.1f}"
-            value = report.intervals.get(name, {}).get("miou", entry["miou"])
-            found.append(Tile(value, f"referring mIoU, {name}", level))
-            break
-    regions = report.metrics.get("regions", {})
-    if "easy" in regions:
-        boxes: Mapping[str, int] = next(iter(report.boxes.values()), {})
-        value = wilson(regions["easy"], boxes["easy"]) if boxes.get("easy") else regions["easy"]
-        level = f"hard {regions['hard']:.1f}; chance {regions['easy_chance']:.1f}" if "hard" in regions else ""
-        found.append(Tile(value, "region accuracy, easy", level or f"chance {regions['easy_chance']:.1f}"))
-    return found
-
-
-def _t2i(entry: Mapping[str, Any], score: str) -> Interval:
-    return wilson(entry[score]["t2i_r1"], entry["pairs"])

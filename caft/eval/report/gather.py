@@ -73,7 +73,7 @@ def gather(
         curves=_numbers(Path("plots/train.csv")) if trained else [],
         blend=_rows(place.plots / "blend.csv"),
         notes={name: benchmark.note for name, benchmark in params.benchmarks.items() if benchmark.note},
-        origin=_origin(params, scored[0], launch),
+        origin=_origin(params, place, scored[0], launch),
         intervals=_intervals(network, place, metrics) if network else {},
         boxes=_boxes(params),
         other_seeds=curves_of_other_seeds(storage.runs_folder(params), model.card.record()) if trained else {},
@@ -97,7 +97,7 @@ def read_metrics(params: Params, place: Place) -> dict[str, dict[str, Any]]:
     return metrics
 
 
-def _origin(params: Params, scored: PaperModel, launch: Mapping[str, str]) -> Origin:
+def _origin(params: Params, place: Place, scored: PaperModel, launch: Mapping[str, str]) -> Origin:
     """What is known of where pictures and scores come from."""
     return Origin(
         pictures={name: _PICTURES[corpus.kind] for name, corpus in params.corpus.items()},
@@ -106,7 +106,21 @@ def _origin(params: Params, scored: PaperModel, launch: Mapping[str, str]) -> Or
         changes=scored.tags.get("changes"),
         run=scored.tags.get("mlflow_run"),
         launch=launch,
+        machine=_machine(params, launch),
+        root="../" * len(place.reports.parts),
+        publishers={name: benchmark.page for name, benchmark in params.benchmarks.items() if benchmark.page},
     )
+
+
+def _machine(params: Params, launch: Mapping[str, str]) -> str | None:
+    """What a run was launched on; None if the settings now select another launcher, or one of other ranks."""
+    launcher = params.selected_launcher
+    if launch.get("launch") != params.launch or launch.get("ranks") != str(launcher.world_size):
+        return None
+    nodes = "1 node" if launcher.nodes == 1 else f"{launcher.nodes} nodes"
+    gpus = f"{launcher.gpus_per_node or 'no'} GPU{'' if launcher.gpus_per_node == 1 else 's'}"
+    cores = "1 CPU core" if launcher.cpus_per_task == 1 else f"{launcher.cpus_per_task} CPU cores"
+    return f"{nodes}, {gpus}{' each' if launcher.nodes > 1 else ''}, {cores} a process"
 
 
 def _intervals(model: CAFT, place: Place, metrics: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:

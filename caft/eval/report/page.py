@@ -1,12 +1,13 @@
 """The report's templates: jinja2 with automatic escaping, tables, pictures as data URIs; one file without any request."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from caft.eval.analysis.curves import Interval
@@ -36,14 +37,14 @@ def ends(interval: Interval) -> str:
     return "" if interval.low is None or interval.high is None else f"{interval.low:.1f}–{interval.high:.1f}"
 
 
+def breakable(name: str) -> Markup:
+    """Returns a name that may be broken behind an underscore or a slash."""
+    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
+
+
 def data_uri(image: Image.Image) -> str:
     """Returns an image as an address that holds its file."""
     return f"data:image/webp;base64,{base64.b64encode(webp(image)).decode('ascii')}"
-
-
-def not_run(entries: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the sets of a metrics file that were not run, each with the reason."""
-    return {n: entry["not_run"] for n, entry in entries.items() if isinstance(entry, Mapping) and "not_run" in entry}
 
 
 def pick(values: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
@@ -66,10 +67,10 @@ _TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.filters |= {
+    "breakable": breakable,
     "cell": cell,
     "data_uri": data_uri,
     "ends": ends,
-    "not_run": not_run,
     "origin": origin,
     "pick": pick,
 }

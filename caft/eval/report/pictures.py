@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -19,6 +19,7 @@ _METHODS = ["method", "boundary recall", "ASA", "oracle mIoU", "thin parts", "pe
 _TEXTS = 3  # answers shown of an image that looks for its text
 
 Pictures = list[tuple[Image.Image, str]]  # each with its caption
+Case = TypeVar("Case")
 
 
 def attention(report: Report) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def referring(report: Report) -> dict[str, Any]:
             mask = outline(overlay(shown, case.values), case.mask, PREDICTION)
             pair = [(outline(shown, case.truth, TRUTH), case.text), (mask, f"IoU {100 * case.iou:.0f}")]
             kinds.setdefault(kind, []).append(pair)
-    return {"cases": kinds}
+    return {"cases": kinds, "more": sum(len(pairs) - 1 for pairs in kinds.values())}
 
 
 def granularity(report: Report) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def granularity(report: Report) -> dict[str, Any]:
             drawn = outline(outline(overlay(shown, values), truth, TRUTH), mask, PREDICTION)
             pictures.append((drawn, f"{text} (IoU {100 * iou(mask, truth):.0f})"))
         cases.append((case.kind, pictures))
-    return {"cases": cases}
+    typical, others = _typical(cases, [kind for kind, _ in cases])
+    return {"typical": typical, "others": others}
 
 
 def segments(report: Report) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def superpixels(report: Report) -> dict[str, Any]:
 
 def retrieval(report: Report) -> dict[str, Any]:
     """Queries with their best answers by CAFT++ and by the whole score alone."""
-    cases = []
+    cases: list[dict[str, Any]] = []
     for shown in report.retrieval:
         pairs = shown.benchmark
         of_texts = [
@@ -97,8 +99,17 @@ def retrieval(report: Report) -> dict[str, Any]:
             {"kind": case.kind, "image": _thumbnail(pairs.images[case.query]), "answers": _answers(case, _texts, pairs)}
             for case in shown.of_images
         ]
+        if not cases:  # of the first set, a text is in view
+            texts, of_texts = _typical(of_texts, [case.kind for case in shown.of_texts])
+            cases.append({"name": shown.name, "of_texts": texts, "of_images": []})
         cases.append({"name": shown.name, "of_texts": of_texts, "of_images": of_images})
-    return {"cases": cases}
+    return {"typical": cases[:1], "others": cases[1:]}
+
+
+def _typical(cases: list[Case], kinds: Sequence[str]) -> tuple[list[Case], list[Case]]:
+    """The first case of the middle kind, or the first of all, and the others."""
+    place = kinds.index(KINDS[1]) if KINDS[1] in kinds else 0
+    return cases[place : place + 1], cases[:place] + cases[place + 1 :]
 
 
 def _answers(case: Retrieved, draw: Any, pairs: RetrievalSet) -> dict[str, dict[str, Any]]:

@@ -6,10 +6,13 @@ from typing import Any
 from caft.data.sets import REGION_FILES
 from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.intervals import wilson
+from caft.eval.report.absent import absent_sets
 from caft.eval.report.charts import Chart, Series, line_chart
 from caft.eval.report.content import Report
 from caft.eval.report.left_out import left_out
+from caft.eval.report.summary import short_referring, short_retrieval
 from caft.eval.report.tables import CHANCE, Folded, Row, fold
+from caft.eval.report.tiles import region_sets
 from caft.eval.scores.superpixels import SCORES as SUPERPIXELS
 
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")
@@ -31,10 +34,13 @@ def results(report: Report) -> dict[str, Any]:
             _HEADER, [row for name, entry in retrieved.items() for row in _retrieval(report, name, entry)]
         ),
         "several_captions": any("images" in entry for entry in retrieved.values()),
+        "recalls": short_retrieval(retrieved),
+        "masks": short_referring(report),
         "classified": fold(["zero-shot classes", "top-1", "top-5"], list(_classes(retrieval))),
         "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),
         "matches": _matches(grounding),
-        "regions": _regions(report),
+        "regions": [_region(report, name, entry) for name, entry in region_sets(report).items()],
+        "absent": absent_sets(report),
         "superpixels": _superpixels(report.metrics.get("superpixels", {})),
         "blends": [chart for name in retrieved if (chart := _blend_chart(report, name))],
     }
@@ -118,19 +124,9 @@ def _matches(grounding: Mapping[str, Any]) -> Folded:
     return fold(["changed", *(kind.replace("_", " ") for kind in kinds)], rows)
 
 
-def _regions(report: Report) -> list[tuple[str, Folded | str]]:
-    """Each region set's name, and its table or why it was not run; the first set is flat in the file."""
-    scores = report.metrics.get("regions", {})
-    first = next(iter(report.boxes), "")
-    of_set = {first: scores} | {name: entry for name, entry in scores.items() if isinstance(entry, Mapping)}
-    tables: list[tuple[str, Folded | str]] = []
-    for name, entry in of_set.items():
-        if "not_run" in entry:
-            tables.append((name or "The first set", str(entry["not_run"])))
-        elif "rows" in entry:
-            title = f"{name + ', ' if name else ''}{entry['rows']:,} boxes"
-            tables.append((name, fold([title, *REGION_FILES], list(_boxes(entry, report.boxes.get(name, {}))))))
-    return tables
+def _region(report: Report, name: str, entry: Mapping[str, Any]) -> Folded:
+    title = f"{name + ', ' if name else ''}{entry['rows']:,} boxes"
+    return fold([title, *REGION_FILES], list(_boxes(entry, report.boxes.get(name, {}))))
 
 
 def _boxes(entry: Mapping[str, Any], boxes: Mapping[str, int]) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from typing import Any
 from caft.captions.sentences import SPLITTERS
 from caft.eval.analysis.audit import EMPTY, MANY, Audit
 from caft.eval.report.charts import Series, Span, line_chart
-from caft.eval.report.content import SIDE, Report
+from caft.eval.report.content import SIDE, Fact, Report
 from caft.model.drawing.figures import fit
 
 Rows = list[list[object]]
@@ -46,10 +46,37 @@ def training(report: Report) -> dict[str, Any]:
     own = report.card.get("seed")
     return {
         "curves": [chart for chart in charts if chart],
-        "train": report.metrics.get("train", {}),
+        "facts": facts(report),
         "seed": own,
         "seeds": sorted([int(own or 0), *report.other_seeds]) if report.other_seeds else [],
     }
+
+
+def facts(report: Report) -> list[Fact]:
+    """Rows on the training of metrics/train.json; a number that the file does not have has no row."""
+    train = report.metrics.get("train", {})
+    rows = []
+    if "samples" in train:
+        rows.append(Fact("samples", f"{train['samples']:,}", f"images seen, in {train['steps']:,} steps"))
+    if time := steps_time(report):
+        rows.append(Fact("time of the steps", time, "samples over images a second; without validation and stops"))
+    if speed := train.get("images_per_s"):
+        rows.append(Fact("images a second", f"{speed:,.1f}", "all processes together"))
+    if "data_wait_share" in train:
+        rows.append(Fact("waiting for data", f"{100 * train['data_wait_share']:.1f} %", "of the time of the steps"))
+    return rows
+
+
+def steps_time(report: Report) -> str | None:
+    """How long the steps took, in words; None where nothing says how fast they were."""
+    train = report.metrics.get("train", {})
+    if not train.get("images_per_s"):
+        return None
+    seconds = round(train["samples"] / train["images_per_s"])
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes} min {seconds:02} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
 def _by_step(runs: Sequence[Sequence[Mapping[str, float]]], key: str) -> list[tuple[float, list[float]]]:

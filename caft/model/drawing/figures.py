@@ -102,17 +102,24 @@ def cut_out(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
     return Image.composite(image.convert("RGB"), dim, scaled)
 
 
-def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> Image.Image:
-    """Returns the image with a line of two pixels around a mask of any size."""
+def lit(image: Image.Image, mask: NDArray[np.bool_]) -> Image.Image:
+    """Returns the image in its colours inside a mask of any size; outside, they are faint and light."""
+    colours = image.convert("RGB")
+    grey = Image.blend(colours.convert("L").convert("RGB"), Image.new("RGB", image.size, "white"), 0.35)
+    return Image.composite(colours, Image.blend(colours, grey, 0.7), Image.fromarray(_at_size(mask, image)))
+
+
+def outline(image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], reach: int = 1) -> Image.Image:
+    """Returns the image with a line around a mask of any size, of `reach` pixels at either side of its edge."""
     pixels = np.array(image.convert("RGB"))
-    pixels[_line(mask, image)] = colour
+    pixels[_line(mask, image, reach)] = colour
     return Image.fromarray(pixels)
 
 
-def _line(mask: NDArray[np.bool_], image: Image.Image) -> NDArray[np.bool_]:
-    """Pixels of an image, (height, width), that lie at both sides of a mask's edge."""
-    scaled = Image.fromarray(_at_size(mask, image)).convert("L")
-    grown, shrunk = (np.asarray(scaled.filter(kind(3))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+def _line(mask: NDArray[np.bool_], image: Image.Image, reach: int = 1) -> NDArray[np.bool_]:
+    """Pixels of an image, (height, width), that lie at both sides of a mask's edge, up to `reach` away."""
+    scaled, size = Image.fromarray(_at_size(mask, image)).convert("L"), 2 * reach + 1
+    grown, shrunk = (np.asarray(scaled.filter(kind(size))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
     edge: NDArray[np.bool_] = grown != shrunk
     return edge
 
