@@ -50,7 +50,9 @@ def _stops(path: Path) -> Iterator[dict[str, Any]]:
             logger.warning("%s: a line of a stop is not whole; its seconds are not counted", path)
 
 
-def _of_steps(rows: Sequence[Mapping[str, float]], stops: Sequence[Mapping[str, Any]], cost: dict[str, Any]) -> dict[str, Any]:
+def _of_steps(
+    rows: Sequence[Mapping[str, float]], stops: Sequence[Mapping[str, Any]], cost: dict[str, Any]
+) -> dict[str, Any]:
     """Speed and share of waiting; the rest goes into `cost`."""
     seconds = _sum(rows, "step_seconds")
     images = sum(row["images_per_s"] * row["step_seconds"] for row in rows)

@@ -175,9 +175,7 @@ class Trainer:
                 temporary.write_text(self._lines)
         self.task.train()
         is_half, stops = self.half is not None, self.run_folder / STOPS
-        speed = Speed(
-            self.task.model.config, self.recipe, self.world, is_half, stops, self.compiled, since=self._since
-        )
+        speed = Speed(self.task.model.config, self.recipe, self.world, is_half, stops, self.compiled, since=self._since)
         packs = self.half is not None and can_pack()
         batches = placed(loader, self.world.device, self.task.pack if packs else None)
         while self.step < self.steps:
