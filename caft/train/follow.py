@@ -88,7 +88,7 @@ class Follower:
             with _hurried() if weights is None else nullcontext():
                 self._send()
                 if speed:
-                    self._tracked.log_scores("speed", speed)
+                    self._tracked.log_figures("speed", speed)
                 if weights is not None:
                     self._tracked.log_model(weights)
                 self._tracked.finish(status)

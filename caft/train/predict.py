@@ -1,4 +1,4 @@
-"""What a run is expected to take, by a probe of the machine or by the launcher's speed; kept to be compared with what it took."""
+"""What a run is expected to take, by a probe or by the launcher's speed; kept to be compared with what it took."""
 
 import hashlib
 import json
