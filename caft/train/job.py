@@ -105,7 +105,7 @@ class TrainJob:
         if model.superpixels is not None:
             assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
-        task = TrainingTask(model, recipe, seed, launcher.micro_batch).to(world.device)
+        task = TrainingTask(model, recipe, seed, launcher.micro_batch, launcher.recompute_stages).to(world.device)
         compiled, names = launcher.compile, image_names(index)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, names, compiled)
         sampling = Sampling(

@@ -102,7 +102,7 @@ def _images(params: Params) -> tuple[int, str]:
 def _memory(params: Params, batch: int) -> str:
     model, recipe, launcher = params.selected_model, params.selected_recipe, params.selected_launcher
     number = 4 if recipe.precision == "float32" or not launcher.gpus_per_node else 2
-    at_once = launcher.text_tokens_at_once, launcher.micro_batch
+    at_once = launcher.text_tokens_at_once, launcher.micro_batch, launcher.recompute_stages
     least, most = (
         memory(model, recipe, batch, launcher.world_size, number, length, *at_once)
         for length in (min(_SHORT_TEXT, model.text.context), model.text.context)
@@ -116,6 +116,6 @@ def _memory(params: Params, batch: int) -> str:
     if limit is not None and least.total > limit * 1e9:
         raise ParamsError(
             f"train.batch = {recipe.batch}: does not fit into launchers.{params.launch}.gpu_memory_gb ({limit}): "
-            f"{batch} images take {words}; use more ranks, a smaller batch, or the launcher's micro_batch"
+            f"{batch} images take {words}; use more ranks, a smaller batch, or the launcher's micro_batch or recompute_stages"
         )
     return words if limit is None else f"{words}; of {limit} GB"

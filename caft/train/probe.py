@@ -74,7 +74,8 @@ class Probe:
         seed_step(self.params.seed, -1, 0)
         model = CAFT(self.params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start)
         model.sub_caption.tokens_at_once = launcher.text_tokens_at_once
-        task = TrainingTask(model, recipe, self.params.seed, launcher.micro_batch).to(world.device)
+        portions = launcher.micro_batch, launcher.recompute_stages
+        task = TrainingTask(model, recipe, self.params.seed, *portions).to(world.device)
         trainer = Trainer(
             task, recipe, world, self.folder, "probe", _WARM_UP, self.params.seed, compiled=launcher.compile
         )
