@@ -128,7 +128,7 @@ class TrainJob:
         has_ended = trainer.train(
             each_in_time(loader, self.images_root),
             batch_labels(model, index, world, self.run_folder, self.params, trainer.half if compiled else None),
-            functools.partial(validate, model, index, validation, self.params),
+            functools.partial(validate, model, index, validation, self.params, world),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,
         )

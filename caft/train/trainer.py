@@ -159,7 +159,7 @@ class Trainer:
         Args:
             loader: Batches of this rank from the current step on.
             labels: Superpixels of a batch, (B, S, S), on the world's device.
-            validate: Scores of the model on held-out images; called on the main rank.
+            validate: Scores of the model on held-out images; called on all ranks, and what the main rank returns counts.
             must_leave: Asked after each step on the main rank.
             replaced: How many of this rank's pictures could not be read since this start, where others stand in.
 
@@ -310,12 +310,13 @@ class Trainer:
         self._write(row)
 
     def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
+        self.task.eval()
+        # Other batches than those of training would be compiled for anew.
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            found = validate()
+        self.task.train()
         if self.world.is_main:
-            self.task.eval()
-            # Other batches than those of training would be compiled for anew.
-            with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
-                self._write({f"validation_{name}": value for name, value in validate().items()})
-            self.task.train()
+            self._write({f"validation_{name}": value for name, value in found.items()})
         barrier()
 
     def _write(self, row: dict[str, float]) -> None:
