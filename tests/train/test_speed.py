@@ -1,6 +1,7 @@
 """Figures of speed against counts by hand and torch's own counter."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from caft.train import speed
 from caft.train.cost import sample_cost, step_flops, text_flops
 from caft.train.distributed import World
 from caft.train.spent import spent
+from tests.gpu import checks
 from tests.ranks import run_ranks
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -193,6 +195,33 @@ def test_the_speed_of_a_run_is_samples_over_the_time_of_its_steps(tmp_path: Path
         "joules_per_image": 4,  # 1,120 J of 280 images
         "kwh": 0.0005,  # 1,800 J with those of the stops
     }
+
+
+@pytest.mark.slow
+def test_a_killed_and_resumed_run_tells_its_starts_and_counts_each_step_once(tmp_path: Path) -> None:
+    """Of 24 steps, 20 were logged and 15 kept when the first start was killed at 23; batches have 8 images."""
+    before = time.perf_counter()
+    for end in (23, None):
+        checks.train(tmp_path, ALONE.device, 24, "float32", every=15, stop_after=end)
+    wall = time.perf_counter() - before
+    stops = [json.loads(line) for line in (tmp_path / "stops.jsonl").read_text().splitlines()]
+    assert [(stop["kind"], stop["step"], stop.get("again")) for stop in stops] == [
+        ("start", 1, 0),
+        ("checkpoint", 15, None),
+        ("start", 16, 5),
+        ("validation", 24, None),
+        ("checkpoint", 24, None),
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if "loss" in row]
+    # Without the first step of each start: steps 2 to 10, 17 to 20 and 21 to 24.
+    images = [72, 32, 32]
+    assert [round(row["images_per_s"] * row["step_seconds"], 2) for row in rows] == images
+    found = spent(tmp_path)
+    seconds = sum(row["step_seconds"] for row in rows)
+    assert found["images_per_s"] == pytest.approx(sum(images) / seconds, abs=0.06)
+    assert found["cost"]["starts"] == 2 and found["cost"]["steps_again"] == 5
+    assert seconds + sum(stop["seconds"] for stop in stops) < wall
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
