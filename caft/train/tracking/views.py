@@ -1,13 +1,8 @@
 """How the experiment is shown in MLflow's pages: as model training, with a saved view whose columns are scores."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from typing import Any
 
 # The key of the view in addresses: `#/experiments/1/runs?viewStateShareKey=scores`.
 VIEW = "scores"
@@ -19,7 +14,7 @@ _MOST = 4
 _WIDTH = 96  # pixels: four stand beside names, dates and durations in a window of 1,440, its panels open
 
 
-def show(client: MlflowClient, experiment: str, metrics: Sequence[str]) -> None:
+def show(client: Any, experiment: str, metrics: Sequence[str]) -> None:
     """Adds columns to the view, at most four in all; one that a person has changed is left as it is."""
     tags = client.get_experiment(experiment).tags
     if _KIND_TAG not in tags:
@@ -33,7 +28,7 @@ def show(client: MlflowClient, experiment: str, metrics: Sequence[str]) -> None:
         client.set_experiment_tag(experiment, _VIEW_TAG, _written(columns))
 
 
-def address(client: MlflowClient, name: str, server: str) -> str:
+def address(client: Any, name: str, server: str) -> str:
     """The page of an experiment's runs with these columns, on a server such as `http://127.0.0.1:5000`."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None or _VIEW_TAG not in experiment.tags:
