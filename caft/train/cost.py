@@ -198,8 +198,7 @@ def memory(
         texts_at_once: Tokens of texts that are encoded at once, at most; None for no limit.
         micro_batch: Images of the rank at once; None for all. The stem takes all in any case, but what it holds then
             and what a micro-batch holds are not there at the same time: the larger counts.
-        recomputed: Stages of the image tower, from 1, of which the inputs are kept; the largest of them is there again
-            in the backward pass, and counts.
+        recomputed: Stages of the image tower, from 1, of which the inputs alone are kept up to their backward pass.
     """
     at_once = min(batch, micro_batch or batch)
     network = model_of_shapes(model, recipe.chunks)
@@ -216,9 +215,11 @@ def memory(
         at_once * blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
         for blocks, tokens in zip(model.blocks, model.tokens, strict=True)
     ]
-    again = [stages[number - 1] for number in recomputed]
-    inputs = sum(at_once * (model.tokens[number - 1] + 1) * model.width for number in recomputed)
-    images = sum(stages) - sum(again) + inputs + max(again, default=0)
+    kept = list(stages)
+    for number in recomputed:
+        kept[number - 1] = at_once * (model.tokens[number - 1] + 1) * model.width
+    # A stage that is computed again is there when those behind it are gone.
+    images = max([sum(kept), *(sum(kept[: number - 1]) + stages[number - 1] for number in recomputed)])
     stem = 0
     if model.stem is not None:
         side = model.image_size

@@ -13,6 +13,7 @@ from caft.errors import ParamsError
 from caft.params import Params, arithmetic
 from caft.train.plan import INDEX, budget, has_index
 from caft.train.probe import RESULT, Probe
+from caft.train.speed import STOPS
 from caft.train.spent import PREDICTED
 
 # What does not change the speed of a step.
@@ -61,9 +62,9 @@ def predicted(params: Params) -> dict[str, Any] | None:
 
 
 def keep(params: Params, folder: Path) -> None:
-    """Writes the prediction into a run's folder, unless it has one: the first start's is the one to be compared with."""
+    """Writes the prediction into the folder of a run that has not begun: what is found later predicts nothing of it."""
     table = predicted(params)
-    if table is not None and not (folder / PREDICTED).exists():
+    if table is not None and not (folder / STOPS).exists():
         storage.write_json(folder / PREDICTED, table)
 
 

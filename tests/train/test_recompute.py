@@ -72,14 +72,23 @@ def test_the_flat_tower_is_one_stage() -> None:
 
 
 def test_what_is_kept_is_less_by_what_the_plan_says() -> None:
-    """All stages again: the plan counts the largest once more, which the backward pass holds for a while."""
+    """Of all stages again, inputs are kept, then the first is the largest that is there; of the last again, most is kept."""
     model = sizes(TINY, width=128, blocks=(3, 3, 3, 2))
     plain, again = (int(step(model, which)["kept"]) for which in ((), (1, 2, 3, 4)))
-    planned = [memory(model, RECIPE, 8, 1, 4, 77, recomputed=which).images for which in ((), (1, 2, 3, 4))]
-    largest = memory(model.model_copy(update={"blocks": (3, 0, 0, 0)}), RECIPE, 8, 1, 4, 77).images
-    stem = memory(model.model_copy(update={"blocks": (0, 0, 0, 0)}), RECIPE, 8, 1, 4, 77).images
-    assert plain - again == pytest.approx(planned[0] - planned[1] + largest - stem, rel=0.1)
+
+    def planned(blocks: tuple[int, ...], *recomputed: int) -> int:
+        """Bytes without those of the stem."""
+        of_blocks, of_stem = (model.model_copy(update={"blocks": which}) for which in (blocks, (0, 0, 0, 0)))
+        return (
+            memory(of_blocks, RECIPE, 8, 1, 4, 77, recomputed=recomputed).images
+            - memory(of_stem, RECIPE, 8, 1, 4, 77).images
+        )
+
+    inputs = 4 * 8 * (65 + 33 + 17 + 9) * 128
+    assert plain - again == pytest.approx(planned((3, 3, 3, 2)) - inputs, rel=0.1)
     assert again < 0.7 * plain
+    assert planned((3, 3, 3, 2), 1, 2, 3, 4) == planned((3, 0, 0, 0))
+    assert planned((3, 3, 3, 2), 4) == planned((3, 3, 3, 2))
 
 
 @pytest.mark.slow
