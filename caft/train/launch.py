@@ -139,8 +139,8 @@ def _run(
 
 
 def _figures(found: dict[str, Any]) -> dict[str, Any]:
-    """Speed and cost side by side, as the tracker names them."""
-    cost = found.pop("cost")
+    """Speed and cost side by side, as the tracker names them; ranks are a parameter there."""
+    cost = {key: value for key, value in found.pop("cost").items() if key != "ranks"}
     return {**found, **cost} if "images_per_s" in found else {}
 
 
