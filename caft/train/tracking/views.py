@@ -11,7 +11,7 @@ _KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _MADE = 0  # when the view was made; pages write the time when a person changes it
 _MOST = 4
-_WIDTH = 96  # pixels: four stand beside names, dates and durations in a window of 1,440, its panels open
+_WIDTH = 80  # pixels: four stand beside names, dates and durations in a window of 1,440, its panels open
 
 
 def show(client: Any, experiment: str, metrics: Sequence[str]) -> None:
