@@ -122,4 +122,6 @@ gpu-check: setup ## on a machine with a GPU: ten minutes, one page of pass or fa
 ui: setup ## browse the runs at http://127.0.0.1:5000
 	@$(ACTIVATE); uri=$$(python -c \
 	  'from caft.params import load_params; from caft.storage import tracking_uri; print(tracking_uri(load_params()))'); \
+	python -c 'from caft.params import load_params; from caft.train.tracking.runs import page_of_scores; \
+	  print("runs with their scores:", page_of_scores(load_params(), "http://127.0.0.1:5000"))'; \
 	mlflow ui --backend-store-uri "$$uri"

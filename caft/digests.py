@@ -37,6 +37,7 @@ NO_RESULT = {
     "caft/weights/content.py": "words for users",
     "caft/weights/misfits.py": "words for users",
     "caft/train/cost.py": "what a step costs, by formula",
+    "caft/train/energy.py": "what energy it takes",
     "caft/train/follow.py": "what a job has written down",
     "caft/train/inputs.py": "names runs",
     "caft/train/plan.py": "what a run will take",

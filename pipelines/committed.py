@@ -19,7 +19,7 @@ from caft.storage import read_json
 
 METRICS = ("data", "leakage", "superpixels", "train", "retrieval", "grounding", "regions")
 WEIGHTS = (Path("models/caft.safetensors"), Path("models/sfcn.safetensors"))
-_NO_RESULTS = ("images_per_s", "data_wait_share", "settings_digest")  # speeds, and the name of the run
+_NO_RESULTS = ("images_per_s", "data_wait_share", "cost", "settings_digest")  # speeds, and the name of the run
 # What decides about a result.
 _SOURCES = ("params.yaml", "dvc.yaml", "caft", "pipelines")
 _LOCKS = ("requirements.lock", "requirements-cpu.lock")
@@ -49,7 +49,7 @@ def lines() -> Iterator[str]:
     if not committed:
         yield "metrics:     this commit has none to compare with"
         return
-    keys = [key for key in {**committed, **found} if key.split(".")[-1] not in _NO_RESULTS]
+    keys = [key for key in {**committed, **found} if not set(key.split(".")) & set(_NO_RESULTS)]
     other = [key for key in keys if found.get(key) != committed.get(key)]
     if not other:
         yield "metrics:     as committed"

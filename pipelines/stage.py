@@ -36,7 +36,7 @@ def run(
     *,
     corpus: bool = False,
     external: bool = False,
-    plan: Callable[[Params], list[str]] | None = None,
+    plan: Callable[[Params, argparse.Namespace], list[str]] | None = None,
     more: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> None:
     """Runs a stage from the command line.
@@ -74,7 +74,7 @@ def run(
             known = ", ".join(params.corpus)
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
         if plan is not None and arguments.dry_run:
-            print("\n".join(plan(params)))
+            print("\n".join(plan(params, arguments)))
             return
         if module in params.jobs:
             _submit(module, params, arguments)

@@ -41,7 +41,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_all_is_as_committed_but_for_speeds(checkout: Path) -> None:
     weights = {"caft": CAFT, "sfcn": SFCN}
-    write("metrics/train.json", {"images_per_s": 99.0, "settings_digest": "another", "weights": weights})
+    write(
+        "metrics/train.json",
+        {"images_per_s": 99.0, "cost": {"starts": 2}, "settings_digest": "another", "weights": weights},
+    )
     assert list(committed.lines()) == [
         f"weights:     models/caft.safetensors {CAFT} as committed",
         f"weights:     models/sfcn.safetensors {SFCN} as committed",

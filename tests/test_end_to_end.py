@@ -89,11 +89,13 @@ def test_metrics_have_the_published_keys(finished: Path) -> None:
     for name, ends in superpixels["intervals"].items():
         assert ends["low"] <= superpixels[name] <= ends["high"]
     training = read(finished / "metrics/train.json")
+    assert training["cost"]["starts"] >= 1 and training["cost"]["step_seconds"] > 0
     assert set(training) == {
         "steps",
         "samples",
         "images_per_s",
         "data_wait_share",
+        "cost",
         "losses",
         "scales",
         "biases",

@@ -10,7 +10,7 @@ Row = tuple[str, ...]
 # Files of scores that the page shows.
 SCORES = ("train", "retrieval", "grounding", "regions")
 # Of the machine that trained, not of the model.
-_SPEED = ("images_per_s", "data_wait_share")
+_SPEED = ("images_per_s", "data_wait_share", "cost")
 
 
 def render(card: ModelCard, metrics: Mapping[str, Any] | None = None) -> str:

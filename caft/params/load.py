@@ -84,7 +84,7 @@ def _between_parts(params: Params) -> list[Problem]:
     names = list(_names(params))
     found = [*names, *_corpus_names(params), *_answers(params), *_per_corpora(params), *_jobs(params)]
     if not names:
-        for rule in (_batch, _micro_batch, _budget, _overridden_chunks, _levels):
+        for rule in (_batch, _micro_batch, _recomputed, _budget, _overridden_chunks, _levels):
             found += rule(params)
     return [Problem(tuple(key.split(".")), reason, show(value)) for key, value, reason in found]
 
@@ -178,6 +178,13 @@ def _micro_batch(params: Params) -> _Broken:
         f"must divide the {local} images of a rank (train.batch {batch} over {launcher.world_size} ranks); "
         f"nearest below is {fitting}",
     )
+
+
+def _recomputed(params: Params) -> _Broken:
+    given, stages = params.selected_launcher.recompute_stages, len(params.selected_model.blocks)
+    if given and (max(given) > stages or len(set(given)) < len(given)):
+        reason = f"models.{params.model} has stages 1 to {stages}; name each at most once"
+        yield f"launchers.{params.launch}.recompute_stages", list(given), reason
 
 
 def _budget(params: Params) -> _Broken:

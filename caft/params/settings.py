@@ -68,6 +68,7 @@ class LauncherParams(Section):
     workers: Count
     text_tokens_at_once: Positive | None
     micro_batch: Positive | None = None
+    recompute_stages: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
     compile: bool = False
     time_minutes: Positive
     gpu_memory_gb: Positive | None = None

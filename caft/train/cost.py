@@ -184,6 +184,7 @@ def memory(
     text_length: int,
     texts_at_once: int | None = None,
     micro_batch: int | None = None,
+    recomputed: Sequence[int] = (),
 ) -> Memory:
     """An estimate of a rank's memory in training. It counts the large parts only, so it is rather too low than too high.
 
@@ -197,6 +198,7 @@ def memory(
         texts_at_once: Tokens of texts that are encoded at once, at most; None for no limit.
         micro_batch: Images of the rank at once; None for all. The stem takes all in any case, but what it holds then
             and what a micro-batch holds are not there at the same time: the larger counts.
+        recomputed: Stages of the image tower, from 1, of which the inputs alone are kept up to their backward pass.
     """
     at_once = min(batch, micro_batch or batch)
     network = model_of_shapes(model, recipe.chunks)
@@ -209,10 +211,15 @@ def memory(
     texts = text_tokens * model.text.sub_layers * _kept(model.text.width, 4)
     if model.text.whole_layers is not None:
         texts += at_once * (recipe.chunks + 1) * model.text.whole_layers * _kept(model.text.width, 4)
-    images = at_once * sum(
-        blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
+    stages = [
+        at_once * blocks * (tokens + 1) * _kept(model.width, model.mlp_ratio)
         for blocks, tokens in zip(model.blocks, model.tokens, strict=True)
-    )
+    ]
+    kept = list(stages)
+    for number in recomputed:
+        kept[number - 1] = at_once * (model.tokens[number - 1] + 1) * model.width
+    # A stage that is computed again is there when those behind it are gone.
+    images = max([sum(kept), *(sum(kept[: number - 1]) + stages[number - 1] for number in recomputed)])
     stem = 0
     if model.stem is not None:
         side = model.image_size

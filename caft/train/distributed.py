@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from caft.params import arithmetic
 
@@ -61,6 +62,12 @@ def of_main(value: T) -> T:
     holder = [value]
     dist.broadcast_object_list(holder, src=0)
     return holder[0]
+
+
+def of_main_tensor(tensor: Tensor) -> None:
+    """Fills a tensor of every rank with the main rank's."""
+    if dist.is_initialized():
+        dist.broadcast(tensor, src=0)
 
 
 def of_all(value: T) -> list[T]:

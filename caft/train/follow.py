@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ class Follower:
                     logger.warning("%s. The training goes on; its metrics are sent once the tracker answers", error)
                 self._silent, self._next = True, time.monotonic() + _RETRY_SECONDS
 
-    def finish(self, status: str, weights: Path | None) -> None:
-        """Sends what is left, and the model, and ends the tracked run.
+    def finish(self, status: str, weights: Path | None, speed: Mapping[str, Any] | None = None) -> None:
+        """Sends what is left, the figures of `speed` and the model, and ends the tracked run.
 
         Raises:
             TrackingError: The tracker does not answer, and has not taken any metric of this process.
@@ -87,6 +87,8 @@ class Follower:
             # A failure, and Ctrl-C, are not to wait for a tracker.
             with _hurried() if weights is None else nullcontext():
                 self._send()
+                if speed:
+                    self._tracked.log_figures("speed", speed)
                 if weights is not None:
                     self._tracked.log_model(weights)
                 self._tracked.finish(status)
@@ -142,4 +144,4 @@ def _log(row: dict[str, Any]) -> None:
         part = row.get("validation_part_t2i_r1", math.nan)
         logger.info("step %d: held-out T2I R@1 %.1f whole, %.1f part", row["step"], row["validation_t2i_r1"], part)
     elif row["step"] % 50 == 0 and "loss" in row:
-        logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row["images_per_s"])
+        logger.info("step %d: loss %.3f, %.0f images/s", row["step"], row["loss"], row.get("images_per_s", math.nan))

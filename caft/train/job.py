@@ -105,7 +105,7 @@ class TrainJob:
         if model.superpixels is not None:
             assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
-        task = TrainingTask(model, recipe, seed, launcher.micro_batch).to(world.device)
+        task = TrainingTask(model, recipe, seed, launcher.micro_batch, launcher.recompute_stages).to(world.device)
         compiled, names = launcher.compile, image_names(index)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, names, compiled)
         sampling = Sampling(
@@ -128,7 +128,7 @@ class TrainJob:
         has_ended = trainer.train(
             each_in_time(loader, self.images_root),
             batch_labels(model, index, world, self.run_folder, self.params, trainer.half if compiled else None),
-            functools.partial(validate, model, index, validation, self.params),
+            functools.partial(validate, model, index, validation, self.params, world),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,
         )

@@ -16,12 +16,13 @@ from caft.locking import locked
 from caft.model.card import ModelCard
 from caft.model.card_page import render
 from caft.params import Params, arithmetic
-from caft.train import checkpoint, inputs, seal
+from caft.train import checkpoint, inputs, predict, seal
 from caft.train.follow import Follower, Tail, cluster_job
 from caft.train.inputs import Inputs
 from caft.train.job import RESULTS, TrainJob
 from caft.train.plan import INDEX, plan
 from caft.train.references import draw_references
+from caft.train.spent import spent
 from caft.train.tracking.runs import Run, open_training
 from caft.weights.files import read_card
 
@@ -90,6 +91,7 @@ def train(
             for sentence in inputs.left(runs, read, lambda other: _goes_on(other, over)):
                 logger.warning(sentence)
         read.write(folder)
+        predict.keep(params, folder)
         _run(job, launch, keep, open_training(params, name, read.alike, overlays, over), over)
     return folder
 
@@ -133,7 +135,13 @@ def _run(
         raise
     finally:
         if status != "RUNNING":
-            follower.finish(status, weights)
+            follower.finish(status, weights, _figures(spent(folder)))
+
+
+def _figures(found: dict[str, Any]) -> dict[str, Any]:
+    """Speed and cost side by side, as the tracker names them; ranks are a parameter there."""
+    cost = {key: value for key, value in found.pop("cost").items() if key != "ranks"}
+    return {**found, **cost} if "images_per_s" in found else {}
 
 
 def _has_ended(job: TrainJob, over: Callable[[str], bool] | None) -> bool:
@@ -194,8 +202,7 @@ def write_results(folder: Path) -> None:
     summary = {
         "steps": rows[-1]["step"],
         "samples": rows[-1]["samples"],
-        "images_per_s": round(sum(row["images_per_s"] for row in steps) / len(steps), 1),
-        "data_wait_share": round(sum(row["data_wait_share"] for row in steps) / len(steps), 4),
+        **spent(folder),
         "losses": {key: last[key] for key in last if key.endswith("loss")},
         "scales": {level: last.get(f"{level}_scale") for level in ("part", "whole")},
         "biases": {level: last.get(f"{level}_bias") for level in ("part", "whole")},

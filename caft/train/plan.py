@@ -1,5 +1,6 @@
 """What a run will need, before anything is submitted: images, steps, hours and memory."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,41 @@ _GIB = 2**30
 _SHORT_TEXT = 25
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What a run trains on.
+
+    Attributes:
+        images: Of the corpora.
+        source: Where that number is from.
+        steps: Of the optimizer.
+        samples: Images that the steps take.
+    """
+
+    images: int
+    source: str
+    steps: int
+    samples: int
+
+
+def budget(params: Params) -> Budget:
+    """Images, steps and samples of a run.
+
+    Raises:
+        ParamsError: The budget holds no batch.
+    """
+    recipe = params.selected_recipe
+    images, source = _images(params)
+    training = images - min(recipe.validation_images, images // 4)
+    steps = recipe.steps(max(1, round(params.data.fraction * training)))
+    return Budget(images, source, steps, steps * recipe.batch)
+
+
+def has_index(params: Params) -> bool:
+    """Whether there is an index of the selected corpora."""
+    return _images(params)[1] == str(INDEX)
+
+
 def plan(params: Params) -> list[str]:
     """The plan of a run, as lines of a key and its value.
 
@@ -22,15 +58,13 @@ def plan(params: Params) -> list[str]:
         ParamsError: The budget holds no batch, or a rank's share of it does not fit into its card.
     """
     recipe, launcher = params.selected_recipe, params.selected_launcher
-    images, source = _images(params)
-    training = images - min(recipe.validation_images, images // 4)
-    steps = recipe.steps(max(1, round(params.data.fraction * training)))
-    samples, batch = steps * recipe.batch, recipe.batch // launcher.world_size
+    found, batch = budget(params), recipe.batch // launcher.world_size
+    images, steps, samples = found.images, found.steps, found.samples
     table: dict[str, str] = {
         "run": f"{params.model} by {params.recipe} on {' + '.join(params.corpora)}",
         "launcher": f"{params.launch} ({launcher.executor}): {launcher.nodes} nodes x {launcher.tasks_per_node} ranks, "
         f"{launcher.gpus_per_node} GPUs a node",
-        "images": f"{images:,} ({source})",
+        "images": f"{images:,} ({found.source})",
         "steps": f"{steps:,} of {recipe.batch} images, {batch} a rank",
         "samples": f"{samples:,}, {samples / images:.1f} times all images",
         "hours": "not stated: the launcher has no images_per_s",
@@ -68,7 +102,7 @@ def _images(params: Params) -> tuple[int, str]:
 def _memory(params: Params, batch: int) -> str:
     model, recipe, launcher = params.selected_model, params.selected_recipe, params.selected_launcher
     number = 4 if recipe.precision == "float32" or not launcher.gpus_per_node else 2
-    at_once = launcher.text_tokens_at_once, launcher.micro_batch
+    at_once = launcher.text_tokens_at_once, launcher.micro_batch, launcher.recompute_stages
     least, most = (
         memory(model, recipe, batch, launcher.world_size, number, length, *at_once)
         for length in (min(_SHORT_TEXT, model.text.context), model.text.context)
@@ -82,6 +116,6 @@ def _memory(params: Params, batch: int) -> str:
     if limit is not None and least.total > limit * 1e9:
         raise ParamsError(
             f"train.batch = {recipe.batch}: does not fit into launchers.{params.launch}.gpu_memory_gb ({limit}): "
-            f"{batch} images take {words}; use more ranks, a smaller batch, or the launcher's micro_batch"
+            f"{batch} images take {words}; use more ranks, a smaller batch, or the launcher's micro_batch or recompute_stages"
         )
     return words if limit is None else f"{words}; of {limit} GB"

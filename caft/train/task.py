@@ -1,7 +1,7 @@
 """Model and losses as the one module that DDP wraps."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -15,6 +15,7 @@ from caft.loss.labels import rank_blocks
 from caft.loss.part import PartTerm
 from caft.loss.whole import PartClsTerm, WholeTerm
 from caft.network.caft import CAFT, Level
+from caft.network.layers import Stage
 from caft.network.text.encoder import Packed, pack
 from caft.params.recipes import RecipeParams
 
@@ -26,10 +27,22 @@ class TrainingTask(nn.Module):
     the backward pass of the losses, which compare all of the batch, computes them again, one micro-batch after the other.
     The loss and its gradients are those of the whole batch: the stem, where batch norm takes statistics of the batch, is
     not divided. Only the draw of the poolings' dropout differs, though it is the same in both passes.
+
+    Of the image tower's stages in `recomputed`, counted from 1, the inputs alone are kept for the backward pass.
     """
 
-    def __init__(self, model: CAFT, recipe: RecipeParams, seed: int, micro_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        model: CAFT,
+        recipe: RecipeParams,
+        seed: int,
+        micro_batch: int | None = None,
+        recomputed: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        stages = [module for module in model.vision.modules() if isinstance(module, Stage)]
+        for number in recomputed:
+            stages[number - 1].recomputed = True
         self.micro_batch = micro_batch
         self.model = model
         self.recipe = recipe

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from caft.train.ahead import Placed, placed
 from caft.train.compiled import compile_task
 from caft.train.distributed import World, barrier, of_all, of_main, seed_step
 from caft.train.optim import learning_rate, parameter_groups
-from caft.train.speed import Speed
+from caft.train.speed import STOPS, Speed
 from caft.train.task import TrainingTask
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ class Trainer:
         self.task, self.recipe, self.world = task, recipe, world
         self.run_folder, self.fingerprint, self.steps, self.seed = run_folder, fingerprint, steps, seed
         self.metrics = run_folder / "metrics.jsonl"
+        self.log_every = _LOG_EVERY
+        self._since = time.perf_counter()
         self.name_image = name_image
         self.step = 0
         self.skipped, self.skipped_in_a_row = 0, 0
@@ -156,7 +159,7 @@ class Trainer:
         Args:
             loader: Batches of this rank from the current step on.
             labels: Superpixels of a batch, (B, S, S), on the world's device.
-            validate: Scores of the model on held-out images; called on the main rank.
+            validate: Scores of the model on held-out images; called on all ranks, and what the main rank returns counts.
             must_leave: Asked after each step on the main rank.
             replaced: How many of this rank's pictures could not be read since this start, where others stand in.
 
@@ -166,11 +169,13 @@ class Trainer:
         Raises:
             CaftError: The gradients were not finite in too many steps one after another.
         """
+        again = self._steps_again()
         if self.world.is_main:
             with replacing(self.metrics) as temporary:  # the steps of later lines are done again
                 temporary.write_text(self._lines)
         self.task.train()
-        speed = Speed(self.task.model.config, self.recipe, self.world, self.half is not None)
+        is_half, stops = self.half is not None, self.run_folder / STOPS
+        speed = Speed(self.task.model.config, self.recipe, self.world, is_half, stops, self.compiled, since=self._since)
         packs = self.half is not None and can_pack()
         batches = placed(loader, self.world.device, self.task.pack if packs else None)
         while self.step < self.steps:
@@ -178,8 +183,8 @@ class Trainer:
                 batch = next(batches)
             terms, norm, rate = self._one_step(batch, labels)
             self.step += 1
-            speed.add(batch.tokens)
-            if self.step % _LOG_EVERY == 0 or self.step == self.steps:
+            speed.add(batch.tokens, self.step, again=again)
+            if self.step % self.log_every == 0 or self.step == self.steps:
                 self._judge_last()
                 found = speed.read()
                 if replaced is not None:
@@ -187,17 +192,28 @@ class Trainer:
                 if self.world.is_main:
                     self._record(terms, norm, rate, found)
             if self.step % self.recipe.validate_every == 0 or self.step == self.steps:
-                self._validate(validate)
-                speed.restart()
+                with speed.stopped("validation", self.step):
+                    self._validate(validate)
             if self.step % self.recipe.checkpoint_every == 0 or self.step == self.steps:
-                self._save()
-                barrier()
-                speed.restart()
+                with speed.stopped("checkpoint", self.step):
+                    self._save()
+                    barrier()
             if self.world.is_main and self.step < self.steps and must_leave():
                 logger.warning("notice to leave: saving step %d", self.step)
                 self._save()
                 return False
         return True
+
+    def _steps_again(self) -> int:
+        """Steps that an earlier start has logged beyond the checkpoint, so at least so many are done again."""
+        lines = self.metrics.read_text().splitlines() if self.world.is_main and self.metrics.is_file() else []
+        reached = 0
+        for line in lines:
+            try:
+                reached = max(reached, int(json.loads(line)["step"]))
+            except (ValueError, KeyError, TypeError):  # the last line of a process that was killed
+                continue
+        return max(0, reached - self.step)
 
     def _one_step(self, placed: Placed, labels: Callable[[Batch], Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
         device, batch = self.world.device, placed.batch
@@ -294,12 +310,13 @@ class Trainer:
         self._write(row)
 
     def _validate(self, validate: Callable[[], dict[str, float]]) -> None:
+        self.task.eval()
+        # Other batches than those of training would be compiled for anew.
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            found = validate()
+        self.task.train()
         if self.world.is_main:
-            self.task.eval()
-            # Other batches than those of training would be compiled for anew.
-            with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
-                self._write({f"validation_{name}": value for name, value in validate().items()})
-            self.task.train()
+            self._write({f"validation_{name}": value for name, value in found.items()})
         barrier()
 
     def _write(self, row: dict[str, float]) -> None:

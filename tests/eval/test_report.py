@@ -28,6 +28,7 @@ from caft.eval.analysis.corpus import Corpus, Leak, describe_corpus
 from caft.eval.analysis.seeds import curves_of_other_seeds
 from caft.eval.report import section
 from caft.eval.report.content import Report
+from caft.eval.report.cost import cost_rows
 from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.referring_sets import write_expressions
 from caft.eval.scores.regions import score_regions
@@ -39,6 +40,16 @@ from tests.eval.browser import SCREENS, browse, problems, read
 
 PROJECT = Path(__file__).parents[2]
 PAIRS = 6
+# Of a run that was predicted to do 120 images/s and did 96, twice started.
+COST = {
+    "step_seconds": 9.5, "start_seconds": 12.25, "validation_seconds": 3.0, "checkpoint_seconds": 1.0, "starts": 2,
+    "steps_again": 6, "device": "CPU", "ranks": 2, "peak_memory_mib": 1234, "joules_per_image": 0.5, "kwh": 0.0002,
+    "energy": "RAPL, all processor packages of the machine",
+    "predicted": {
+        "source": "a probe of 60 s", "images_per_s": 120.0, "slowest": 110.0, "fastest": 125.0, "hours": 0.0022,
+        "hours_low": 0.0021, "hours_high": 0.0024, "peak_memory_mib": 1200,
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +232,7 @@ def written(trained, small, scenes, model, tmp_path_factory):
         "data": {"scenes": {"rows_in": 9, "rows_out": 6, "dropped": {"http_404": 3}, "fingerprint": "f" * 64}},
         "leakage": NO_LEAKAGE,
         "superpixels": {"oracle_miou": 80.0, "grid_oracle_miou": 45.0, "boundary_recall": 95.0, "live": 63.5},
-        "train": {"steps": 20, "samples": 960, "data_wait_share": 0.01},
+        "train": {"steps": 20, "samples": 960, "images_per_s": 96.0, "data_wait_share": 0.01, "cost": COST},
         "retrieval": {"look_alike": pairs, "random": pairs},
         "grounding": {name: scores for name, (scores, _) in asked.items()},
         "regions": score_regions(model.network, loaded, 8),
@@ -251,7 +262,7 @@ def test_the_page_has_every_section_and_names_what_it_shows(written):
     for words in (
         "What the controls say", "32, the part level", "category name", "right above one wrong", "SLIC (scikit-image)",
         "Whole score alone", "means over the seeds 0, 5", "scenes, row 10", "http 404", "long_lla",
-        "Suspicious captions", "sentences, dreamlip",
+        "Suspicious captions", "sentences, dreamlip", "What it took", "a probe of 60 s",
     ):  # fmt: skip
         assert words in text, words
     assert text.count("fill-opacity") == 1  # of the one curve that both seeds have
@@ -401,3 +412,26 @@ def test_the_page_is_drawn(written, tmp_path, require_system):
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 20
     paper = drawn[0, 0]
     assert (drawn[1900:] != paper).any() and (drawn[:200] != paper).any()
+
+
+def test_what_was_predicted_stands_beside_what_was_found():
+    """960 samples at 96 images/s take 10 s, 0.003 hours; stops have rows of their own, what was not measured has none."""
+    train = {"samples": 960, "images_per_s": 96.0, "data_wait_share": 0.01, "cost": COST}
+    assert cost_rows(train) == [
+        ("images/s, stops left out", "96.0", "120.0 (110.0 to 125.0)"),
+        ("hours of steps", "0.00278", "0.0022 (0.0021 to 0.0024)"),
+        ("share of the steps' time that waited for data", "1.0%", ""),
+        ("seconds of start", "12.2", ""),
+        ("seconds of validations", "3.0", ""),
+        ("seconds of checkpoints", "1.0", ""),
+        ("starts", "2", ""),
+        ("steps done again after interruptions, at least", "6", ""),
+        ("memory of a rank at most, MiB", "1,234", "1,200"),
+        ("joules an image, by RAPL, all processor packages of the machine", "0.5", ""),
+        ("kWh, with the stops", "0.0002", ""),
+    ]
+    assert [what for what, *_ in cost_rows({"samples": 960, "images_per_s": 96.0})] == [
+        "images/s, stops left out",
+        "hours of steps",
+    ]  # of a run by an earlier version
+    assert cost_rows({}) == []

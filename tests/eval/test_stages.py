@@ -208,7 +208,11 @@ def test_scores_and_report_are_in_one_run_of_the_tracker(checkout, evaluated):
         for key in keys:
             value = value[key]
         assert run.data.metrics["/".join((file, *keys))] == value
-    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == ["index.html", "paper.json"]
+    assert [artifact.path for artifact in client.list_artifacts(run.info.run_id)] == [
+        "index.html",
+        "paper.json",
+        "scores",
+    ]
 
 
 class References(HTMLParser):

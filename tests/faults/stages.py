@@ -25,7 +25,9 @@ GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 STAGES = tuple(GRAPH)
 CLOCK = Path(__file__).with_name("clock") / "sitecustomize.py"
 # What a stage writes that differs from run to run: speeds.
-TIMES = ("images_per_s", "data_wait_share", "tflops", "mfu", "padded_token_share", "peak_memory_mib")
+TIMES = ("images_per_s", "data_wait_share", "tflops", "mfu", "padded_token_share", "peak_memory_mib",
+    "step_seconds", "joules", "recompilations", "cost",
+)  # fmt: skip
 
 IMAGES, STEPS, CHECKPOINT_EVERY = 96, 40, 10
 SETTINGS = {

@@ -210,7 +210,12 @@ def test_a_tracking_server_that_stops_ends_no_training(finished: Finished, disk:
         client = MlflowClient(f"http://127.0.0.1:{port}")
         [run] = client.search_runs([client.get_experiment_by_name("caft").experiment_id])
         assert run.info.status == "FINISHED"
-        assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [10, 20, 30, 40]
+        assert [point.step for point in client.get_metric_history(run.info.run_id, "curves/train/loss")] == [
+            10,
+            20,
+            30,
+            40,
+        ]
     finally:
         stop_server(server)
 

@@ -130,4 +130,4 @@ def test_a_tracked_run_goes_on_with_its_job(tmp_path: Path, error: type[LaunchEr
         launch._run(job_of(tmp_path / "run", params), given_up, lambda folder: None, tracked, None)
     client = MlflowClient(tracking_uri(params))
     assert client.get_run(tracked.run_id).info.status == status
-    assert [point.step for point in client.get_metric_history(tracked.run_id, "train/loss")] == [10, 20]
+    assert [point.step for point in client.get_metric_history(tracked.run_id, "curves/train/loss")] == [10, 20]

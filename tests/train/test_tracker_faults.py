@@ -236,7 +236,7 @@ def test_a_tracker_that_took_nothing_is_an_error_in_the_end_and_one_that_took_so
         server = start_server(tmp_path, port)
     try:
         some.finish("FAILED", None)  # the tracker answers again: what it had is not sent twice
-        history = MlflowClient(f"http://127.0.0.1:{port}").get_metric_history(run.run_id, "train/loss")
+        history = MlflowClient(f"http://127.0.0.1:{port}").get_metric_history(run.run_id, "curves/train/loss")
         assert [(point.step, point.value) for point in history] == [(10, 2.0), (20, 1.0)]
     finally:
         stop_server(server)
@@ -329,7 +329,7 @@ def test_a_database_that_goes_away_ends_no_training(
         follower.finish("FINISHED", None)
         client = MlflowClient(params.storage.tracking_uri)
         assert client.get_run(run.run_id).info.status == "FINISHED"
-        history = client.get_metric_history(run.run_id, "train/loss")
+        history = client.get_metric_history(run.run_id, "curves/train/loss")
         assert [(point.step, point.value) for point in history] == [(10, 2.0), (20, 1.0)]
     else:  # a copy of an earlier day is put back
         shutil.copy(database, here)

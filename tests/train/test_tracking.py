@@ -1,5 +1,6 @@
 """Runs in a real MLflow on SQLite: found again by fingerprint, resumed, under parents, and opened by two at once."""
 
+import getpass
 import hashlib
 import json
 import logging
@@ -16,8 +17,9 @@ from caft.errors import TrackingError
 from caft.params import load_params
 from caft.storage import tracking_uri
 from caft.train.tracking import origin
+from caft.train.tracking.launched import parameters_of
 from caft.train.tracking.names import curve_name, parameters
-from caft.train.tracking.runs import open_run, open_training
+from caft.train.tracking.runs import open_run, open_training, page_of_scores
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +137,10 @@ def test_a_resumed_run_is_the_same_run_and_has_no_step_twice(params):
         [(10, {"loss": 5.0}), (20, {"loss": 4.0, "late": 1.0}), (30, {"loss": 3.5}), (40, {"loss": 3.0})]
     )
     second.finish()
-    assert history(params, second, "train/loss") == [(10, 5), (20, 4), (30, 3.5), (40, 3)]
-    assert history(params, second, "train/part_loss") == [(10, 3)]
-    assert history(params, second, "train/late") == [(20, 1)]
-    assert "train/step" not in stored(params, second).data.metrics
+    assert history(params, second, "curves/train/loss") == [(10, 5), (20, 4), (30, 3.5), (40, 3)]
+    assert history(params, second, "curves/train/part_loss") == [(10, 3)]
+    assert history(params, second, "curves/train/late") == [(20, 1)]
+    assert "curves/train/step" not in stored(params, second).data.metrics
     assert stored(params, second).info.status == "FINISHED"
 
 
@@ -157,7 +159,7 @@ def test_more_points_and_parameters_than_fit_into_one_request_are_all_stored(par
     begin = time.monotonic()
     run.log_metrics([(step, {"loss": 1.0 / step, "grad_norm": 2.0}) for step in range(1, 1251)])
     assert time.monotonic() - begin < 30  # one by one, 2,500 points take more than a minute
-    assert len(history(params, run, "train/loss")) == len(history(params, run, "train/grad_norm")) == 1250
+    assert len(history(params, run, "curves/train/loss")) == len(history(params, run, "curves/train/grad_norm")) == 1250
     assert len(stored(params, run).data.params) == 130
 
 
@@ -170,7 +172,6 @@ def test_scores_are_flattened_and_stored_again_only_when_they_change(params):
     run.log_scores("retrieval", scores)
     run.log_scores("retrieval", scores)
     assert stored(params, run).data.metrics == {
-        "retrieval/random/pairs": 4,
         "retrieval/random/whole/t2i_r1": 41.5,
         "retrieval/random/blend_0.3/t2i_r1": 50,
     }
@@ -180,6 +181,112 @@ def test_scores_are_flattened_and_stored_again_only_when_they_change(params):
     assert stored(params, run).data.metrics["retrieval/random/whole/t2i_r1"] == 42
     run.log_scores("grounding", {"phrase": {"miou": 60.0, "miou_wrong_expression": None}})
     assert "grounding/phrase/miou_wrong_expression" not in stored(params, run).data.metrics
+
+
+SCORES = {
+    "pairs": 600,
+    "hard": 19.5,
+    "hard_chance": 9.09,
+    "hard_optimistic": 20.5,
+    "by_box_mode": {"crop": {"hard": 8.5}},
+    "phrase": {
+        "expressions": 387,
+        "expected_expressions": 400,
+        "miou": 61.5,
+        "miou_whole_image": 4.5,
+        "miou_all_foreground": 33.0,
+        "miou_by_level": {"32": 61.5},
+        "match": {"auroc": {"all": 81.0}},
+    },
+}
+
+
+def test_constants_of_a_set_are_tags_and_tables_are_a_file(params):
+    run = opened(params, "tables")
+    run.log_scores("regions", SCORES)
+    found = stored(params, run)
+    assert found.data.metrics == {
+        "regions/hard": 19.5,
+        "regions/phrase/miou": 61.5,
+        "regions/phrase/miou_whole_image": 4.5,
+    }
+    sets = {key: value for key, value in found.data.tags.items() if key.startswith("caft.set.")}
+    assert sets == {
+        "caft.set.regions": "pairs 600, hard_chance 9.09",
+        "caft.set.regions/phrase": "expressions 387, expected_expressions 400, miou_all_foreground 33.0",
+    }
+    assert json.loads(artifact(found, "scores/regions.json")) == SCORES
+
+
+def test_a_run_says_what_it_is_who_made_it_and_by_what(params, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(sys, "argv", ["/bin/mine.py"])
+    found = stored(params, training(params, "described")).data.tags
+    assert found["mlflow.user"] == getpass.getuser()
+    assert found["mlflow.source.name"] == "mine.py" and found["mlflow.source.type"] == "LOCAL"
+    assert (
+        "**tiny** trained by recipe **smoke** on **scenes**: batch 48, seed 0, 2 ranks" in found["mlflow.note.content"]
+    )
+
+
+def test_words_that_a_person_wrote_are_kept(params):
+    run = training(params, "noted")
+    client = MlflowClient(tracking_uri(params))
+    client.set_tag(run.run_id, "mlflow.note.content", "The good one.")
+    assert stored(params, training(params, "noted")).data.tags["mlflow.note.content"] == "The good one."
+
+
+def test_the_experiment_has_a_view_of_the_scores_that_people_compare(fresh):
+    """Its form is what MLflow's page writes for a view that is saved by hand."""
+    run = opened(fresh, "view")
+    assert page_of_scores(fresh, "http://there") == "http://there"
+    run.log_scores("retrieval", {name: {"whole": {"t2i_r1": 1.0, "i2t_r1": 2.0}} for name in ("a", "b", "c")})
+    run.log_scores("grounding", {name: {"miou": 1.0} for name in ("phrase", "sentence")})
+    run.log_scores("regions", {"hard": 1.0, "easy": 2.0})
+    client = MlflowClient(tracking_uri(fresh))
+    experiment = client.get_experiment(stored(fresh, run).info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(experiment.tags["mlflow.sharedViewState.scores"])
+    assert view["name"] == "Scores" and json.loads(view["state"])["selectedColumns"] == [
+        "metrics.`retrieval/a/whole/t2i_r1`",
+        "metrics.`retrieval/b/whole/t2i_r1`",
+        "metrics.`grounding/phrase/miou`",
+        "metrics.`regions/hard`",
+    ]
+    page = f"http://there/#/experiments/{experiment.experiment_id}/runs"
+    assert page_of_scores(fresh, "http://there") == f"{page}?workflowType=machine_learning&viewStateShareKey=scores"
+
+    mine = json.dumps({**view, "updatedAt": 1795869905000, "state": '{"selectedColumns": []}'})
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.sharedViewState.scores", mine)
+    run.log_scores("regions", {"hard": 3.0})
+    again = client.get_experiment(experiment.experiment_id)
+    assert again.tags["mlflow.sharedViewState.scores"] == mine  # a person has changed it
+
+
+def test_a_run_of_an_earlier_version_is_read_as_before(fresh):
+    """It has constants and tables among its metrics, and curves without the word."""
+    runs = [training(fresh, f"seed{seed}", seed) for seed in (0, 1)]
+    client = MlflowClient(tracking_uri(fresh))
+    for run, score in zip(runs, (40.0, 50.0), strict=True):
+        for key, value in {"train/loss": 1.0, "retrieval/random/pairs": 256.0, "speed/images_per_s": 78.7}.items():
+            client.log_metric(run.run_id, key, value, step=10)
+        client.log_metric(run.run_id, "retrieval/random/whole/t2i_r1", score)
+    assert runs[0].deviations("retrieval")["retrieval/random/whole/t2i_r1"] == pytest.approx(7.0710678)
+    assert parameters_of(fresh, runs[0].run_id)["model"] == "tiny"
+    runs[0].log_scores("retrieval", {"random": {"pairs": 256, "whole": {"t2i_r1": 42.0}}})
+    found = stored(fresh, runs[0])
+    assert found.data.metrics["retrieval/random/whole/t2i_r1"] == 42
+    assert found.data.tags["caft.set.retrieval/random"] == "pairs 256"
+
+
+def test_the_figures_of_a_run_are_single_values_also_over_its_seeds(fresh):
+    for seed, rate in enumerate((100.0, 120.0)):
+        run = training(fresh, f"seed{seed}", seed)
+        run.log_metrics([(10, {"images_per_s": 78.7})])
+        run.log_figures("speed", {"images_per_s": rate, "starts": 1, "device": "CPU", "predicted": {"hours": 1.0}})
+    found = stored(fresh, run).data.metrics
+    assert found == {"curves/speed/images_per_s": 78.7, "speed/images_per_s": 120.0, "speed/starts": 1.0}
+    assert named(fresh, SET).data.metrics["speed/images_per_s"] == 110
 
 
 def test_data_is_a_dataset_input_with_counts_and_fingerprint(params):
@@ -262,27 +369,28 @@ def test_the_parameters_of_every_model_and_recipe_fit_into_one_request(params):
 def test_every_curve_of_a_training_has_a_name_in_a_section():
     """The columns are those of the committed run."""
     columns = Path("plots/train.csv").read_text().splitlines()[0].split(",")
-    names = [curve_name(column) for column in columns if column != "step"]
+    # Seconds of steps are written down since runs of this version.
+    names = [curve_name(column) for column in columns if column not in ("step", "step_seconds")]
     assert sorted(names) == [
-        "speed/data_wait_share",
-        "speed/images_per_s",
-        "speed/padded_token_share",
-        "speed/peak_memory_mib",
-        "speed/tflops",
-        "temperature/part_bias",
-        "temperature/part_scale",
-        "temperature/whole_bias",
-        "temperature/whole_scale",
-        "train/clamped_pairs",
-        "train/grad_norm",
-        "train/learning_rate",
-        "train/loss",
-        "train/part_loss",
-        "train/samples",
-        "train/whole_loss",
-        "validation/i2t_r1",
-        "validation/part_t2i_r1",
-        "validation/t2i_r1",
+        "curves/speed/data_wait_share",
+        "curves/speed/images_per_s",
+        "curves/speed/padded_token_share",
+        "curves/speed/peak_memory_mib",
+        "curves/speed/tflops",
+        "curves/temperature/part_bias",
+        "curves/temperature/part_scale",
+        "curves/temperature/whole_bias",
+        "curves/temperature/whole_scale",
+        "curves/train/clamped_pairs",
+        "curves/train/grad_norm",
+        "curves/train/learning_rate",
+        "curves/train/loss",
+        "curves/train/part_loss",
+        "curves/train/samples",
+        "curves/train/whole_loss",
+        "curves/validation/i2t_r1",
+        "curves/validation/part_t2i_r1",
+        "curves/validation/t2i_r1",
     ]
 
 

@@ -146,7 +146,7 @@ def _by_set(regions: Mapping[str, Any], params: Params) -> dict[str, Any]:
 
 
 def _training(train: Mapping[str, Any], images: int | None, params: Params) -> dict[str, float]:
-    """Table 5: hours are samples over the mean speed, so without validation and waiting for a job to start."""
+    """Table 5: hours are samples over `images_per_s`, whose time is that of the steps; stops are said beside it."""
     found: dict[str, float] = {"images_millions": images / 1e6} if images else {}
     if train.get("images_per_s"):
         hours = train["samples"] / train["images_per_s"] / 3600

@@ -8,6 +8,7 @@ from caft.captions.sentences import SPLITTERS
 from caft.eval.analysis.audit import EMPTY, MANY, Audit
 from caft.eval.report.charts import Series, Span, line_chart
 from caft.eval.report.content import SIDE, Fact, Report
+from caft.eval.report.cost import cost_rows
 from caft.model.drawing.figures import fit
 
 Rows = list[list[object]]
@@ -47,6 +48,8 @@ def training(report: Report) -> dict[str, Any]:
     return {
         "curves": [chart for chart in charts if chart],
         "facts": facts(report),
+        "train": report.metrics.get("train", {}),
+        "cost": cost_rows(report.metrics.get("train", {})),
         "seed": own,
         "seeds": sorted([int(own or 0), *report.other_seeds]) if report.other_seeds else [],
     }

@@ -40,7 +40,8 @@ def run_of(params: Params, card: ModelCard) -> Run:
     fingerprint = str(card.fingerprint)
     if card.external is not None:
         tags = {EXTERNAL_TAG: card.external}
-        return open_run(params, fingerprint, f"external-{fingerprint[:8]}-{card.name}", tags, {})
+        note = f"Scores of given weights, **{card.name}**, which no training here made."
+        return open_run(params, fingerprint, f"external-{fingerprint[:8]}-{card.name}", tags, {}, note=note)
     return open_run(params, fingerprint, f"scored-{fingerprint[:8]}", {}, {})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from caft.network.layers import TransformerBlock, sin_cos_positions
+from caft.network.layers import Stage, TransformerBlock, sin_cos_positions
 from caft.network.vision.graph_pool import GraphPool
 from caft.network.vision.segments import superpixel_tokens
 from caft.params.models import ModelParams
@@ -70,8 +70,7 @@ class HierarchicalVisionEncoder(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
         self.register_buffer("positions", sin_cos_positions(config.image_size // self.stride, width), persistent=False)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(TransformerBlock(width, heads, config.mlp_ratio) for _ in range(depth)))
-            for depth in config.blocks
+            Stage(*(TransformerBlock(width, heads, config.mlp_ratio) for _ in range(depth))) for depth in config.blocks
         )
         self.pools = nn.ModuleList(GraphPool(width, heads, groups, dropout) for groups in config.tokens[1:])
         self._initialise(width)

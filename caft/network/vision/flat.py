@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from caft.network.layers import TransformerBlock
+from caft.network.layers import Stage, TransformerBlock
 from caft.network.vision.encoder import Hierarchy
 
 # Of all norms, as open_clip's.
@@ -26,7 +26,7 @@ class FlatVisionEncoder(nn.Module):
         self.cls = nn.Parameter(torch.empty(width))
         self.positions = nn.Parameter(torch.empty(1 + self.side**2, width))
         self.norm = nn.LayerNorm(width, eps=_EPS)
-        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, mlp_ratio, eps=_EPS) for _ in range(blocks)))
+        self.blocks = Stage(*(TransformerBlock(width, heads, mlp_ratio, eps=_EPS) for _ in range(blocks)))
         self._initialise(width)
 
     def _initialise(self, width: int) -> None:

@@ -1,7 +1,8 @@
 """Names of runs, their parents, parameters, curves and scores in MLflow; docs/tracking.md has the table."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,18 @@ from caft.params import Params, arithmetic
 from caft.params.problems import show
 
 # MLflow's pages show metrics in sections by what stands before a slash.
-_SPEED = ("images_per_s", "data_wait_share", "tflops", "mfu", "padded_token_share", "peak_memory_mib")
+_SPEED = (
+    *("images_per_s", "data_wait_share", "tflops", "mfu", "padded_token_share", "peak_memory_mib"),
+    *("step_seconds", "joules", "recompilations"),
+)
 _TEMPERATURE = ("part_scale", "part_bias", "whole_scale", "whole_bias")
+# Of an evaluation set, or of a random answer on it.
+_CONSTANTS = {
+    *("pairs", "expressions", "rows", "images", "classes", "chunks_cut", "tokens_seen", "miou_all_foreground"),
+}
+_TABLES = ("match", "by_box_mode", "miou_by_level", "tied_rows")
+# What people compare first, and of how many sets, so that all fit beside each other.
+_HEADLINES = {r"retrieval/[^/]+/whole/t2i_r1": 2, r"grounding/[^/]+/miou": 1, r"regions(/[^/]+)?/hard": 1}
 # The other settings do not affect training; they are in the run's settings.json only.
 _TRAINED_WITH = ("train", "data", "model", "superpixels")
 
@@ -42,6 +53,18 @@ def group_name(params: Params, overlays: Sequence[Path | str] = ()) -> str | Non
     return None
 
 
+def description(params: Params) -> str:
+    """Returns what a run's page says of it first, in Markdown."""
+    recipe, launcher = params.selected_recipe, params.selected_launcher
+    ranks = f"{launcher.world_size} rank{'s' if launcher.world_size > 1 else ''}"
+    return (
+        f"Model **{params.model}** trained by recipe **{params.recipe}** on **{' + '.join(params.corpora)}**: batch "
+        f"{recipe.batch}, seed {params.seed}, {ranks} of launcher `{params.launch}`. Under *Artifacts*: every score "
+        "(`scores/`), every setting with its origin (`settings.json`) and the report (`index.html`), once their stages "
+        "have run."
+    )
+
+
 def parameters(params: Params) -> dict[str, str]:
     """Returns the settings that a training depends on, by their keys in params.yaml, without those that are null."""
     table: dict[str, Any] = {
@@ -61,20 +84,57 @@ def parameters(params: Params) -> dict[str, str]:
 
 
 def curve_name(column: str) -> str:
-    """Returns the metric of a column of plots/train.csv: `train/loss`, `validation/t2i_r1`, `speed/images_per_s`."""
+    """Returns the metric of a column of plots/train.csv: `curves/train/loss`, `curves/validation/t2i_r1`.
+
+    The sections of a run's page are in the order of the alphabet, so that curves stand before scores of one value.
+    """
     if column.startswith("validation_"):
-        return f"validation/{column.removeprefix('validation_')}"
+        return f"curves/validation/{column.removeprefix('validation_')}"
     section = "speed" if column in _SPEED else "temperature" if column in _TEMPERATURE else "train"
-    return f"{section}/{column}"
+    return f"curves/{section}/{column}"
 
 
 def score_names(prefix: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the numbers of nested dicts as `prefix/outer/inner`: `retrieval/random/whole/t2i_r1`."""
+    """Yields the scores of nested dicts as `prefix/outer/inner`: `retrieval/random/whole/t2i_r1`.
+
+    Without what `constants` has, and without tables, which the run has as a file: scores by kind, level or box.
+    """
     for key, value in scores.items():
         if isinstance(value, Mapping):
-            yield from score_names(f"{prefix}/{key}", value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if key not in _TABLES:
+                yield from score_names(f"{prefix}/{key}", value)
+        elif _is_number(value) and not _is_constant(key) and not key.endswith("_optimistic") and key not in _TABLES:
             yield f"{prefix}/{key}", float(value)
+
+
+def constants(prefix: str, scores: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what an evaluation set is like, not how well a model does on it, as a tag by the set's name.
+
+    Such as `retrieval/random`: `pairs 256, tokens_seen 100.0`.
+    """
+    own = {key: value for key, value in scores.items() if _is_number(value) and _is_constant(key)}
+    found = {f"caft.set.{prefix}": ", ".join(f"{key} {value}" for key, value in own.items())} if own else {}
+    for key, value in scores.items():
+        if isinstance(value, Mapping) and key not in _TABLES:
+            found |= constants(f"{prefix}/{key}", value)
+    return found
+
+
+def headlines(names: Iterable[str]) -> list[str]:
+    """Returns the scores that people compare first, among names of metrics."""
+    known = list(names)
+    found = {form: [name for name in known if re.fullmatch(form, name)] for form in _HEADLINES}
+    return [name for form, most in _HEADLINES.items() for name in found[form][:most]]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_constant(key: str) -> bool:
+    if key in _TABLES:
+        return False
+    return key in _CONSTANTS or key.startswith("expected_") or key.endswith(("_chance", "_rows"))
 
 
 def _quotable(name: str) -> str:

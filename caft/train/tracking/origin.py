@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import logging
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
 COMMIT_TAG, CHANGES_TAG = "mlflow.source.git.commit", "caft.changes"
+USER_TAG, SOURCE_TAG, SOURCE_TYPE_TAG = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
 HOST_TAG, PROCESS_TAG, STARTED_TAG, JOB_TAG = "caft.host", "caft.process", "caft.process_started", "caft.job"
 LONGEST_DIFF = 2**20  # bytes; a longer one is a digest alone
 _CODE = ("caft", "pipelines", "slurm", "dvc.yaml")
@@ -52,6 +56,18 @@ def tags(content: bytes) -> dict[str, str]:
         PROCESS_TAG: str(os.getpid()),
         STARTED_TAG: _started(os.getpid()) or "",
     }
+    return {key: value for key, value in found.items() if value}
+
+
+def source() -> dict[str, str]:
+    """Tags that MLflow's pages show as who made a run, and by what: the user and the module that is running."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    name = specification.name if specification is not None else Path(sys.argv[0]).name
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        user = ""
+    found = {USER_TAG: user, SOURCE_TAG: name, SOURCE_TYPE_TAG: "LOCAL"}
     return {key: value for key, value in found.items() if value}
 
 

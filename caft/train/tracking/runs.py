@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from caft import storage
 from caft.data import loopback
-from caft.train.tracking import origin
+from caft.train.tracking import origin, views
 from caft.train.tracking.moved import check_place
-from caft.train.tracking.names import curve_name, group_name, parameters, run_name, score_names
+from caft.train.tracking.names import (
+    constants,
+    curve_name,
+    description,
+    group_name,
+    headlines,
+    parameters,
+    run_name,
+    score_names,
+)
 from caft.train.tracking.parents import GROUP_TAG, SEEDS_NAME_TAG, SEEDS_TAG, place, seed_scores
 from caft.train.tracking.server import database_of, experiment_of, one_writer, translated
 
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT_TAG = "caft.fingerprint"
+FINGERPRINT_TAG, NOTE_TAG = "caft.fingerprint", "mlflow.note.content"
 EXTERNAL_TAG = "caft.external"  # sha256 of given weights, which no training here made
 # Limits of MLflow's API. Its client splits many metrics or parameters into several requests by itself.
 _LONGEST_PARAMETER, _LONGEST_DIGEST = 6000, 36
@@ -54,7 +63,8 @@ def open_training(
     tags = {SEEDS_TAG: key, SEEDS_NAME_TAG: run_name(params, overlays, "seeds")}
     if group := group_name(params, overlays):
         tags[GROUP_TAG] = group
-    run = open_run(params, fingerprint, run_name(params, overlays, f"s{params.seed}"), tags, parameters(params), over)
+    name, note = run_name(params, overlays, f"s{params.seed}"), description(params)
+    run = open_run(params, fingerprint, name, tags, parameters(params), over, note)
     run.log_settings(params.effective())
     return run
 
@@ -66,15 +76,17 @@ def open_run(
     tags: Mapping[str, str],
     parameters: Mapping[str, object],
     over: Callable[[str], bool] | None = None,
+    note: str = "",
 ) -> Run:
     """Opens the run of a fingerprint, or creates it with its experiment and its database.
 
     A run that exists keeps its name, and its parameters where they differ: equal fingerprints mean equal results, so
     only how the work was launched can have changed.
 
-    The name is that of a new run. The tags are set, as are the commit, a digest of uncommitted changes of the code, which
-    are stored as `changes.diff`, the name of the DVC experiment and the process; the run's state is RUNNING. Other runs
-    whose process or job, of which `over` tells, is gone are ended.
+    The name is that of a new run; `note`, user and source are set where the run has none. The tags are set, as are the
+    commit, a digest of uncommitted changes of the code, which are stored as `changes.diff`, the name of the DVC experiment
+    and the process; the run's state is RUNNING. Other runs whose process or job, of which `over` tells, is gone are
+    ended.
 
     Raises:
         TrackingError: The tracker cannot be reached, its experiment was deleted, or its storage was copied or moved.
@@ -91,7 +103,9 @@ def open_run(
         run_id = run.info.run_id
         origin.end_abandoned(client, experiment, run_id, over)
         client.update_run(run_id, status="RUNNING")
-        for key, value in {**origin.tags(changed), **tags}.items():
+        described = {key: value for key, value in {**origin.source(), NOTE_TAG: note}.items() if value}
+        new = {key: value for key, value in described.items() if not run.data.tags.get(key)}
+        for key, value in {**new, **origin.tags(changed), **tags}.items():
             client.set_tag(run_id, key, value)
         if changed:
             logger.warning("the code has changes since commit %.7s: %s", origin.commit(), origin.digest(changed))
@@ -101,6 +115,17 @@ def open_run(
         opened._log_parameters(parameters)
         place(client, run_id)
     return opened
+
+
+def page_of_scores(params: Params, server: str) -> str:
+    """The address of the runs, with their scores as columns, on MLflow's pages at `server`.
+
+    Raises:
+        TrackingError: The tracker cannot be reached.
+    """
+    uri = storage.tracking_uri(params)
+    with translated(uri):
+        return views.address(_client(uri), params.storage.experiment, server)
 
 
 class Run:
@@ -138,16 +163,33 @@ class Run:
                 raise
 
     def log_scores(self, prefix: str, scores: Mapping[str, Any]) -> None:
-        """Logs numbers of nested dicts as `prefix/outer/inner`; other values are left out.
+        """Logs the scores of nested dicts as `prefix/outer/inner`, and all that is in them as `scores/prefix.json`.
 
-        A score is stored again only if it changed. If the run has other seeds, its parent gets mean and deviation.
+        Sizes and chances of sets are tags, `caft.set.prefix/outer`. A score is stored again only if it changed. If the
+        run has other seeds, its parent gets mean and deviation. The experiment's view gets the scores as columns.
         """
         with translated(self._uri):
-            self._replace(self.run_id, dict(score_names(prefix, scores)))
+            named = dict(score_names(prefix, scores))
+            self._replace(self.run_id, named)
+            for key, value in constants(prefix, scores).items():
+                self._client.set_tag(self.run_id, key, value)
+            self._client.log_dict(self.run_id, dict(scores), f"scores/{prefix}.json")
             with one_writer(self._params):
-                place(self._client, self.run_id)
-                if over_seeds := seed_scores(self._client, self.run_id, prefix):
-                    self._replace(*over_seeds)
+                views.show(self._client, self._client.get_run(self.run_id).info.experiment_id, headlines(named))
+                self._over_seeds(prefix)
+
+    def log_figures(self, prefix: str, figures: Mapping[str, Any]) -> None:
+        """Logs the numbers of a flat dict as `prefix/key`, also over the seeds, as `log_scores` does."""
+        numbers = {f"{prefix}/{key}": float(value) for key, value in figures.items() if isinstance(value, int | float)}
+        with translated(self._uri):
+            self._replace(self.run_id, numbers)
+            with one_writer(self._params):
+                self._over_seeds(prefix)
+
+    def _over_seeds(self, prefix: str) -> None:
+        place(self._client, self.run_id)
+        if over_seeds := seed_scores(self._client, self.run_id, prefix):
+            self._replace(*over_seeds)
 
     def deviations(self, prefix: str) -> dict[str, float]:
         """Standard deviation over the seeds of this run's set of each score, by its name; empty for a single seed."""
