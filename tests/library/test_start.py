@@ -156,8 +156,10 @@ def test_the_report_starts_without_statistics_that_its_default_page_does_not_nee
     assert not imported("import pipelines.report") & {"scipy.stats", "ray", "mlflow", "spacy", "sympy"}
 
 
-def test_one_shard_alone_is_worked_on_without_ray() -> None:
-    found = imported("from caft.data.tables.cluster import ray_tasks\nassert ray_tasks(str, [3], 'numbers') == ['3']")
+@pytest.mark.parametrize("items", [[3], [3, 4, 5, 6, 7]])
+def test_few_shards_are_worked_on_without_ray(items: list[int]) -> None:
+    code = f"from caft.data.tables.cluster import ray_tasks\nassert ray_tasks(str, {items}, 'numbers') == list(map(str, {items}))"
+    found = imported(code)
     assert "caft.data.tables.cluster" in found and "ray" not in found
 
 

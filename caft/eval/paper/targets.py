@@ -1,5 +1,6 @@
 """The paper's numbers, read from targets.yaml beside this file."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,7 @@ class Targets(_Part):
     tables: list[Table]
 
 
+@functools.cache
 def load_targets() -> Targets:
-    """Reads the file."""
+    """Reads the file, once: it takes a tenth of a second, and the report asks for it a dozen times."""
     return Targets.model_validate(yaml.safe_load(Path(__file__).with_name("targets.yaml").read_text(encoding="utf-8")))
