@@ -127,7 +127,9 @@ def test_attention_is_that_of_its_definition() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_softmax_of_attention_gives_zeros_where_all_is_shut_out_and_else_the_bits_of_softmax(dtype: torch.dtype) -> None:
+def test_softmax_of_attention_gives_zeros_where_all_is_shut_out_and_else_the_bits_of_softmax(
+    dtype: torch.dtype,
+) -> None:
     values = draw(4, 5, 6, dtype=dtype)
     assert torch.equal(torch._safe_softmax(values, -1), values.softmax(-1))
     values[1, 2], values[2, :, 0], values[3, 0, 3] = -math.inf, -math.inf, math.nan

@@ -34,8 +34,8 @@ OBJECT_STORE_BYTES = 80 * 2**20
 CONNECT_SECONDS = 10
 # Ray gives its own processes half a minute to come up, which a busy machine may not grant at the first attempt.
 STARTS = 3
-# About what its start takes. Work that is done in that time needs none of it.
-ALONE_SECONDS = 5.0
+# Twice what its start takes. Work of fewer seconds is done no later without it, and longer work hardly later.
+ALONE_SECONDS = 10.0
 
 
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
@@ -78,7 +78,7 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
 
 
 def _alone(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
-    """Results of the first items, made in this process: as many as are begun in the time that Ray's start would take."""
+    """Results of the first items, made in this process: as many as are begun in `ALONE_SECONDS`."""
     until = time.monotonic() + (0 if os.environ.get("RAY_ADDRESS") else ALONE_SECONDS)
     done: list[Result] = []
     for item in items:

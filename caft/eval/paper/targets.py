@@ -1,6 +1,5 @@
 """The paper's numbers, read from targets.yaml beside this file."""
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +59,6 @@ class Targets(_Part):
     tables: list[Table]
 
 
-@functools.cache
 def load_targets() -> Targets:
-    """Reads the file, once: it takes a tenth of a second, and the report asks for it a dozen times."""
+    """Reads the file."""
     return Targets.model_validate(yaml.safe_load(Path(__file__).with_name("targets.yaml").read_text(encoding="utf-8")))
