@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+import caft.network.portable  # noqa: F401  puts them there, whichever tests run
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "plain": lambda matrix: matrix,
     "transposed": lambda matrix: matrix.mT.contiguous().mT,
