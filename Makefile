@@ -72,6 +72,7 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	fi
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
 	  echo "setup: $(VENV) is of $$($(PYTHON) --version 2>&1), and this needs 3.11 or 3.12: move it away and run again" >&2; exit 1; }
+	@# Python compiles a module when it is first imported; pip would compile all 22,000, of which most never are.
 	@torch=$(TORCH); version=$$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements-cpu.lock); \
 	if [ -z "$$torch" ]; then \
 	  offered=$$($(PYTHON) -m pip index versions torch 2>/dev/null || true); \
@@ -79,7 +80,7 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock pyproje
 	fi; \
 	echo "setup: installing; torch $$version for $$torch"; \
 	[ "$$(cat $(STAMP) 2>/dev/null)" = "$$torch" ] || $(PYTHON) -m pip uninstall --quiet --yes torch 2>/dev/null; \
-	$(PYTHON) -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock; \
+	$(PYTHON) -m pip install --quiet --no-compile --require-hashes --no-deps -r requirements.lock -r requirements-$$torch.lock; \
 	echo "$$torch" > $(VENV)/.torch
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@$(PYTHON) -c 'import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ("torch", "dvc", "caft"))))' || { \

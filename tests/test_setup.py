@@ -67,7 +67,7 @@ def test_setup_installs_the_locks_by_the_new_environments_own_pip(make):
     assert done.returncode == 0, done.stderr
     installed = [line for line in log.splitlines() if "pip install" in line]
     assert [line.split(" user=")[0] for line in installed] == [
-        ".venv -m pip install --quiet --require-hashes --no-deps -r requirements.lock -r requirements-cpu.lock",
+        ".venv -m pip install --quiet --no-compile --require-hashes --no-deps -r requirements.lock -r requirements-cpu.lock",
         ".venv -m pip install --quiet --no-deps --no-build-isolation -e .",
     ]
     assert make("setup")[1] == "", "a second call has nothing to do"

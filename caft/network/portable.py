@@ -99,5 +99,23 @@ def _sqrt_(values: Tensor) -> Tensor:
     return values.copy_(_sqrt(values)) if values.dtype in _PRECISIONS else torch.sqrt(values, out=values)
 
 
-_OPERATIONS = {"mm": _mm, "bmm": _bmm, "addmm": _addmm, "sqrt": _sqrt, "sqrt_": _sqrt_}
+def _safe_softmax(values: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Torch's softmax with zeros where all of a row is shut out, but rows are looked through only where there is such a one.
+
+    Attention calls it; torch's own takes two more passes over all logits. A row that is shut out comes out as not a number.
+    """
+    out = torch.softmax(values, dim, dtype)
+    if values.shape[dim] == 0 or not bool(out.select(dim, 0).isnan().any()):
+        return out
+    return torch.where(values.isneginf().all(dim, keepdim=True), out.new_zeros(()), out)
+
+
+_OPERATIONS = {
+    "mm": _mm,
+    "bmm": _bmm,
+    "addmm": _addmm,
+    "sqrt": _sqrt,
+    "sqrt_": _sqrt_,
+    "_safe_softmax": _safe_softmax,
+}
 _LIBRARY = torch.library.Library("aten", "IMPL")

@@ -120,6 +120,8 @@ class Trainer:
         self.wrapped: nn.Module = task
         if world.size > 1:
             self.wrapped = DistributedDataParallel(task, gradient_as_bucket_view=True)
+            # Not sent at each step: buffers are constants, and batch norm's statistics, of which the main rank's are kept.
+            self.wrapped.broadcast_buffers = False
         if compiled:
             compile_task(task)
         self.compiled = compiled

@@ -86,9 +86,10 @@ def test_an_error_ends_the_tasks_that_are_left(tmp_path: Path) -> None:
     """In a process of its own, since the Ray of these tests outlives an error."""
     program = f"""
 from pathlib import Path
-from caft.data.tables.cluster import ray_tasks
+from caft.data.tables import cluster
 from tests.data.test_cluster import begin
-ray_tasks(begin, [(number, Path({str(tmp_path)!r})) for number in range(400)], "beginnings")
+cluster.ALONE_SECONDS = 0  # all of them by Ray
+cluster.ray_tasks(begin, [(number, Path({str(tmp_path)!r})) for number in range(400)], "beginnings")
 """
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -112,6 +113,24 @@ def test_a_single_task_is_done_here_with_the_errors_of_a_task(monkeypatch: pytes
     assert (square, process) == (9, os.getpid())
     with pytest.raises(SchemaError, match=r"^scenes shards, .*/schema: column url is missing$"):
         ray_tasks(fail, [Path("/a/schema")], "scenes shards")
+
+
+def nap(number: int) -> tuple[int, int]:
+    time.sleep(0.3)
+    return number * number, os.getpid()
+
+
+@pytest.mark.usefixtures("ray")
+def test_what_is_not_done_in_the_time_of_rays_start_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_is_running", lambda: False)
+    monkeypatch.setattr(cluster, "ALONE_SECONDS", 0.5)
+    results = ray_tasks(nap, [1, 2, 3, 4, 5], "naps")
+    assert [square for square, _ in results] == [1, 4, 9, 16, 25]
+    here = [process == os.getpid() for _, process in results]
+    assert here in ([True, True, False, False, False], [True, False, False, False, False])  # on a machine that is busy
+    # A cluster that is asked for gets all of them.
+    monkeypatch.setenv("RAY_ADDRESS", "none.invalid:1")
+    assert os.getpid() not in {process for _, process in ray_tasks(nap, [1, 2], "naps")}
 
 
 @pytest.mark.parametrize("failures", [2, 3])

@@ -135,13 +135,14 @@ def test_a_network_of_each_kind_is_built_without_values() -> None:
         assert sum(parameter.numel() for parameter in hollow.parameters() if not parameter.is_meta) < 5000
 
 
-WITHOUT_A_NETWORK = ("source", "fetch", "captions", "sentences", "select", "index", "leakage", "sets")
+WITHOUT_A_NETWORK = ("look", "source", "fetch", "captions", "sentences", "select", "index", "leakage", "sets")
 
 
 @pytest.mark.parametrize("stage", [*WITHOUT_A_NETWORK, "params", "committed"])
 def test_stages_without_a_network_start_without_torch(stage: str) -> None:
     found = imported(f"import pipelines.{stage}")
-    assert not found & {"torch", "ray", "mlflow", "spacy", "matplotlib", "scipy.stats"}
+    unused = {"torch", "ray", "mlflow", "spacy", "matplotlib", "scipy.stats", "duckdb", "pandas", "img2dataset"}
+    assert not found & unused
 
 
 @pytest.mark.parametrize(
@@ -149,15 +150,18 @@ def test_stages_without_a_network_start_without_torch(stage: str) -> None:
     ["train", "superpixels", "evaluate_retrieval", "evaluate_grounding", "evaluate_regions", "evaluate_superpixels"],
 )
 def test_stages_with_a_network_start_without_what_others_use(stage: str) -> None:
-    assert not imported(f"import pipelines.{stage}") & {"ray", "mlflow", "spacy", "matplotlib", "scipy.stats", "sympy"}
+    unused = {"ray", "mlflow", "spacy", "matplotlib", "scipy.stats", "sympy", "duckdb", "pandas", "img2dataset"}
+    assert not imported(f"import pipelines.{stage}") & unused
 
 
 def test_the_report_starts_without_statistics_that_its_default_page_does_not_need() -> None:
     assert not imported("import pipelines.report") & {"scipy.stats", "ray", "mlflow", "spacy", "sympy"}
 
 
-def test_one_shard_alone_is_worked_on_without_ray() -> None:
-    found = imported("from caft.data.tables.cluster import ray_tasks\nassert ray_tasks(str, [3], 'numbers') == ['3']")
+@pytest.mark.parametrize("items", [[3], [3, 4, 5, 6, 7]])
+def test_few_shards_are_worked_on_without_ray(items: list[int]) -> None:
+    use = f"assert ray_tasks(str, {items}, 'numbers') == {[str(item) for item in items]}"
+    found = imported(f"from caft.data.tables.cluster import ray_tasks\n{use}")
     assert "caft.data.tables.cluster" in found and "ray" not in found
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
+import caft.network.portable  # noqa: F401  puts them there, whichever tests run
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "plain": lambda matrix: matrix,
     "transposed": lambda matrix: matrix.mT.contiguous().mT,
@@ -124,3 +126,24 @@ def test_attention_is_that_of_its_definition() -> None:
         expected = torch.einsum("bhqk,bhke->bhqe", logits.softmax(-1), value)
         found = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal)
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softmax_of_attention_gives_zeros_where_all_is_shut_out_and_else_the_bits_of_softmax(
+    dtype: torch.dtype,
+) -> None:
+    values = draw(4, 5, 6, dtype=dtype)
+    assert torch.equal(torch._safe_softmax(values, -1), values.softmax(-1))
+    values[1, 2], values[2, :, 0], values[3, 0, 3] = -math.inf, -math.inf, math.nan
+    values.requires_grad_()
+    found = torch._safe_softmax(values, -1)
+    expected = values.detach().softmax(-1)
+    assert expected[1, 2].isnan().all() and not found[1, 2].any()
+    expected[1, 2] = 0
+    assert torch.equal(found.nan_to_num(7), expected.nan_to_num(7)) and found[3, 0].isnan().all()
+    # Of s(x) with an incoming gradient g: s (g - sum of g s).
+    incoming = draw(4, 5, 6).flip(0).to(dtype)
+    (gradient,) = torch.autograd.grad(found, values, incoming)
+    by_hand = found * (incoming - (incoming * found).sum(-1, keepdim=True))
+    torch.testing.assert_close(gradient, by_hand.detach(), equal_nan=True)
+    assert torch._safe_softmax(values[:, :, :0], -1).shape == (4, 5, 0)

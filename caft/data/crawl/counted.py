@@ -11,9 +11,8 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pyarrow as pa
 
 from caft.data.crawl.causes import cause_of
@@ -24,6 +23,9 @@ from caft.data.crawl.shards import SUCCESS
 from caft.data.tables.database import bounded
 from caft.data.tables.row_groups import RowGroups
 from caft.storage import replacing, write_csv
+
+if TYPE_CHECKING:
+    import duckdb
 
 ROWS_AT_ONCE = 100_000
 

@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
@@ -33,14 +34,16 @@ OBJECT_STORE_BYTES = 80 * 2**20
 CONNECT_SECONDS = 10
 # Ray gives its own processes half a minute to come up, which a busy machine may not grant at the first attempt.
 STARTS = 3
+# Twice what its start takes. Work of fewer seconds is done no later without it, and longer work hardly later.
+ALONE_SECONDS = 10.0
 
 
 def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
     """Calls ``function(item)`` for each item, each call a Ray task of one CPU.
 
-    Ray is started if it is not running in this process, and then stopped at the end; for a single item,
-    which would take less time than that start, it is not. A task whose worker dies is run again by Ray, so
-    `function` must write its files atomically.
+    If Ray is not running in this process and no cluster is asked for, this process begins by itself; what it has not
+    done after `ALONE_SECONDS` is left to Ray, which is then started and stopped at the end. So is not more than a single
+    item. A task whose worker dies is run again by Ray, so `function` must write its files atomically.
 
     Args:
         function: A function of a module (not a closure), whose argument and result can be pickled.
@@ -55,26 +58,39 @@ def ray_tasks(function: Callable[[Item], Result], items: Sequence[Item], descrip
             died again and again (LaunchError). The tasks that are left end with Ray.
         RuntimeError: A task raised anything else; the remote traceback is its cause.
     """
-    if not items:
-        return []
-    if len(items) == 1 and not _is_running():
-        try:
-            return [function(items[0])]
-        except CaftError as error:
-            raise type(error)(f"{description}, {items[0]}: {error}") from None
+    done = [] if _is_running() else _alone(function, items, description)
+    if len(done) == len(items):
+        return done
+    left = items[len(done) :]
     import ray
 
     with nullcontext() if ray.is_initialized() else ray_started():
         task = ray.remote(function)
-        places = {task.remote(item): place for place, item in enumerate(items)}
+        places = {task.remote(item): place for place, item in enumerate(left)}
         waiting, results = list(places), {}
         # After an error the rest is not cancelled: ray.cancel on a task that is about to end aborts this process
         # (Ray 2.60). It ends with Ray, or with the connection to it.
-        for _ in track(items, description, len(items)):
+        for _ in track(left, description, len(left)):
             (ended,), waiting = ray.wait(waiting, num_returns=1)
             place = places[ended]
-            results[place] = _result(ended, description, items[place])
-    return [results[place] for place in range(len(items))]
+            results[place] = _result(ended, description, left[place])
+    return [*done, *(results[place] for place in range(len(left)))]
+
+
+def _alone(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
+    """Results of the first items, made in this process: as many as are begun in `ALONE_SECONDS`."""
+    until = time.monotonic() + (0 if os.environ.get("RAY_ADDRESS") else ALONE_SECONDS)
+    done: list[Result] = []
+    for item in items:
+        if len(items) > 1 and time.monotonic() >= until:
+            break
+        try:
+            done.append(function(item))
+        except CaftError as error:
+            raise type(error)(f"{description}, {item}: {error}") from None
+        except Exception as error:
+            raise RuntimeError(f"{description}, {item}: the task failed") from error
+    return done
 
 
 def _is_running() -> bool:
