@@ -47,6 +47,7 @@ def test_help_and_wrong_arguments_need_no_library(words: list[str]) -> None:
     "words",
     [
         ["chunk", "A cat. It waits."],
+        ["chunk", "A red cat. It waits. The mat is green.", "--splitter", "spacy"],
         ["ground", "absent.jpg", "A cat."],
         ["ground", ".", "A cat."],
         ["ground", "absent.jpg", " "],
