@@ -48,6 +48,16 @@ def test_equal_pictures_tie_and_the_first_comes_first(network, gallery, monkeypa
     assert best.tolist() == [1, 3, 5] and len(set(scores.tolist())) == 1
 
 
+@pytest.mark.parametrize("count", [129, 130, 131, 133, 143, 157])
+def test_equal_pictures_tie_wherever_they_stand(network, gallery, count):
+    """A product of matrices sums its last rows in another order, which their scores must not show."""
+    whole, part = (rows[:1].expand(count, *rows.shape[1:]).clone() for rows in (gallery[0].whole, gallery[0].part))
+    features = (whole, part, gallery[1].whole, gallery[1].parts)
+    for weight in (0.3, 1.0):
+        best, scores, _ = search.best_images(network, *features, count, weight)
+        assert best.tolist() == list(range(count)) and len(set(scores.tolist())) == 1
+
+
 def test_retrieve_says_how_many_it_scored(model, gallery, caplog):
     caplog.set_level(logging.INFO)
     found = model.retrieve(gallery[1], gallery[0], 3, 0.3)
