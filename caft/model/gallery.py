@@ -73,7 +73,7 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
     batch = whole_number(batch, "batch")
     listed = list_pictures(folder)
     damaged = dict(listed.unreadable)
-    stamps = {path: _stamp(path, status, folder) for path, status in listed.pictures.items()}
+    stamps = {path: (path.relative_to(folder).as_posix(), *status) for path, status in listed.pictures.items()}
     if listed.other:
         logger.log(logging.WARNING if listed.could_be_opened else logging.INFO, "left out: %s", listed.counts())
     if not stamps:
@@ -131,10 +131,6 @@ def _encode_new(
 def _report(damaged: dict[Path, str]) -> None:
     for path, reason in damaged.items():
         logger.warning("left out: %s", reason if str(path) in reason else f"{path}: {reason}")
-
-
-def _stamp(path: Path, status: os.stat_result, folder: Path) -> Stamp:
-    return path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
 def _encode(network: CAFT, paths: Sequence[Path], damaged: dict[Path, str]) -> Iterator[tuple[Path, EncodedImages]]:

@@ -43,6 +43,7 @@ class Shelf:
         self._folder, self._key = folder, key
         self.writes = writes and folder is not None
         self._shards: list[Shard] = []
+        self._known: dict[Stamp, tuple[int, int]] | None = None
         self._outdated = False
         self._new: dict[Stamp, EncodedImages] = {}
         self._bytes = 0
@@ -56,17 +57,19 @@ class Shelf:
                 names = sorted(name for name in os.listdir(self._folder) if name.endswith(_RECORD) and name[0] != ".")
         self._outdated = False
         found = [self._read(self._folder / name) for name in names] if self._folder else []
-        self._shards = [shard for shard in found if shard is not None]
+        self._shards, self._known = [shard for shard in found if shard is not None], None
         if self._outdated:
             logger.info("%s: is of another version of the code or the model, and is computed anew", self._folder)
 
     def known(self) -> dict[Stamp, tuple[int, int]]:
         """Shard and row of every picture whose features are there."""
-        return {
-            stamp: (number, row)
-            for number, shard in enumerate(self._shards)
-            for row, stamp in enumerate(shard.pictures)
-        }  # fmt: skip
+        if self._known is None:
+            self._known = {
+                stamp: (number, row)
+                for number, shard in enumerate(self._shards)
+                for row, stamp in enumerate(shard.pictures)
+            }
+        return self._known
 
     def images(self, at: Iterable[tuple[int, int]]) -> StoredImages:
         """Features of at least one picture, by its place in `known`."""
@@ -107,7 +110,7 @@ class Shelf:
                     self.add(stamp, EncodedImages(whole[row].clone(), None if part is None else part[row].clone()))
         self._flush()
         if self.writes and self._folder is not None:
-            self._shards = [shard for shard in self._shards if shard not in old]
+            self._shards, self._known = [shard for shard in self._shards if shard not in old], None
             self._clear(self._folder)
 
     def _is_small(self, shard: Shard, live: int) -> bool:
@@ -121,7 +124,7 @@ class Shelf:
         if parts := [row.part for row in self._new.values() if row.part is not None]:
             tensors["part"] = torch.stack(parts)
         self._shards.append(self._written(list(self._new), tensors))
-        self._new, self._bytes = {}, 0
+        self._new, self._bytes, self._known = {}, 0, None
 
     def _clear(self, folder: Path) -> None:
         """Removes the shards that were dropped, and what killed processes have left."""

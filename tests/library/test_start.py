@@ -112,6 +112,16 @@ def test_a_known_gallery_is_searched_without_what_draws_and_what_compiles(model_
     assert not found & {*unused, "caft.model.drawing.panels"}
 
 
+def test_what_a_command_imports_is_never_looked_through_for_garbage_and_the_rest_is(model_file: Path) -> None:
+    code = f"""
+import gc
+from caft.model.command.common import loaded
+loaded({str(model_file)!r})
+assert gc.isenabled() and gc.get_freeze_count() > 50_000, gc.get_freeze_count()
+"""
+    assert "torch" in imported(code)
+
+
 def test_loading_a_model_computes_no_start_values(model_file: Path) -> None:
     """Without values to compute, torch loads neither its compiler nor sympy, and no random number is drawn."""
     found = imported(f"import caft\ncaft.load({str(model_file)!r})")
