@@ -85,13 +85,16 @@ def many_spans(texts: Sequence[str], splitter: Splitter) -> list[list[Span]]:
     if splitter != "spacy":
         raise ValueError(f"splitter is '{splitter}', expected one of {', '.join(SPLITTERS)}")
     lines = [_stripped(text, _wide_pieces(text)) for text in texts]
-    sentencizer = _sentencizer()
-    if sentencizer is None:
+    found = None
+    if (sentencizer := _sentencizer()) is not None:
+        try:
+            found = _spacy_sentences(sentencizer, texts, lines)
+        except ImportError as error:  # something that it needs is missing
+            _warn_without_spacy(str(error))
+    if found is None:
         found = [
             [_cured(text, _plain_pieces(text, *line)) for line in own] for text, own in zip(texts, lines, strict=True)
         ]
-    else:
-        found = _spacy_sentences(sentencizer, texts, lines)
     return [[span for line in own for span in line] for own in found]
 
 
@@ -149,12 +152,18 @@ def _sentencizer() -> Sentencizer | None:
     """None, and a warning, without spaCy."""
     try:
         return Sentencizer()
-    except ImportError:
-        logger.warning(
-            "spaCy is not installed: sentences are found by a plain rule, which gives the same for ordinary prose and may "
-            "not after rare abbreviations; `pip install spacy` for exactly what the pipeline reads"
-        )
+    except ImportError as error:
+        _warn_without_spacy(str(error))
         return None
+
+
+@functools.cache
+def _warn_without_spacy(reason: str) -> None:
+    """Warns once."""
+    logger.warning(
+        "%s: sentences are found by a plain rule, which gives the same for ordinary prose and may not after rare "
+        "abbreviations; `pip install spacy` for exactly what the pipeline reads", reason
+    )  # fmt: skip
 
 
 def _between(text: str, pattern: re.Pattern[str]) -> Iterable[Span]:

@@ -1,8 +1,16 @@
-"""spaCy's rule-based sentencizer for English, and where a sentence is sure to end without asking it."""
+"""spaCy's rule-based sentencizer for English, and where a sentence is sure to end without asking it.
+
+What makes an end sure is known of one version of spaCy without importing it, which takes half a second: it is imported
+when it is asked, and if it is another version.
+"""
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
+from importlib import metadata, util
 from typing import Any
+
+from caft.captions import spacy_words
 
 Span = tuple[int, int]
 # Ends that spaCy's sentencizer does not know.
@@ -12,6 +20,8 @@ FRAGMENT = 3
 # A stop after which a sentence may be sure to begin.
 _MAYBE_SURE = re.compile("[.!?] (?=[A-Z])")
 _WORD = re.compile(" [A-Za-z][^ ]*")
+# What is looked for among the words that spaCy's tokenizer knows.
+ASKED = "[A-Za-z]+[.!?]?"
 # spaCy's tokenizer takes time by the square of a word's length; prose has none as long as this.
 _ENDLESS_WORD = 1000
 
@@ -46,19 +56,33 @@ class Sentencizer:
 
     Attributes:
         asked: Characters that spaCy has been asked about so far.
+
+    Raises:
+        ImportError: spaCy is not installed.
     """
 
     def __init__(self) -> None:
-        import spacy
+        if util.find_spec("spacy") is None:
+            raise ImportError("spaCy is not installed")
+        marks, self._words = spacy_words.MARKS, spacy_words.WORDS
+        if metadata.version("spacy") != spacy_words.SPACY:
+            marks, self._words = "".join(self._rule.default_punct_chars), frozenset(self._language.tokenizer.rules)
+        self._marks = Marks("".join(sorted({*marks, *"".join(_MORE_ENDS)})))
+        self.asked = 0
+
+    @cached_property
+    def _rule(self) -> Any:
         from spacy.pipeline import Sentencizer as Rule
 
-        ends = [*Rule.default_punct_chars, *_MORE_ENDS]
-        self._language = spacy.blank("en")
-        self._language.add_pipe("sentencizer", config={"punct_chars": ends})
-        tokenizer: Any = self._language.tokenizer
-        self._words = frozenset(tokenizer.rules)
-        self._marks = Marks("".join(sorted(set("".join(ends)))))
-        self.asked = 0
+        return Rule
+
+    @cached_property
+    def _language(self) -> Any:
+        import spacy
+
+        language = spacy.blank("en")
+        language.add_pipe("sentencizer", config={"punct_chars": [*self._rule.default_punct_chars, *_MORE_ENDS]})
+        return language
 
     def between_sure_ends(self, text: str, start: int, end: int) -> list[Span]:
         """A line, cut at spaces where a sentence is sure to end: after a word in plain letters and its stop.
@@ -98,6 +122,8 @@ class Sentencizer:
 
     def sentences(self, parts: Sequence[tuple[str, int, int]]) -> list[list[Span]]:
         """What spaCy takes for the sentences of each part, given as a text with start and end."""
+        if not parts:
+            return []
         windows = [self._window(*part) for part in parts]
         asked = [text[first:last] for (text, _, _), (first, last) in zip(parts, windows, strict=True)]
         self.asked += sum(map(len, asked))

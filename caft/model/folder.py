@@ -21,12 +21,12 @@ class Folder:
     """What is in a folder and the folders below.
 
     Attributes:
-        pictures: Files whose ending is a picture's, sorted, with their size and times.
+        pictures: Files whose ending is a picture's, sorted, with their size and time of change in nanoseconds.
         unreadable: Links that lead nowhere, what is no file (pipes, devices), and what may not be read, with the reason.
         other: Number of other files by ending, in lower case; those of the system are not counted.
     """
 
-    pictures: dict[Path, os.stat_result] = field(default_factory=dict)
+    pictures: dict[Path, tuple[int, int]] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     other: Counter[str] = field(default_factory=Counter)
 
@@ -68,7 +68,7 @@ def list_pictures(folder: Path) -> Folder:
         elif (kind := kind_of_place(status.st_mode)) is not None:
             found.unreadable[path] = f"{path}: is {kind}"
         else:
-            found.pictures[path] = status
+            found.pictures[path] = status.st_size, status.st_mtime_ns
     found.pictures = dict(sorted(found.pictures.items()))
     return found
 

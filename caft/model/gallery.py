@@ -1,31 +1,27 @@
 """A folder of pictures, each encoded once by a model: what `caft search` looks through."""
 
 import hashlib
-import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from caft.digests import code_digest
 from caft.errors import DataError
+from caft.locking import locked
 from caft.model.arguments import whole_number
 from caft.model.encoding import EncodedImages, encode_cropped
 from caft.model.folder import list_pictures
-from caft.model.kept import read_kept, write_kept
+from caft.model.shelf import Shelf
+from caft.model.stored import Stamp, StoredImages
 from caft.network.caft import CAFT
 from caft.params import arithmetic
 from caft.progress import track
 
 logger = logging.getLogger(__name__)
-
-# A file is the one that was encoded if its name, size and time of change are the same.
-_Stamp = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -34,15 +30,20 @@ class Gallery:
 
     Attributes:
         files: Sorted by path.
-        encoded: Features of the files, in their order.
+        features: Of the files, in their order, read from disk as they are needed.
         damaged: What is no picture or folder that can be read, with the reason.
         other: How many files were left out for their ending, by ending.
     """
 
     files: list[Path]
-    encoded: EncodedImages
+    features: StoredImages
     damaged: dict[Path, str] = field(default_factory=dict)
     other: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def encoded(self) -> EncodedImages:
+        """All features in memory, as tensors."""
+        return self.features.in_memory()
 
 
 def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) -> Gallery:
@@ -51,10 +52,12 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
     Which files are looked at is said at `caft.model.folder.list_pictures`; what is left out is logged, pictures that
     cannot be read one by one with the reason, other files by their ending.
 
-    Features are kept in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`), one file for each folder and model: for
-    the base model 130 kB per picture. New and changed pictures are encoded; deleted ones are dropped. If the work is
-    interrupted, what is done is kept. Another version of this package encodes all pictures anew, as does
-    another `identity`, which stands for the weights. A cache that cannot be written is said before the work, which is
+    Features are kept in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`), a folder for each folder and model, in shards
+    (`caft.model.shelf`): whole-level features in float32, segments in half precision, 68 kB per picture for the base model
+    and 4 for the small one. New and changed pictures are encoded; those that are gone are passed over, and dropped with
+    the next change. If the work is interrupted, what is done is kept; if it is killed, all but the last shard. While one
+    process encodes, others that would as well wait for it. Another version of this package encodes all pictures anew, as
+    does another `identity`, which stands for the weights. A cache that cannot be written is said before the work, which is
     then done without.
 
     Args:
@@ -70,41 +73,64 @@ def read_gallery(network: CAFT, identity: str, folder: Path, batch: int = 64) ->
     batch = whole_number(batch, "batch")
     listed = list_pictures(folder)
     damaged = dict(listed.unreadable)
-    stamps = {path: _stamp(path, status, folder) for path, status in listed.pictures.items()}
+    stamps = {path: (path.relative_to(folder).as_posix(), *status) for path, status in listed.pictures.items()}
     if listed.other:
         logger.log(logging.WARNING if listed.could_be_opened else logging.INFO, "left out: %s", listed.counts())
     if not stamps:
         _report(damaged)
         found = f"; found {listed.counts()}" if listed.other else ""
         raise DataError(f"{folder}: no picture in it or below{found}; give a folder that holds pictures")
-    cache, may_write = _cache_file(folder, identity)
+    cache, may_write = _cache_folder(folder, identity)
     # Another version of the code may see something else, and another arithmetic other digits.
     key = f"{identity} {arithmetic.current()} {code_digest([__name__])}"
-    rows = _read(cache, key)
-    known = {stamp: rows[stamp] for stamp in stamps.values() if stamp in rows}
-    new = [path for path, stamp in stamps.items() if stamp not in known]
-    try:
-        for first in track(range(0, len(new), batch), f"batches of {len(new)} new pictures"):
-            for path, row in _encode(network, new[first : first + batch], damaged):
-                known[stamps[path]] = row
-    finally:
-        if may_write and (new or len(known) < len(rows)):
-            _write(cache, key, known)
+    shelf = Shelf(cache, key, may_write)
+    if shelf.lacks(stamps.values()) or shelf.is_worn(stamps.values()):
+        with _only_builder(shelf, cache, folder):
+            _encode_new(network, shelf, stamps, batch, damaged)
     _report(damaged)
+    known = shelf.known()
     files = [path for path, stamp in stamps.items() if stamp in known]
     if not files:
         raise DataError(f"{folder}: none of its {len(stamps)} pictures can be read")
-    encoded = _stacked([known[stamps[path]] for path in files])
-    return Gallery(files, encoded, damaged, dict(listed.other))
+    features = shelf.images(known[stamps[path]] for path in files)
+    return Gallery(files, features, damaged, dict(listed.other))
+
+
+@contextmanager
+def _only_builder(shelf: Shelf, cache: Path | None, folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing, and sees what they wrote before; where that cannot be, keeps nothing."""
+    with ExitStack() as stack:
+        if cache is not None and shelf.writes:
+            try:
+                stack.enter_context(locked(cache, f"encoding the pictures of {folder}"))
+            except (OSError, NotImplementedError) as error:  # no right to, no room, or a disk without locks
+                logger.warning("features are not kept (%s); set XDG_CACHE_HOME to a folder on another disk", error)
+                shelf.writes = False
+            else:
+                shelf.look()
+        yield
+
+
+def _encode_new(
+    network: CAFT, shelf: Shelf, stamps: Mapping[Path, Stamp], batch: int, damaged: dict[Path, str]
+) -> None:
+    """Puts on the shelf what it has not, and puts its small shards together."""
+    known = shelf.known()
+    new = [path for path, stamp in stamps.items() if stamp not in known]
+    added = False
+    try:
+        for first in track(range(0, len(new), batch), f"batches of {len(new)} new pictures"):
+            for path, encoded in _encode(network, new[first : first + batch], damaged):
+                shelf.add(stamps[path], encoded)
+                added = True
+    finally:
+        if added or shelf.is_worn(stamps.values()):
+            shelf.tidy(stamps.values())
 
 
 def _report(damaged: dict[Path, str]) -> None:
     for path, reason in damaged.items():
         logger.warning("left out: %s", reason if str(path) in reason else f"{path}: {reason}")
-
-
-def _stamp(path: Path, status: os.stat_result, folder: Path) -> _Stamp:
-    return path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
 def _encode(network: CAFT, paths: Sequence[Path], damaged: dict[Path, str]) -> Iterator[tuple[Path, EncodedImages]]:
@@ -120,27 +146,32 @@ def _encode(network: CAFT, paths: Sequence[Path], damaged: dict[Path, str]) -> I
         return
     for number, path in enumerate(paths):
         part = None if encoded.part is None else encoded.part[number]
-        yield path, EncodedImages(encoded.whole[number], part)
+        if part is not None and not part.half().isfinite().all():
+            damaged[path] = (
+                f"its features reach {part.abs().max():g}, and half precision, in which they are kept, 65504"
+            )
+        else:
+            yield path, EncodedImages(encoded.whole[number], part)
 
 
 # ---------------------------------------------------------------------- the cache
 
 
-def _cache_file(folder: Path, identity: str) -> tuple[Path | None, bool]:
+def _cache_folder(folder: Path, identity: str) -> tuple[Path | None, bool]:
     """Where features of a folder are kept, and whether they can be: without a place, or a right to write, a warning."""
     try:
         root = _cache_root() / "caft"
     except RuntimeError as error:  # no home
         logger.warning("features are not kept (%s); set XDG_CACHE_HOME to a folder that you may write to", error)
         return None, False
-    name = hashlib.sha256(os.fsencode(folder.resolve()) + f"\n{identity}".encode()).hexdigest()[:16]
+    place = root / hashlib.sha256(os.fsencode(folder.resolve()) + f"\n{identity}".encode()).hexdigest()[:16]
     try:
         root.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=root).close()
     except OSError as error:
         logger.warning("features are not kept (%s); set XDG_CACHE_HOME to a folder that you may write to", error)
-        return root / f"{name}.safetensors", False
-    return root / f"{name}.safetensors", True
+        return place, False
+    return place, True
 
 
 def _cache_root() -> Path:
@@ -149,26 +180,3 @@ def _cache_root() -> Path:
         logger.warning("XDG_CACHE_HOME is %r, which is no absolute path, and is ignored", given)
         given = ""
     return Path(given) if given else Path.home() / ".cache"
-
-
-def _read(cache: Path | None, key: str) -> dict[_Stamp, EncodedImages]:
-    """Features by picture; none if there is no cache, or a damaged one, or one of other code."""
-    if cache is None or (kept := read_kept(cache, key)) is None:
-        return {}
-    tensors, facts = kept
-    whole, part = tensors["whole"], tensors.get("part")
-    return {
-        (name, size, changed): EncodedImages(whole[row], None if part is None else part[row])
-        for row, (name, size, changed) in enumerate(json.loads(facts["pictures"]))
-    }
-
-
-def _write(cache: Path | None, key: str, rows: dict[_Stamp, EncodedImages]) -> None:
-    if rows and cache:
-        encoded = _stacked(list(rows.values()))
-        write_kept(cache, key, {"whole": encoded.whole, "part": encoded.part}, {"pictures": json.dumps(list(rows))})
-
-
-def _stacked(rows: list[EncodedImages]) -> EncodedImages:
-    parts: list[Tensor] = [row.part for row in rows if row.part is not None]
-    return EncodedImages(torch.stack([row.whole for row in rows]), torch.stack(parts) if parts else None)

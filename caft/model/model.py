@@ -19,6 +19,7 @@ from caft.model.looks import look
 from caft.model.match import GENERAL_SENTENCES, SentenceMatch
 from caft.model.match import match as match_texts
 from caft.model.scores import blend, part_scores, whole_scores, without_bias
+from caft.model.stored import HALF, StoredImages
 from caft.network.caft import CAFT
 from caft.transforms import nearest_pixels
 
@@ -136,7 +137,7 @@ class Model:
         return blend(self.network, whole, part_scores(self.network, pictures.part, captions.parts), part_weight)
 
     def retrieve(
-        self, query: str | EncodedCaptions, images: Images, k: int = 5, part_weight: float = 0.3
+        self, query: str | EncodedCaptions, images: Images | StoredImages, k: int = 5, part_weight: float = 0.3
     ) -> list[Match]:
         """The k pictures that fit a long description best, best first, with their scores; all if there are fewer.
 
@@ -145,7 +146,8 @@ class Model:
 
         Args:
             query: One caption, or what `encode_captions` gave for one.
-            images: Pictures, or what `encode_images` gave.
+            images: Pictures, what `encode_images` gave, or features on disk (`caft.model.gallery.read_gallery`), whose order
+                is that of the scores of what is stored.
             k: How many, from 1.
             part_weight: As in `similarity`.
 
@@ -156,14 +158,16 @@ class Model:
         query = self.encode_captions(query)
         if len(query.whole) != 1:
             raise ArgumentError(f"expected one query, found {len(query.whole)}; call retrieve for each of them")
-        pictures = self.encode_images(images)
+        pictures = images if isinstance(images, StoredImages) else self.encode_images(images)
         if weight > 0 and pictures.part is not None and query.parts is not None:
             if len(pictures.whole) >= max(search.LEAST, 4 * k):
                 _require_one_size(pictures, query)
                 features = (pictures.whole, pictures.part, query.whole, query.parts)
-                best, found, _ = search.best_images(self.network, *features, k, weight)
+                slack = HALF if isinstance(pictures, StoredImages) else 0.0
+                best, found, _ = search.best_images(self.network, *features, k, weight, slack)
                 return [Match(*pair) for pair in zip(best.tolist(), found.tolist(), strict=True)]
-        scores = self.similarity(pictures, query, weight)[:, 0]
+        tiles = pictures.tiles(part=weight > 0) if isinstance(pictures, StoredImages) else [pictures]
+        scores = torch.cat([self.similarity(tile, query, weight)[:, 0] for tile in tiles])
         order = scores.argsort(descending=True, stable=True)[:k].tolist()
         return [Match(image, float(scores[image])) for image in order]
 
@@ -259,6 +263,6 @@ class Model:
         return [nearest_pixels(labels, opened.height, opened.width) for labels in maps.label_maps(self.network, opened)]
 
 
-def _require_one_size(pictures: EncodedImages, captions: EncodedCaptions) -> None:
+def _require_one_size(pictures: EncodedImages | StoredImages, captions: EncodedCaptions) -> None:
     if (size := pictures.whole.shape[1]) != (other := captions.whole.shape[1]):
         raise ArgumentError(f"the pictures' features have {size} numbers and the captions' {other}: other models'")

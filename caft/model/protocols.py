@@ -11,6 +11,20 @@ from caft.network.caft import ImageFeatures, Level
 from caft.network.text_pool import TextConditionedPool
 
 
+class Rows(Protocol):
+    """A tensor (B, ...), or what is on disk and gives rows of one."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """As of a tensor."""
+
+    def __len__(self) -> int:
+        """B."""
+
+    def __getitem__(self, chosen: slice | Tensor, /) -> Tensor:
+        """Rows by a range or by their numbers."""
+
+
 class RetrievalNetwork(Protocol):
     """Two encoders with temperatures, such as `caft.network.caft.CAFT`; a `torch.nn.Module`."""
 

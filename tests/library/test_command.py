@@ -308,7 +308,7 @@ def test_a_damaged_cache_or_picture_stops_nothing(run, model_file, photographs, 
     code, output, _ = run(*search)
     assert code == 0 and len(ranked(output)) == 2
     assert caplog.text.count("left out: ") == 1 and "broken.jpg: cannot be decoded" in caplog.text
-    (cache,) = (tmp_path / "cache/caft").glob("*.safetensors")
+    (cache,) = (tmp_path / "cache/caft").glob("*/*.safetensors")
     cache.write_bytes(cache.read_bytes()[:100])
     assert run(*search)[1] == output and "is damaged" in caplog.text
 
@@ -329,7 +329,8 @@ def test_what_was_done_before_an_interruption_is_kept(model, photographs, tmp_pa
     found = gallery.read_gallery(model.network, "m", photographs, batch=1)
     assert len(calls) == 3 and len(found.files) == 2  # the first of two was not encoded again
     torch.testing.assert_close(found.encoded.whole, model.encode_image(found.files))
-    torch.testing.assert_close(found.encoded.part, model.encode_images(found.files).part)
+    # Kept in half precision: a number in 2048, or what is next to nothing.
+    torch.testing.assert_close(found.encoded.part, model.encode_images(found.files).part, rtol=2**-11, atol=2**-24)
 
 
 def test_another_model_has_a_cache_of_its_own(model, photographs, tmp_path, monkeypatch):

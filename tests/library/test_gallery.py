@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from caft.errors import ArgumentError, DataError
 from caft.model import gallery
@@ -255,7 +253,9 @@ def test_a_cache_that_may_not_be_written_is_read_and_said_before_the_work(model,
         first = read_gallery(model.network, "m", folder)
         (cache / "caft").chmod(0o555)
         (kept,) = (cache / "caft").iterdir()
-        kept.chmod(0o444)
+        kept.chmod(0o555)
+        for file in kept.iterdir():
+            file.chmod(0o444)
         with without_rights():
             assert torch.equal(read_gallery(model.network, "m", folder).encoded.whole, first.encoded.whole)
             same_as_without(model, read_gallery(model.network, "other", folder), folder)
@@ -284,33 +284,73 @@ def test_without_a_home_nothing_is_kept_and_that_is_said(model, folder, monkeypa
     assert "features are not kept (" in caplog.text and not Path("~").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "folder", "values", "facts", "no key", "list"])
-def test_a_damaged_cache_is_computed_anew(model, folder, cache, caplog, damage):
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "gone", "values", "facts", "no key", "list", "no object", "no record"]
+)
+def test_damaged_features_are_computed_anew(model, folder, cache, caplog, damage):
     read_gallery(model.network, "m", folder)
-    (path,) = cache.iterdir()
-    content = path.read_bytes()
-    with safe_open(path, "pt") as file:
-        facts, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    (features,), (record,) = cache.glob("*/*.safetensors"), cache.glob("*/*.json")
+    content, facts = features.read_bytes(), json.loads(record.read_text())
     if damage in ("cut", "empty"):
-        path.write_bytes(content[: len(content) // 2 if damage == "cut" else 0])
-    elif damage == "folder":
-        path.unlink()
-        path.mkdir()
+        features.write_bytes(content[: len(content) // 2 if damage == "cut" else 0])
+    elif damage == "gone":
+        features.unlink()
+    elif damage == "values":
+        features.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "no record":
+        record.write_bytes(record.read_bytes()[:100])
     else:
-        if damage == "values":
-            tensors["whole"] += 1
-        elif damage == "facts":
-            facts["pictures"] = facts["pictures"][:-5]
+        if damage == "facts":
+            facts["pictures"] = facts["pictures"][:-1]
         elif damage == "list":
-            facts["pictures"] = json.dumps([["a.png", 1]])
+            facts["pictures"] = [["a.png", 1]]
+        elif damage == "no object":
+            facts = [facts]
         else:
             del facts["key"]
-        save_file(tensors, path, facts)
+        record.write_text(json.dumps(facts))
     same_as_without(model, read_gallery(model.network, "m", folder), folder)
-    assert damage == "folder" or f"{path}: is damaged" in caplog.text
+    assert f"{record}: is damaged" in caplog.text and not features.exists() and not record.exists()
     caplog.clear()
     same_as_without(model, read_gallery(model.network, "m", folder), folder)
-    if damage == "folder":  # a folder is the user's, and stays
-        assert path.is_dir() and "features are not kept" in caplog.text
+    assert not caplog.text
+
+
+def test_features_that_were_copied_are_taken_after_they_were_looked_at(model, folder, cache, caplog):
+    read_gallery(model.network, "m", folder)
+    (features,) = cache.glob("*/*.safetensors")
+    os.utime(features, (1, 1))  # as by a copy that keeps no times
+    same_as_without(model, read_gallery(model.network, "m", folder), folder)
+    assert features.exists() and not caplog.text
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_stands_where_features_would_is_somebodys_and_stays(model, folder, cache, caplog, kind):
+    read_gallery(model.network, "m", folder)
+    (place,) = cache.iterdir()
+    shutil.rmtree(place)
+    if kind == "file":
+        place.write_text("mine")
     else:
-        assert not caplog.text
+        (place / "mine.json").mkdir(parents=True)
+    for _ in range(2):
+        same_as_without(model, read_gallery(model.network, "m", folder), folder)
+    assert place.is_file() if kind == "file" else (place / "mine.json").is_dir()
+    assert caplog.text.count("features are not kept") == (2 if kind == "file" else 0)
+
+
+def test_features_beyond_half_precision_are_left_out_and_said(model, folder, caplog, monkeypatch):
+    original = gallery.encode_cropped
+
+    def large(network, paths, batch):
+        found = original(network, paths, batch)
+        found.part[[path.name == "a.png" for path in paths], 0, 0] = 70_000
+        return found
+
+    monkeypatch.setattr(gallery, "encode_cropped", large)
+    found = read_gallery(model.network, "m", folder)
+    assert [path.name for path in found.files] == ["b.jpg"]
+    assert found.damaged == {
+        folder / "a.png": "its features reach 70000, and half precision, in which they are kept, 65504"
+    }
+    assert f"left out: {folder / 'a.png'}: its features reach 70000" in caplog.text

@@ -48,6 +48,18 @@ def test_equal_pictures_tie_and_the_first_comes_first(network, gallery, monkeypa
     assert best.tolist() == [1, 3, 5] and len(set(scores.tolist())) == 1
 
 
+@pytest.mark.parametrize("count", [129, 130, 131, 133, 143, 147])
+def test_equal_pictures_tie_wherever_they_stand(network, count):
+    """A product of matrices sums its last rows in another order, which their scores must not show."""
+    generator = torch.Generator().manual_seed(0)
+    whole, *queries = torch.nn.functional.normalize(torch.randn(9, 64, generator=generator), dim=-1).split(1)
+    part = torch.randn(1, 8, 64, generator=generator)
+    pictures = (whole.repeat(count, 1), part.repeat(count, 1, 1))
+    for query in queries:
+        best, scores, _ = search.best_images(network, *pictures, query, part[:, :4], count, 0.3)
+        assert best.tolist() == list(range(count)) and len(set(scores.tolist())) == 1
+
+
 def test_retrieve_says_how_many_it_scored(model, gallery, caplog):
     caplog.set_level(logging.INFO)
     found = model.retrieve(gallery[1], gallery[0], 3, 0.3)

@@ -47,6 +47,7 @@ def test_help_and_wrong_arguments_need_no_library(words: list[str]) -> None:
     "words",
     [
         ["chunk", "A cat. It waits."],
+        ["chunk", "A red cat. It waits. The mat is green.", "--splitter", "spacy"],
         ["ground", "absent.jpg", "A cat."],
         ["ground", ".", "A cat."],
         ["ground", "absent.jpg", " "],
@@ -109,6 +110,16 @@ def test_a_known_gallery_is_searched_without_what_draws_and_what_compiles(model_
     assert "torch" in found
     unused = {"sympy", "torch._dynamo", "torch._inductor", "scipy", "matplotlib", "pyarrow", "caft.params.settings"}
     assert not found & {*unused, "caft.model.drawing.panels"}
+
+
+def test_what_a_command_imports_is_never_looked_through_for_garbage_and_the_rest_is(model_file: Path) -> None:
+    code = f"""
+import gc
+from caft.model.command.common import loaded
+loaded({str(model_file)!r})
+assert gc.isenabled() and gc.get_freeze_count() > 50_000, gc.get_freeze_count()
+"""
+    assert "torch" in imported(code)
 
 
 def test_loading_a_model_computes_no_start_values(model_file: Path) -> None:

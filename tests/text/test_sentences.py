@@ -11,12 +11,15 @@ import pytest
 import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spacy.pipeline import Sentencizer as Rule
 
-from caft.captions import sentences
+from caft.captions import sentences, spacy_words
 from caft.captions.sentences import SPLITTERS, Splitter, asked_of_spacy, many_spans, spans, split
 from caft.captions.sentencizer import Sentencizer
 from caft.data.scenes.captions import captions
 from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
+from caft.digests import ROOT
+from pipelines import spacy_words as written
 
 HARD = [
     ("A cat sits. A dog runs.", ["A cat sits.", "A dog runs."]),
@@ -195,6 +198,49 @@ def test_ordinary_prose_is_split_without_spacy():
     assert asked_of_spacy() == before
     assert split("He saw Dr. Smith there. He left.", "spacy") == ["He saw Dr. Smith there.", "He left."]
     assert asked_of_spacy() == before + len("Dr. Smith")
+
+
+def test_the_committed_words_and_marks_are_those_of_the_spacy_that_is_installed():
+    """All that the fast path asks the tokenizer's words for: one in plain letters, and one with its stop."""
+    known = spacy.blank("en").tokenizer.rules
+    asked = {
+        word for word in known if word.isascii() and (word.isalpha() or (word[:-1].isalpha() and word[-1] in ".!?"))
+    }
+    assert asked == spacy_words.WORDS and len(asked) > 400
+    assert sorted(Rule.default_punct_chars) == sorted(spacy_words.MARKS)
+    assert (ROOT / "caft/captions/spacy_words.py").read_text() == written.source()
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """Sentences by a sentencizer of the test's own."""
+    sentences._sentencizer.cache_clear()
+    yield monkeypatch
+    monkeypatch.undo()
+    sentences._sentencizer.cache_clear()
+
+
+def test_of_another_spacy_its_own_words_and_marks_are_taken(anew):
+    texts = [*PROSE, *(text for text, _ in [*HARD, *WIDE])]
+    expected = many_spans(texts, "spacy")
+    sentences._sentencizer.cache_clear()
+    anew.setattr(spacy_words, "SPACY", "3.0.0")
+    anew.setattr(spacy_words, "WORDS", frozenset({"mat", "mat."}))
+    anew.setattr(spacy_words, "MARKS", "!")
+    assert many_spans(texts, "spacy") == expected
+    assert sentences._sentencizer()._words == frozenset(spacy.blank("en").tokenizer.rules)
+    before = asked_of_spacy()
+    many_spans(["A cat on a mat. It sleeps."], "spacy")
+    assert asked_of_spacy() == before
+
+
+def test_a_spacy_that_cannot_be_imported_is_said_once_and_not_missed_where_it_is_not_asked(anew, caplog):
+    anew.setitem(sys.modules, "spacy.pipeline", None)  # as if a part of it were missing
+    assert split("A cat on a mat. It sleeps.", "spacy") == ["A cat on a mat.", "It sleeps."]
+    assert not caplog.text
+    for _ in range(2):
+        assert split("He saw Dr. Smith there. He left.", "spacy") == ["He saw Dr. Smith there.", "He left."]
+    assert caplog.text.count("spacy.pipeline") == caplog.text.count("pip install spacy") == 1
 
 
 def test_an_unknown_splitter_is_refused() -> None:

@@ -83,7 +83,7 @@ def search(arguments: argparse.Namespace) -> None:
         from caft.model.gallery import read_gallery
     query = model.encode_captions(arguments.text)
     gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
-    found = model.retrieve(query, gallery.encoded, arguments.number, arguments.part_weight)
+    found = model.retrieve(query, gallery.features, arguments.number, arguments.part_weight)
     for match in found:
         name = str(gallery.files[match.image]).replace("\n", "\\n").replace("\r", "\\r")  # a result is one line
         say(f"{match.score:8.3f}  {name}")
