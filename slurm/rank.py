@@ -38,7 +38,8 @@ class Notice:
 
     Slurm's signal is kept from submitit: in the middle of a step, a checkpoint would be half of one state and half of the
     next. But Slurm looks at limits every half minute, signals once, and only the steps that run then; so the main rank
-    looks at the time left by itself as well. It alone acts on a notice: it saves and has the job requeued, which ends all ranks.
+    looks at the time left by itself as well. It alone acts on a notice: it saves and has the job requeued, which ends all
+    ranks.
 
     Args:
         seconds: How long before the time limit a notice is given; None: whenever a signal comes.

@@ -138,7 +138,7 @@ def _untaken_notice(ended: queue.State | None, launcher: LauncherParams) -> str 
     return (
         "It was ended by the signal that Slurm gives before a time limit or a preemption (SIGUSR2), which came before a rank "
         "could take it, as while Python starts. If this comes again: the launcher's time_minutes "
-        f"({launcher.time_minutes}) is short for its slurm.notice_seconds ({launcher.slurm.notice_seconds}) and a start that slow"
+        f"({launcher.time_minutes}) is short for its slurm.notice_seconds ({launcher.slurm.notice_seconds}) and so slow a start"
     )
 
 
