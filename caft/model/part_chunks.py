@@ -80,11 +80,12 @@ class ChunkCosines(PartCosines):
 
     def __init__(self, pool: TextConditionedPool, texts: Tensor) -> None:
         super().__init__(pool, texts)
-        self._norm = float(torch.linalg.matrix_norm(pool.out.weight.double(), 2))
         self._bias = float(pool.out.bias.norm())
         self._query = float(self.texts.query.norm(dim=-1).amax())
         weight, bias = pool.out.weight.double(), pool.out.bias.double()
-        leading = torch.linalg.svd(weight)[0][:, : len(weight) // _DIRECTIONS].T * (1 - 2 * _UNIT)
+        directions, stretched, _ = torch.linalg.svd(weight)
+        self._norm = float(stretched[0])
+        leading = directions[:, : len(weight) // _DIRECTIONS].T * (1 - 2 * _UNIT)
         self._seen, self._seen_bias = (leading @ weight).T.float().contiguous(), (leading @ bias).float()
 
     def reorder(self, order: Tensor) -> None:
