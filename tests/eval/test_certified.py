@@ -96,7 +96,7 @@ def bounded(monkeypatch):
     """Bounds are used however small the set is and whatever they give."""
     monkeypatch.setattr(certified, "_LEAST_WORK", 0)
     monkeypatch.setattr(certified, "_SAMPLE", 2)
-    monkeypatch.setattr(certified, "_MOST_SHARE", float("inf"))
+    monkeypatch.setattr(certified, "_MOST_COST", float("inf"))
 
 
 @pytest.mark.parametrize("heads", [1, 4])  # the Gram form (7 < 16 numbers) and the pooled one
@@ -107,8 +107,8 @@ def test_ranks_are_those_of_all_pairs(bounded, heads, seed):
 
 
 def test_a_smaller_part_weight_needs_fewer_pairs(bounded):
-    shares = [agree(Scorer(pooling(4, 0)), trained(0), [weight]).share for weight in (0.3, 0.7, 1.0)]
-    assert shares == sorted(set(shares))
+    shares = [agree(Scorer(pooling(4, 0)), trained(0), [weight]).share for weight in (0.0, 0.3, 0.7, 1.0)]
+    assert shares == sorted(set(shares)) and shares[0] == 0
 
 
 def test_features_that_were_not_trained(bounded):
@@ -180,6 +180,29 @@ def test_cosines_of_a_chunk_are_within_their_errors(heads, segments, kind):
         assert kind or error.max() < 1e-3
 
 
+@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("heads, segments", [(4, 7), (8, 12)])
+def test_no_cosine_of_a_chunk_exceeds_its_bound(heads, segments, kind):
+    _, part, texts, _ = adversarial(kind, 5) if kind else trained(5, segments=segments)
+    pool, numbers = pooling(heads, 5), torch.tensor([7, 0, 11])
+    cosines = ChunkCosines(pool, texts)
+    for chunk in range(2):
+        exact = naive.mean_cosines(pool, part, texts[:, chunk : chunk + 1])
+        for row, image in enumerate(part):
+            for captions in (numbers, torch.arange(15)):  # some are copied, and all are read where they lie
+                most = cosines.most_of_chunk(cosines.prepared(image), captions, chunk)
+                assert (most.double().numpy() >= exact[row][captions]).all() and (most <= 1 + 2e-7).all()
+
+
+def test_bounds_leave_few_cosines_to_compute(bounded):
+    """Where an eighth of the directions hold most of a pooled feature, whatever the weight."""
+    pool = pooling(4, 0)
+    strong = torch.linalg.qr(torch.randn(DIM, 2))[0]
+    pool.out.weight.copy_(strong @ strong.T @ pool.out.weight + 0.05 * pool.out.weight)
+    found = agree(Scorer(pool), trained(0), [1.0])
+    assert 0 < found.pairs < found.bounds < 12 * 15
+
+
 def test_pairs_in_float64_are_those_of_the_reference():
     _, part, texts, _ = trained(2)
     pool = pooling(4, 2)
@@ -218,10 +241,11 @@ def test_a_score_that_is_no_number_is_found(bounded):
         rank(blend(network, whole, found.scores, 0.3).numpy(), truth)
 
 
-def test_the_stage_publishes_the_same(bounded, network, monkeypatch):
+@pytest.mark.parametrize("segments", [8, 80])  # the Gram form and the pooled one
+def test_the_stage_publishes_the_same(bounded, network, monkeypatch, segments):
     """All scores and both curves of a set, by some of the pairs and by all."""
     generator = torch.Generator().manual_seed(4)
-    part, owner = torch.randn(10, 8, 64, generator=generator), np.array([*range(10), 3, 3, 7])
+    part, owner = torch.randn(10, segments, 64, generator=generator), np.array([*range(10), 3, 3, 7])
     parts = part[owner, :4] + 0.5 * torch.randn(13, 4, 64, generator=generator)
     whole, read = (torch.nn.functional.normalize(found.mean(1), dim=-1) for found in (part, parts))
     images, captions = EncodedImages(whole, part), EncodedCaptions(read, parts, 0, 0, 52, 99, 99)

@@ -3,8 +3,9 @@
 The rank of a match is the number of candidates that score at least as much (`caft.eval.scores.retrieval`). So a pair
 matters to no rank if it cannot reach the match of its caption, nor the best match of its image. What its part score would
 have to be for that follows from its whole score, weight by weight. Chunks of its caption are scored one by one, those first
-that fit few images, and as soon as the rest cannot reach what is needed, at a cosine of one each, the pair is dropped. Ranks,
-ties and recalls of the blends asked for are those of all pairs; of other blends, they are not.
+that fit few images, by a bound and then by their cosines, and as soon as the rest cannot reach what is needed, at a cosine
+of one each, the pair is dropped (`caft.model.part_chunks`). Ranks, ties and recalls of the blends asked for are those of all
+pairs; of other blends, they are not.
 
 Near ties. Matches are scored in float64 and rounded once. A pair that comes so close to one that float32's error, by the
 model stated there, might decide is scored that way too; so equal pairs tie, and no other pairs do but within the rounding of
@@ -31,7 +32,9 @@ logger = logging.getLogger(__name__)
 # with all of them in the time that its preparation takes.
 _LEAST_WORK = 2**21
 _SAMPLE = 48  # images of the trial
-_MOST_SHARE = 0.5  # of the pairs: above, all are scored, since one alone takes longer than among all
+# A pair alone takes so much longer than one among all, and its bound so much of that, with 512 numbers and 8 heads.
+_COST, _BOUND_COST = 1.4, 0.7
+_MOST_COST = 0.7  # of that of all pairs: above, all are scored
 _SHOWN = 8  # images that show which chunk of a caption tells most
 # No cosine is below it: the part score of pairs that were dropped.
 _FLOOR = -2.0
@@ -45,15 +48,22 @@ class Needed(NamedTuple):
     Attributes:
         scores: As `part_scores` gives them where a rank depends on them, else below any, (B, Q).
         pairs: Number of pairs whose part score was computed, besides the matches; a chunk of C is 1 / C of a pair.
+        bounds: Number of pairs of which a bound of it was.
     """
 
     scores: Tensor
     pairs: float
+    bounds: float = 0
 
     @property
     def share(self) -> float:
-        """Of all pairs; 1 where all were scored."""
-        return self.pairs / self.scores.numel()
+        """Of all pairs those that were looked at, by bound or score; 1 where all were scored."""
+        return (self.pairs + self.bounds) / self.scores.numel()
+
+    @property
+    def cost(self) -> float:
+        """Of all pairs, what takes as long when each is scored among all."""
+        return (_COST * self.pairs + _BOUND_COST * self.bounds) / self.scores.numel()
 
 
 @torch.no_grad()
@@ -84,17 +94,20 @@ def needed_part_scores(
     if network.pool is None:
         raise DataError("the model has no part level, so it has no part scores")
     images, captions = whole.shape
+    if not any(weight > 0 for weight, _ in blends):
+        return Needed(torch.zeros(whole.shape), 0)
     owner = torch.arange(captions) if truth is None else torch.as_tensor(np.asarray(truth)).long()
     if captions * texts.shape[1] * texts.shape[2] >= _LEAST_WORK and images > _SAMPLE:
         sample = torch.arange(_SAMPLE) * images // _SAMPLE
         mine = torch.isin(owner, sample).nonzero()[:, 0]
         some, its = whole[sample][:, mine], torch.searchsorted(sample, owner[mine])
-        share = _needed(network, some, part[sample], texts[mine], blends, its).share
-        if share <= _MOST_SHARE:
+        trial = _needed(network, some, part[sample], texts[mine], blends, its)
+        if trial.cost <= _MOST_COST:
             found = _needed(network, whole, part, texts, blends, owner)
-            logger.info("part scores of %.2f %% of %d pairs prove the ranks", 100 * found.share, whole.numel())
+            share, scored = 100 * found.share, 100 * found.pairs / whole.numel()
+            logger.info("%.2f %% of %d pairs prove the ranks, scored %.2f %%", share, whole.numel(), scored)
             return found
-        logger.info("all %d pairs are scored: on a sample, ranks needed %.0f %%", whole.numel(), 100 * share)
+        logger.info("all %d pairs are scored: on a sample, ranks needed %.0f %%", whole.numel(), 100 * trial.share)
     return Needed(part_scores(network, part, texts), whole.numel())
 
 
@@ -113,34 +126,25 @@ def _needed(
         match[own] = single.of(segments, texts[own])
     matched = levels.scores(whole[owner, torch.arange(len(owner))], match)  # of the captions, by blend, (n, Q)
     scores = levels.part_logit(torch.full(whole.shape, _FLOOR))
-    computed = 0  # cosines of a chunk
+    bounds = looks = 0  # of a chunk
     with torch.autocast(device.type, enabled=False):
         chunk_cosines = ChunkCosines(network.pool, texts.to(device))
         chunk_cosines.reorder(_telling_first(chunk_cosines, part))
         for row, (segments, own) in enumerate(zip(part, mine, strict=True)):
-            # The part cosines that reach the match of the caption, and that of the image, by blend, (n, Q).
-            wanted = [levels.wanted(found, whole[row]) for found in (matched, matched[:, own].amax(1, keepdim=True))]
-            least_wanted = torch.minimum(*wanted).amin(0)
+            best = matched[:, own].amax(1, keepdim=True)
+            least_wanted = levels.wanted(torch.minimum(matched, best), whole[row]).amin(0)
             least_wanted[own] = torch.inf
-            left = (least_wanted <= 1 + levels.slack).nonzero()[:, 0]
-            image = chunk_cosines.prepared(segments) if len(left) else None
-            total, error = torch.zeros(len(left)), torch.zeros(len(left))
-            for chunk in range(chunks):
-                if image is None or not len(left):
-                    break
-                computed += len(left)
-                found, wrong = (tensor.cpu() for tensor in chunk_cosines.of_chunk(image, left.to(device), chunk))
-                total, error = total + found / chunks, error + wrong / chunks
-                reach = total + (chunks - 1 - chunk) / chunks + error + levels.slack
-                kept = ~(reach < least_wanted[left])
-                left, total, error = left[kept], total[kept], error[kept]
+            reached = chunk_cosines.reaching(segments, least_wanted - levels.slack)
+            bounds, looks = bounds + reached.bounds, looks + reached.looks
+            left, cosines = reached.captions, reached.cosines
             if len(left):
-                margin = error + levels.slack
-                close = torch.stack([~((total - found[:, left]).abs() > margin).all(0) for found in wanted]).any(0)
-                total[close] = single.of(segments, texts[left[close]])
-                scores[row, left] = levels.part_logit(total)
+                margin = reached.errors + levels.slack
+                wanted = [levels.wanted(found, whole[row, left]) for found in (matched[:, left], best)]
+                close = torch.stack([~((cosines - found).abs() > margin).all(0) for found in wanted]).any(0)
+                cosines[close] = single.of(segments, texts[left[close]])
+                scores[row, left] = levels.part_logit(cosines)
             scores[row, own] = levels.part_logit(match[own])
-    return Needed(scores, computed / chunks)
+    return Needed(scores, looks / chunks, bounds / chunks)
 
 
 def _telling_first(cosines: ChunkCosines, part: Tensor) -> Tensor:
@@ -157,17 +161,20 @@ class _Blends:
     """Blends that depend on the part score, as numbers: (1 - w) whole + f cosine."""
 
     def __init__(self, network: RetrievalNetwork, blends: Blends) -> None:
-        self.network, self.blends = network, [(weight, space) for weight, space in blends if weight > 0]
+        self.network = network
+        self.blends = [(weight, space) for weight, space in dict.fromkeys(blends) if weight > 0]
         scale, bias = (float(number) for number in network.temperature("part"))
-        self.scale, self.bias = float(np.exp(scale)), bias
-        whole_scale, whole_bias = (float(number) for number in network.temperature("whole"))
-        factors = [weight * (self.scale if space == "logit" else 1.0) for weight, space in self.blends]
-        self.factor = torch.tensor(factors, dtype=torch.float64)[:, None]
+        whole_scale, self.whole_bias = (float(number) for number in network.temperature("whole"))
+        self.scale, whole_scale = float(np.exp(scale)), float(np.exp(whole_scale))
+        # Of the part cosine and of the whole logit, by blend, (n, 1) in float64.
+        factors = [
+            (weight * self.scale, 1 - weight) if space == "logit" else (weight, (1 - weight) / whole_scale)
+            for weight, space in self.blends
+        ]
+        self.factor, self.whole_factor = torch.tensor(factors, dtype=torch.float64).reshape(-1, 2).T[..., None]
         # Of the logits and of their blend, which a cosine may differ by: eight roundings of the largest number.
-        largest = self.scale + abs(bias) + np.exp(whole_scale) + abs(whole_bias)
-        smallest = (
-            min(weight for weight, _ in self.blends) * min(self.scale, np.exp(whole_scale)) if self.blends else 1.0
-        )
+        largest = self.scale + abs(bias) + whole_scale + abs(self.whole_bias)
+        smallest = min((weight for weight, _ in self.blends), default=1.0) * min(self.scale, whole_scale)
         self.slack = float(2**-21 * largest / smallest)
 
     def part_logit(self, cosines: Tensor) -> Tensor:
@@ -180,5 +187,5 @@ class _Blends:
         return torch.stack([blend(self.network, whole, part, weight, space) for weight, space in self.blends])
 
     def wanted(self, scores: Tensor, whole: Tensor) -> Tensor:
-        """Part cosines by which pairs of whole logits (Q,) reach scores (n, Q) or (n, 1), (n, Q) in float64."""
-        return (scores - self.scores(whole, torch.zeros(len(whole)))).double() / self.factor
+        """Part cosines by which pairs of whole logits (K,) reach scores (n, K) or (n, 1): (n, K) in float64."""
+        return (scores.double() - self.whole_factor * (whole.double() - self.whole_bias)) / self.factor
