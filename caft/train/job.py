@@ -41,7 +41,9 @@ RESULTS = ("final.safetensors", "final.json", "metrics.jsonl")
 class Notice(Protocol):
     """A scheduler's notice that the job must leave, looked at after each step; `slurm.rank.Notice` is one."""
 
-    given: bool
+    @property
+    def given(self) -> bool:
+        """Whether the job must leave."""
 
     def leave(self) -> None:
         """Called by the main rank when its state is saved; ends this process."""
