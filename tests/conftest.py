@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def require_system() -> Callable[[str], str]:
         return path
 
     return require
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, require_system: Callable[[str], str]) -> Iterator[Path]:
+    """A file system of 4 MB; skipped, or failed, where this user may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [require_system("mount"), "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = f"cannot mount a file system ({done.stderr.strip()}); it takes root"
+        pytest.fail(reason) if os.environ.get("CAFT_REQUIRE_SYSTEM") == "1" else pytest.skip(reason)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ class Folder:
     """What is in a folder and the folders below.
 
     Attributes:
-        pictures: Files whose ending is a picture's, sorted, with their size and time of change in nanoseconds.
+        pictures: Files whose ending is a picture's, sorted, with their size and time of change in nanoseconds: of their
+            content or name, since two that change names may have been written in the same second.
         unreadable: Links that lead nowhere, what is no file (pipes, devices), and what may not be read, with the reason.
         other: Number of other files by ending, in lower case; those of the system are not counted.
     """
@@ -68,7 +69,7 @@ def list_pictures(folder: Path) -> Folder:
         elif (kind := kind_of_place(status.st_mode)) is not None:
             found.unreadable[path] = f"{path}: is {kind}"
         else:
-            found.pictures[path] = status.st_size, status.st_mtime_ns
+            found.pictures[path] = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
     found.pictures = dict(sorted(found.pictures.items()))
     return found
 

@@ -5,8 +5,10 @@ what was there before.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +22,35 @@ from caft.storage import replacing
 
 OPTION = "--masks"
 _ARRAY, _RUNS = ".npy", ".json"
-_OURS = re.compile(r"mask-\d+\.png")
+_OURS = re.compile(r"mask-[0-9]+\.png")
 
 
-def check_masks(masks: Path, drawing: Path) -> None:
+def check_masks(masks: Path, drawing: Path, read: Iterable[Path]) -> None:
     """Makes sure that masks can be written, and would replace nothing but masks.
 
     Args:
         masks: Where they go.
         drawing: Where the drawing goes, a file or folder.
+        read: Files that the command reads.
 
     Raises:
         DataError: The name has another ending, something is in the way, or nothing may be written there.
     """
-    if not _is_folder(masks):
+    if _is_folder(masks):
+        _check_folder(masks)
+    else:
         check_output(masks, masks.suffix.lower(), option=OPTION)
-        return
+    replaced = Path(os.path.realpath(masks))
+    for path in read:
+        if Path(os.path.realpath(path)).is_relative_to(replaced):
+            raise DataError(f"{path}: is read, and masks would take its place; give another name with {OPTION}")
+    if Path(os.path.realpath(drawing)).is_relative_to(replaced):
+        raise DataError(
+            f"{drawing}: lies in {masks}, which is replaced as a whole; give another place with -o or {OPTION}"
+        )
+
+
+def _check_folder(masks: Path) -> None:
     if masks.suffix and not masks.is_dir():
         raise DataError(
             f"{masks}: expected a name without ending, for a folder of PNG files, or one that ends in {_ARRAY} or {_RUNS}"
@@ -45,15 +60,15 @@ def check_masks(masks: Path, drawing: Path) -> None:
             f"{masks}: the folder of the masks is replaced as a whole; give the name of a new one with {OPTION}"
         )
     check_folder(masks, OPTION)
-    if masks.is_dir() and (other := sorted(path.name for path in masks.iterdir() if not _OURS.fullmatch(path.name))):
+    if masks.is_dir() and (other := sorted(path.name for path in masks.iterdir() if not _is_ours(path))):
         raise DataError(
             f"{masks}: holds {other[0]}, which is no mask that this command writes, and the folder is replaced as a whole; "
             f"give a new folder with {OPTION}"
         )
-    if drawing.resolve().is_relative_to(masks.resolve()):
-        raise DataError(
-            f"{drawing}: lies in {masks}, which is replaced as a whole; give another place with -o or {OPTION}"
-        )
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and _OURS.fullmatch(path.name) is not None
 
 
 def write_masks(found: Iterable[NDArray[np.bool_]], texts: Sequence[str], output: Path) -> list[Path]:
@@ -77,12 +92,11 @@ def write_masks(found: Iterable[NDArray[np.bool_]], texts: Sequence[str], output
                 Image.fromarray(mask.astype(np.uint8) * 255).save(temporary / f"mask-{number}.png")
         elif output.suffix.lower() == _ARRAY:
             first = next(masks)
-            array = np.lib.format.open_memmap(temporary, "w+", np.bool_, (len(texts), *first.shape))
-            array[0] = first
-            for number, mask in enumerate(masks, start=1):
-                array[number] = mask
-            array.flush()
-            del array  # Windows moves no file that is mapped
+            head = {"descr": "|b1", "fortran_order": False, "shape": (len(texts), *first.shape)}
+            with temporary.open("wb") as file:  # mapped into memory, a full disk would end the process without a word
+                np.lib.format.write_array_header_1_0(file, head)
+                for mask in chain([first], masks):
+                    file.write(np.ascontiguousarray(mask, dtype=np.bool_).data)
         else:
             entries = [
                 {"text": text, "segmentation": _segmentation(mask)} for text, mask in zip(texts, masks, strict=True)

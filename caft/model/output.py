@@ -33,6 +33,8 @@ def check_folder(output: Path, option: str) -> None:
     Raises:
         DataError: A file is in the way, or nothing may be written there.
     """
+    if output.is_symlink() and not output.exists():
+        raise DataError(f"{output}: is a link that leads nowhere; give the name of a folder with {option}")
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: is a file; give the name of a folder with {option}")
     try:

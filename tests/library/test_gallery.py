@@ -354,3 +354,19 @@ def test_features_beyond_half_precision_are_left_out_and_said(model, folder, cap
         folder / "a.png": "its features reach 70000, and half precision, in which they are kept, 65504"
     }
     assert f"left out: {folder / 'a.png'}: its features reach 70000" in caplog.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps no time at which a file was renamed")
+def test_two_files_that_change_names_are_not_mistaken_for_each_other(model, folder, cache):
+    """Of one size and one second, as frames from an archive; and one whose bytes were changed and whose time was put back."""
+    for name, colour in {"1.bmp": (200, 0, 0), "2.bmp": (0, 0, 200), "3.bmp": (0, 90, 0)}.items():
+        picture(folder / name, colour)
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))
+    read_gallery(model.network, "m", folder)
+    (folder / "1.bmp").rename(folder / "x")
+    (folder / "2.bmp").rename(folder / "1.bmp")
+    (folder / "x").rename(folder / "2.bmp")
+    (folder / "3.bmp").write_bytes((folder / "1.bmp").read_bytes())
+    os.utime(folder / "3.bmp", (1_700_000_000, 1_700_000_000))
+    found = read_gallery(model.network, "m", folder)
+    torch.testing.assert_close(found.encoded.whole, model.encode_image(found.files))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,11 @@ def test_masks_of_another_text_take_the_place_of_all(run):
         (["--masks", "folder.npy"], "folder.npy: is a folder; give the name of a file"),
         (["--masks", "folder.json"], "folder.json: is a folder; give the name of a file"),
         (["--masks", "own"], "own: holds mine.png, which is no mask that this command writes"),
+        (["--masks", "theirs"], "theirs: holds mask-0.png, which is no mask that this command writes"),
+        (["--masks", "linked"], "linked: holds mask-0.png, which is no mask that this command writes"),
+        (["--masks", "nowhere"], "nowhere: is a link that leads nowhere; give the name of a folder with --masks"),
+        (["--masks", "loop"], "loop: is a link that leads nowhere; give the name of a folder with --masks"),
+        (["--masks", "said.json", "--reference", "said.json"], "said.json: is read, and masks would take its place"),
         (["--masks", "/proc/masks"], "/proc/masks: cannot be written (/proc: "),
         (["--masks", "masks", "-o", "masks"], "masks: lies in masks, which is replaced as a whole; give another place with -o"),
         (["--masks", "masks", "-o", "masks/sheet.png"], "masks/sheet.png: lies in masks, which is replaced as a whole"),
@@ -145,10 +151,26 @@ def test_bad_names_are_found_out_before_the_work(run, tmp_path, monkeypatch, arg
     for folder in ("own", "folder.npy", "folder.json"):
         (tmp_path / folder).mkdir()
     (tmp_path / "own/mine.png").write_bytes(b"kept")
+    (tmp_path / "theirs/mask-0.png").mkdir(parents=True)  # a folder, and a link, are none of this command's
+    (tmp_path / "linked").mkdir()
+    for place, target in (("linked/mask-0.png", "../own/mine.png"), ("nowhere", "gone"), ("loop", "loop")):
+        (tmp_path / place).symlink_to(target)
+    (tmp_path / "said.json").write_text("A cat.")
     code, output, errors = run(*arguments)
     assert code == 2 and words in errors and not output and "Traceback" not in errors
     assert (tmp_path / "file").read_text() == "kept" and (tmp_path / "own/mine.png").read_bytes() == b"kept"
+    assert (tmp_path / "said.json").read_text() == "A cat." and (tmp_path / "theirs/mask-0.png").is_dir()
     assert not temporary()
+
+
+def test_a_picture_named_like_a_mask_is_not_replaced_by_its_masks(model_file, photographs, tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    picture = shutil.copy(photographs / "cat.png", tmp_path / "masks/mask-0.png")
+    before = picture.read_bytes()
+    places = ["--masks", str(tmp_path / "masks"), "-o", str(tmp_path / "out.png")]
+    code = main(["ground", str(picture), TEXT, "--model", str(model_file), *places])
+    assert code == 2 and f"{picture}: is read, and masks would take its place" in capsys.readouterr().err
+    assert picture.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["masks", "masks.npy", "masks.json"])
@@ -168,6 +190,27 @@ def test_what_fails_in_the_middle_leaves_what_was_there(run, monkeypatch, name):
     code, _, errors = run("--masks", name)
     assert code == 2 and "No space left on device; free some space there" in errors and asked == 3
     assert {path: path.read_bytes() for path in Path().rglob("mask*") if path.is_file()} == before and not temporary()
+
+
+WRITTEN = """
+import sys
+from pathlib import Path
+import numpy as np
+from caft.model.mask_files import write_masks
+try:
+    write_masks((np.ones((2000, 1000), bool) for _ in range(3)), ["one", "two", "three"], Path(sys.argv[1]))
+except OSError as error:
+    print("said:", error)
+"""
+
+
+def test_an_array_that_a_disk_has_no_room_for_is_an_error(small_disk):
+    """Mapped into memory, as numpy's own files are, the first page without room would end the process by a signal."""
+    (small_disk / "masks.npy").write_bytes(b"kept")
+    command = [sys.executable, "-c", WRITTEN, str(small_disk / "masks.npy")]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+    assert ended.returncode == 0 and "No space left on device" in ended.stdout, (ended.returncode, ended.stderr)
+    assert os.listdir(small_disk) == ["masks.npy"] and (small_disk / "masks.npy").read_bytes() == b"kept"
 
 
 @pytest.mark.slow

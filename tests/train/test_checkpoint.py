@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import random
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,19 +94,6 @@ def test_a_whole_one_comes_back_and_two_are_kept(tmp_path: Path, caplog: pytest.
     assert found["step"] == 30 and found["task"]["w"].tolist() == [30.0, 30.0]
     assert json.loads(path.with_suffix(".json").read_text())["fingerprint"] == "run"
     assert not caplog.messages
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, require_system: Callable[[str], str]) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = [require_system("mount"), "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        reason = f"cannot mount a file system ({done.stderr.strip()}); it takes root"
-        pytest.fail(reason) if os.environ.get("CAFT_REQUIRE_SYSTEM") == "1" else pytest.skip(reason)
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_on_a_full_disk_the_last_ones_stay(small_disk: Path) -> None:

@@ -28,7 +28,9 @@ def ground(arguments: argparse.Namespace) -> None:
     """Draws where each sentence of a text looks in a picture, how well it matches, and the mask it finds."""
     output = _drawing(arguments, "ground")
     if arguments.masks is not None:
-        check_masks(arguments.masks, output)
+        model = Path(arguments.model)
+        read = [arguments.picture, model, model.with_suffix(".json"), *filter(None, [arguments.reference])]
+        check_masks(arguments.masks, output, read)
     require_words(arguments.text)
     references = None if arguments.reference is None else _lines(arguments.reference)
     shown, seen, size = _picture(arguments)
