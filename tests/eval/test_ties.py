@@ -42,7 +42,7 @@ def settings(request, monkeypatch):
     if request.param == "certified":  # as of a set too large for all pairs
         monkeypatch.setattr(certified, "_LEAST_WORK", 0)
         monkeypatch.setattr(certified, "_SAMPLE", 12)
-        monkeypatch.setattr(certified, "_MOST_SHARE", 9.0)
+        monkeypatch.setattr(certified, "_MOST_COST", float("inf"))
     return evaluation.model_copy(update={"rerank": 5 if request.param == "among the best" else None})
 
 
