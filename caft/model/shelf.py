@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from caft.digests import tensors_digest
@@ -140,10 +140,11 @@ class Shelf:
             return Shard(pictures, tensors)
         path = self._folder / f"{len(self._shards):05}-{uuid.uuid4().hex[:8]}{_FEATURES}"
         try:
-            with replacing(path) as temporary:
-                save_file(tensors, temporary)
-                with temporary.open("rb+") as file:
-                    os.fsync(file)  # before the record, which vouches for it
+            # Not `save_file`: a kill would leave a file of another name, and what it writes others may not read.
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                file.write(save(tensors))
+                file.flush()
+                os.fsync(file)  # before the record, which vouches for it
             facts = {
                 "key": self._key,
                 "pictures": pictures,
@@ -154,6 +155,8 @@ class Shelf:
         except (SafetensorError, OSError) as error:
             logger.warning("%s: features are not kept (%s)", path, error)
             self.writes = False
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # without a record it would take room that is short, for nothing
             return Shard(pictures, tensors)
         return Shard(pictures, path)
 

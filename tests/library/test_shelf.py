@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,14 +186,21 @@ def test_a_broken_picture_does_not_make_small_shards_be_written_again(model, fol
     assert sorted(cache.glob("*/*.*s*")) == before and caplog.text.count("9.png: cannot be decoded") == 2
 
 
-def test_a_full_disk_stops_nothing(model, folder, cache, monkeypatch, caplog):
-    def full(tensors, path):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(shelf, "save_file", full)
+@pytest.mark.parametrize("pages", range(2, 12))
+def test_a_full_disk_stops_nothing_and_holds_nothing_in_vain(model, folder, small_disk, monkeypatch, caplog, pages):
+    """Full at any point: before a shard, within it, before its record, or after some."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
+    with (small_disk / "filler").open("wb", buffering=0) as filler:
+        filler.write(bytes(shutil.disk_usage(small_disk).free - pages * os.sysconf("SC_PAGESIZE")))
     same_as_without(model, read_gallery(model.network, "m", folder, batch=3))
-    assert caplog.text.count("features are not kept ([Errno 28] No space left on device)") == 1
-    assert not list(cache.glob("*/*.json")) and not list(cache.glob("*/*.safetensors"))
+    assert caplog.text.count("features are not kept (") == 1 and "No space left on device" in caplog.text
+    files = {path.name for path in small_disk.glob("caft/*/*")} - {".lock"}
+    assert files == {f"{name[:14]}{end}" for name in files for end in (".json", ".safetensors")}
+
+
+def test_features_are_as_open_to_others_as_their_records(model, folder, cache):
+    read_gallery(model.network, "m", folder)
+    assert len({path.stat().st_mode for path in cache.glob("*/*.*s*") if path.name[0] != "."}) == 1
 
 
 # ---------------------------------------------------------------------- searches
