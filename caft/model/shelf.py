@@ -27,6 +27,7 @@ from caft.storage import replacing, write_text
 logger = logging.getLogger(__name__)
 
 _SHARD_BYTES = 2**25  # what a kill may cost: some 7,700 pictures of the small model, 480 of the base model
+_LOOKS = 5  # at most, while other processes write
 _FEATURES, _RECORD = ".safetensors", ".json"
 
 
@@ -44,13 +45,20 @@ class Shelf:
         self.writes = writes and folder is not None
         self._shards: list[Shard] = []
         self._known: dict[Stamp, tuple[int, int]] | None = None
-        self._outdated = False
+        self._outdated = self._vanished = False
         self._new: dict[Stamp, EncodedImages] = {}
         self._bytes = 0
         self.look()
 
     def look(self) -> None:
         """Sees what is in the folder now."""
+        for _ in range(_LOOKS):
+            self._vanished = False
+            self._look()
+            if not self._vanished:
+                break
+
+    def _look(self) -> None:
         names: list[str] = []
         if self._folder is not None:
             with suppress(OSError):
@@ -175,6 +183,9 @@ class Shelf:
                 raise ValueError("its features are not what was written")
             return Shard([(name, size, changed) for name, size, changed in facts["pictures"]], path)
         except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            if not os.path.lexists(record):  # another process has put it together with others since it was listed
+                self._vanished = True
+                return None
             logger.warning("%s: is damaged (%s) and is computed anew", record, error)
             return None
 

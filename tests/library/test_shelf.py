@@ -14,10 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from caft.digests import file_digest
 from caft.locking import locked
 from caft.model import gallery, search, shelf
+from caft.model.command import main
 from caft.model.encoding import EncodedCaptions, EncodedImages
 from caft.model.gallery import read_gallery
+from caft.model.model import Model
 from caft.model.shelf import Shelf
 from caft.model.stored import HALF
 from caft.network.part_cosines import PartCosines
@@ -153,6 +156,43 @@ def test_who_encodes_nothing_waits_for_nobody(model, folder, cache):
     (place,) = cache.iterdir()
     with locked(place, "encoding"):
         assert len(read_gallery(model.network, "m", folder).files) == 8
+
+
+def test_a_shard_that_went_while_the_folder_was_looked_at_is_not_damaged(
+    model, folder, cache, encoded, monkeypatch, caplog
+):
+    read_gallery(model.network, "m", folder)
+    encoded.clear()
+    listed, looks = shelf.os.listdir, []
+
+    def before(place):
+        if Path(place).parent != cache:
+            return listed(place)
+        looks.append(place)
+        return [*listed(place), *(["00000-gone.json"] if len(looks) == 1 else [])]
+
+    monkeypatch.setattr(shelf.os, "listdir", before)
+    same_as_without(model, read_gallery(model.network, "m", folder))
+    assert len(looks) == 2 and not encoded and not caplog.text
+
+
+def test_a_search_whose_features_another_search_moves_looks_again(model, model_file, folder, monkeypatch, capsys):
+    original, calls = Model.retrieve, []
+
+    def moved(self, query, images, *more):
+        calls.append(images)
+        if len(calls) == 1:  # another search finds a new picture, and puts the small shards together
+            picture(folder / "9.png", 9)
+            read_gallery(self.network, file_digest(model_file), folder)
+        return original(self, query, images, *more)
+
+    monkeypatch.setattr(Model, "retrieve", moved)
+    monkeypatch.setattr(shelf, "_SHARD_BYTES", 4 * BYTES)
+    for number in (5, 6, 7):  # so that the second shard is small
+        (folder / f"{number}.png").unlink()
+    assert main(["search", str(folder), "A cat.", "--model", str(model_file), "-k", "20"]) == 0
+    output = capsys.readouterr().out
+    assert len(output.splitlines()) == 6 and "9.png" in output and len(calls) == 2
 
 
 def test_shards_that_are_small_or_worn_are_put_together(model, folder, cache, encoded, monkeypatch):
@@ -311,6 +351,7 @@ def test_half_precision_moves_a_cosine_by_less_than_is_said(dim, heads, shrink):
 HELD = """
 import sys, torch, caft
 from pathlib import Path
+from caft.model.command import main
 from caft.model.encoding import EncodedCaptions, EncodedImages
 from caft.model.shelf import Shelf
 

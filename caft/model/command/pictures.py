@@ -82,10 +82,20 @@ def search(arguments: argparse.Namespace) -> None:
     require_words(arguments.text)
     model = loaded(arguments.model)
     with importing():
-        from caft.model.gallery import read_gallery
+        from caft.model.gallery import Gallery, read_gallery
+        from caft.model.model import Match
     query = model.encode_captions(arguments.text)
-    gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
-    found = model.retrieve(query, gallery.features, arguments.number, arguments.part_weight)
+
+    def looked() -> tuple[Gallery, list[Match]]:
+        gallery = read_gallery(model.network, file_digest(Path(arguments.model)), arguments.folder)
+        return gallery, model.retrieve(query, gallery.features, arguments.number, arguments.part_weight)
+
+    try:
+        gallery, found = looked()
+    except DataError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        gallery, found = looked()  # another search has put the features together with new ones meanwhile
     for match in found:
         name = str(gallery.files[match.image]).replace("\n", "\\n").replace("\r", "\\r")  # a result is one line
         say(f"{match.score:8.3f}  {name}")
