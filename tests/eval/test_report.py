@@ -26,8 +26,8 @@ from caft.data.training.index import build_index
 from caft.eval.analysis.audit import EMPTY, FLAWS, Audit, Flaw, Repeats
 from caft.eval.analysis.corpus import Corpus, Leak, describe_corpus
 from caft.eval.analysis.seeds import curves_of_other_seeds
-from caft.eval.report import section
-from caft.eval.report.content import Report
+from caft.eval.report import page, section
+from caft.eval.report.content import Fact, Report
 from caft.eval.report.cost import cost_rows
 from caft.eval.scores.referring import score_expressions
 from caft.eval.scores.referring_sets import write_expressions
@@ -435,3 +435,12 @@ def test_what_was_predicted_stands_beside_what_was_found():
         "hours of steps",
     ]  # of a run by an earlier version
     assert cost_rows({}) == []
+
+
+def test_a_run_that_nothing_predicted_and_one_of_before_have_a_page():
+    values = {"curves": [], "facts": [Fact("samples", "960")], "seed": 0, "seeds": []}
+    unpredicted = {key: value for key, value in COST.items() if key != "predicted"}
+    for cost, words in ((COST, "a probe of 60 s"), (unpredicted, "what was expected"), ({}, "")):
+        train = {"samples": 960, "images_per_s": 96.0, "cost": cost}
+        written = page.render("training.html", **values, train=train, cost=cost_rows(train) if cost else [])
+        assert words in written
