@@ -440,7 +440,12 @@ def test_what_was_predicted_stands_beside_what_was_found():
 def test_a_run_that_nothing_predicted_and_one_of_before_have_a_page():
     values = {"curves": [], "facts": [Fact("samples", "960")], "seed": 0, "seeds": []}
     unpredicted = {key: value for key, value in COST.items() if key != "predicted"}
-    for cost, words in ((COST, "a probe of 60 s"), (unpredicted, "what was expected"), ({}, "")):
-        train = {"samples": 960, "images_per_s": 96.0, "cost": cost}
-        written = page.render("training.html", **values, train=train, cost=cost_rows(train) if cost else [])
-        assert words in written
+    entries = [
+        ({"cost": COST}, "a probe of 60 s"),
+        ({"cost": unpredicted}, "what was expected"),
+        ({}, "hours of steps"),
+    ]
+    for cost, words in entries:
+        train = {"samples": 960, "images_per_s": 96.0, **cost}
+        assert words in page.render("training.html", **values, train=train, cost=cost_rows(train))
+    assert "hours" not in page.render("training.html", **values, train={}, cost=[])
