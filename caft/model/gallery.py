@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +108,8 @@ def _only_builder(shelf: Shelf, cache: Path | None, folder: Path) -> Iterator[No
                 shelf.writes = False
             else:
                 shelf.look()
+                with suppress(OSError):  # of an earlier version, which kept all in one file
+                    cache.with_suffix(".safetensors").unlink()
         yield
 
 

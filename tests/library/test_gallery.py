@@ -370,3 +370,13 @@ def test_two_files_that_change_names_are_not_mistaken_for_each_other(model, fold
     os.utime(folder / "3.bmp", (1_700_000_000, 1_700_000_000))
     found = read_gallery(model.network, "m", folder)
     torch.testing.assert_close(found.encoded.whole, model.encode_image(found.files))
+
+
+def test_the_file_that_earlier_versions_kept_is_removed_when_its_successors_are_written(model, folder, cache):
+    read_gallery(model.network, "m", folder)
+    (place,) = cache.iterdir()
+    shutil.rmtree(place)
+    place.with_suffix(".safetensors").write_bytes(b"features")
+    (cache / "other.safetensors").write_bytes(b"of another folder")
+    read_gallery(model.network, "m", folder)
+    assert sorted(path.name for path in cache.iterdir()) == [place.name, "other.safetensors"]

@@ -111,6 +111,12 @@ def test_json_has_the_librarys_scores(run, model, photographs):
     assert {"text", "logit", "probability", "percentile", "borne_out"} == set(found["sentences"][0])
 
 
+def test_a_file_is_one_line_of_the_output_whatever_its_name(run):
+    code, output, _ = run("--masks", "two\nlines.npy", "-o", "on\rtwo.png")
+    assert code == 0 and output.split("\n") == ["on\\rtwo.png", "two\\nlines.npy", ""]
+    assert Path("two\nlines.npy").exists()
+
+
 def test_masks_of_another_text_take_the_place_of_all(run):
     assert run("--masks", "masks")[0] == 0
     assert run("--masks", "masks", text="A cat.")[0] == 0

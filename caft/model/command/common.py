@@ -27,6 +27,11 @@ def say(line: object) -> None:
         raise CaftError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
 
 
+def one_line(path: object) -> str:
+    """A name as a result shows it, which is one line even if the name has several."""
+    return str(path).replace("\n", "\\n").replace("\r", "\\r")
+
+
 def remark(line: object) -> None:
     """Prints a line that is no result, to standard error."""
     print(line, file=sys.stderr)

@@ -12,7 +12,7 @@ from PIL import Image
 from caft.captions.words import require_words
 from caft.digests import file_digest
 from caft.errors import CaftError, DataError
-from caft.model.command.common import loaded, remark, say
+from caft.model.command.common import loaded, one_line, remark, say
 from caft.model.drawing.figures import fit, fit_width
 from caft.model.interrupts import importing
 from caft.model.mask_files import check_masks, write_masks
@@ -57,7 +57,7 @@ def ground(arguments: argparse.Namespace) -> None:
         say(json.dumps({"picture": str(arguments.picture), "sentences": sentences, **files}, indent=1))
         return
     for path in [*drawings, *masks]:
-        say(path)
+        say(one_line(path))
     for match in matches:
         remark(f'"{" ".join(match.text.split())}": {panels.score_line(match)}')
 
@@ -72,7 +72,7 @@ def segment(arguments: argparse.Namespace) -> None:
         from caft.model.drawing import panels
     levels = maps.label_maps(model.network, seen)
     for path in panels.write([panels.segments(shown, levels)], 1, output):
-        say(path)
+        say(one_line(path))
 
 
 def search(arguments: argparse.Namespace) -> None:
@@ -97,8 +97,7 @@ def search(arguments: argparse.Namespace) -> None:
             raise
         gallery, found = looked()  # another search has put the features together with new ones meanwhile
     for match in found:
-        name = str(gallery.files[match.image]).replace("\n", "\\n").replace("\r", "\\r")  # a result is one line
-        say(f"{match.score:8.3f}  {name}")
+        say(f"{match.score:8.3f}  {one_line(gallery.files[match.image])}")
     if arguments.output is not None:
         with importing():
             from caft.model.drawing import panels
