@@ -28,8 +28,8 @@ def ground(arguments: argparse.Namespace) -> None:
     """Draws where each sentence of a text looks in a picture, how well it matches, and the mask it finds."""
     output = _drawing(arguments, "ground")
     if arguments.masks is not None:
-        model = Path(arguments.model)
-        read = [arguments.picture, model, model.with_suffix(".json"), *filter(None, [arguments.reference])]
+        weights = Path(arguments.model)
+        read = [arguments.picture, weights, weights.with_suffix(".json"), *filter(None, [arguments.reference])]
         check_masks(arguments.masks, output, read)
     require_words(arguments.text)
     references = None if arguments.reference is None else _lines(arguments.reference)
