@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
+from sqlalchemy.engine import make_url
 
 from caft.errors import TrackingError
 from caft.params import load_params
 from caft.storage import tracking_uri
 from caft.train.tracking.moved import mend
 from caft.train.tracking.runs import open_run
+from caft.train.tracking.server import database_of
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +127,11 @@ def test_a_database_that_cannot_be_set_is_one_error(
         (tmp_path / "mlflow.db").write_bytes(content)
     with pytest.raises(TrackingError, match=said):
         mend(stored_in(tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////a b/c#1/mlflow.db", "sqlite:///here.db", "sqlite:////a/mlflow.db?timeout=9"])
+def test_a_tracker_s_file_is_the_one_that_mlflow_opens(uri: str) -> None:
+    assert str(database_of(uri)) == make_url(uri).database
 
 
 def test_another_way_to_the_same_folder_is_no_move(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
