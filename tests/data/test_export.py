@@ -186,6 +186,20 @@ def test_a_folder_with_anything_in_it_is_left_alone(corpus: tuple[Path, Path], t
     assert (tmp_path / "out/mine").read_text() == "mine"
 
 
+def test_a_link_to_where_it_is_to_lie_stays(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    picture = tmp_path / "0.jpg"
+    picture.write_bytes(PICTURES[0])
+    for name, export in (
+        ("tars", lambda folder: export_tars(*corpus, folder)),
+        ("coco", lambda folder: export_coco(RetrievalSet(["0"], [picture], ["a red bus"]), folder)),
+    ):
+        link, disk = tmp_path / name, tmp_path / f"disk of {name}"
+        disk.mkdir()
+        link.symlink_to(disk)
+        export(link)
+        assert link.is_symlink() and any(disk.iterdir())
+
+
 def test_a_damaged_picture_leaves_no_half_of_an_export(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(corpus[0], tmp_path / "images")
     (tmp_path / "images/00003.tar").write_bytes(bytes(10240))
