@@ -4,9 +4,11 @@ import io
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from argparse import Namespace
 from pathlib import Path
 
@@ -184,6 +186,13 @@ def test_a_folder_with_anything_in_it_is_left_alone(corpus: tuple[Path, Path], t
         ):
             export(tmp_path / "out")
     assert (tmp_path / "out/mine").read_text() == "mine"
+
+
+def test_a_picture_of_too_many_pixels_is_one_error() -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    content = encoded(0, "PNG")
+    with pytest.raises(DataError, match="pixels"):
+        plain(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
 
 
 def test_a_link_to_where_it_is_to_lie_stays(corpus: tuple[Path, Path], tmp_path: Path) -> None:
