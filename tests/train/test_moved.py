@@ -129,7 +129,9 @@ def test_a_database_that_cannot_be_set_is_one_error(
         mend(stored_in(tmp_path))
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////a b/c#1/mlflow.db", "sqlite:///here.db", "sqlite:////a/mlflow.db?timeout=9"])
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////a b/c#1/mlflow.db", "sqlite:///here.db", "sqlite:////a/mlflow.db?timeout=9"]
+)
 def test_a_tracker_s_file_is_the_one_that_mlflow_opens(uri: str) -> None:
     assert str(database_of(uri)) == make_url(uri).database
 
