@@ -1,5 +1,6 @@
 """State of a job, from Slurm's controller, or from the accounting, if there is one, once the controller has forgotten it."""
 
+import math
 import re
 import subprocess
 from dataclasses import dataclass
@@ -101,11 +102,13 @@ def alive(name: str) -> list[str]:
 
 
 def end_time(job: str) -> float | None:
-    """When a job that runs reaches its time limit, in seconds since 1970; None if it has none, or nobody can be asked."""
+    """When a job that runs reaches its time limit, in seconds since 1970, infinity without one; None if nobody can be asked."""
     code, output, _ = _call("scontrol", "--oneliner", "show", "job", job)
-    found = re.search(r" EndTime=(\d{4}-\S+)", output)
+    found = re.search(r" EndTime=(\S+)", output)
+    if code or not found:
+        return None
     # Written in this machine's time zone. No limit is "Unknown".
-    return datetime.fromisoformat(found[1]).timestamp() if found and not code else None
+    return datetime.fromisoformat(found[1]).timestamp() if found[1][0].isdigit() else math.inf
 
 
 def node_address(node: str) -> str:

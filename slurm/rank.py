@@ -17,6 +17,8 @@ from caft.locking import end_with
 from slurm.queue import NoAnswer, end_time, node_address
 
 _LOOPBACK = "127.0.0.1"
+# A controller that does not answer is not asked at each step: that may take half a minute.
+_ASK_AGAIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Notice:
         self._signalled = False
         self._requeue: Any = None
         self._arguments: tuple[int, FrameType | None] = (0, None)
-        self._seconds, self._end = seconds, None
+        self._seconds, self._job = seconds, ""
+        self._end: float | None = None
+        self._next = 0.0
         if "SUBMITIT_EXECUTOR" not in os.environ:
             return
         job = submitit.JobEnvironment()
@@ -58,19 +62,26 @@ class Notice:
         self._requeue = signal.signal(number, self._note)
         if seconds is not None and job.global_rank == 0:
             self._job = job.job_id
-            self._end = end_time(self._job)
+            self._ask()
 
     @property
     def given(self) -> bool:
         """Whether a signal came, or the time limit is as near as it says."""
-        if not self._signalled and self._is_late():
-            self._end = end_time(self._job)  # which somebody may have moved
-            return self._is_late()
-        return self._signalled
+        if self._signalled or not self._job:
+            return self._signalled
+        if self._is_late() or self._end is None and time.monotonic() >= self._next:
+            self._ask()  # somebody may have moved the limit, or nobody have answered
+        return self._is_late()
 
     def leave(self) -> None:
         """Has the job requeued, and ends this process; called when a notice was given and all is saved."""
         self._requeue(*self._arguments)
+
+    def _ask(self) -> None:
+        """Asks when the job ends; what is known of it stays where nobody answers."""
+        found = end_time(self._job)
+        self._end = self._end if found is None else found
+        self._next = time.monotonic() + _ASK_AGAIN_SECONDS
 
     def _is_late(self) -> bool:
         return self._seconds is not None and self._end is not None and time.time() >= self._end - self._seconds

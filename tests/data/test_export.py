@@ -4,9 +4,11 @@ import io
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from argparse import Namespace
 from pathlib import Path
 
@@ -184,6 +186,27 @@ def test_a_folder_with_anything_in_it_is_left_alone(corpus: tuple[Path, Path], t
         ):
             export(tmp_path / "out")
     assert (tmp_path / "out/mine").read_text() == "mine"
+
+
+def test_a_picture_of_too_many_pixels_is_one_error() -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    content = encoded(0, "PNG")
+    with pytest.raises(DataError, match="pixels"):
+        plain(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+
+
+def test_a_link_to_where_it_is_to_lie_stays(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+    picture = tmp_path / "0.jpg"
+    picture.write_bytes(PICTURES[0])
+    for name, export in (
+        ("tars", lambda folder: export_tars(*corpus, folder)),
+        ("coco", lambda folder: export_coco(RetrievalSet(["0"], [picture], ["a red bus"]), folder)),
+    ):
+        link, disk = tmp_path / name, tmp_path / f"disk of {name}"
+        disk.mkdir()
+        link.symlink_to(disk)
+        export(link)
+        assert link.is_symlink() and any(disk.iterdir())
 
 
 def test_a_damaged_picture_leaves_no_half_of_an_export(corpus: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What jobs make of a time limit that nears: Slurm's signal, and the time left that a rank looks at by itself."""
 
+import functools
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from caft.errors import LaunchError
-from slurm import submit
+from slurm import rank, submit
 from slurm.rank import Interruptible, Notice
 from tests.slurm.cluster import Cluster
 from tests.slurm.test_waiting import folder, launcher  # noqa: F401
@@ -31,6 +32,33 @@ class Watch:
         while not (given := notice.given) and time.monotonic() - begun < self.seconds:
             time.sleep(0.1)
         self.file.write_text(json.dumps({"given": given, "seconds": time.monotonic() - begun}))
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Looks at notices of its own while the commands of Slurm are out of reach, and writes down what they say.
+
+    The first was told of the limit, and then nobody answers; the second is told of it only later.
+    """
+
+    file: Path
+    seconds: int
+
+    def __call__(self, notice: Notice) -> None:
+        path = os.environ["PATH"]
+        known = Notice(self.seconds)
+        os.environ["PATH"] = ""
+        unknown = Notice(self.seconds)
+        time.sleep(8)  # the limit is near now
+        found = {"known": known.given, "unknown": unknown.given}
+        os.environ["PATH"] = path
+        time.sleep(1.5)
+        self.file.write_text(json.dumps({**found, "later": unknown.given}))
+
+
+def asking_soon(file: Path, seconds: int, notice: Notice) -> None:
+    rank._ASK_AGAIN_SECONDS = 1.0
+    Unanswered(file, seconds)(notice)
 
 
 def end_as_before_python_can() -> None:
@@ -61,6 +89,13 @@ def test_a_limit_that_was_moved_is_the_one_that_counts(here: Cluster, folder: Pa
 
     submit.run(Interruptible(Watch(tmp_path / "moved", 12.0), 2 * MINUTE - 5), settings, folder, move)
     assert moved and not json.loads((tmp_path / "moved").read_text())["given"]
+
+
+def test_a_limit_holds_while_slurm_does_not_answer(here: Cluster, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    settings = launcher().model_copy(update={"time_minutes": 2})
+    job = functools.partial(asking_soon, tmp_path / "found", 2 * MINUTE - 6)
+    submit.run(Interruptible(job), settings, folder)
+    assert json.loads((tmp_path / "found").read_text()) == {"known": True, "unknown": False, "later": True}
 
 
 def test_a_signal_that_no_rank_could_take_is_told_as_such(here: Cluster, folder: Path) -> None:  # noqa: F811

@@ -1,6 +1,7 @@
 """A storage that was copied: nothing is written into the original, and the command sets the copy to its own place."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
+from sqlalchemy.engine import make_url
 
 from caft.errors import TrackingError
 from caft.params import load_params
 from caft.storage import tracking_uri
 from caft.train.tracking.moved import mend
 from caft.train.tracking.runs import open_run
+from caft.train.tracking.server import database_of
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +88,52 @@ def test_a_copied_storage_is_refused_until_the_command_has_mended_it(made: Path,
     assert model.artifact_location in description.read_text()
     assert str(original) not in description.read_text() and original.as_uri() not in description.read_text()
     assert mend(params) == {}
+
+
+def test_a_storage_inside_the_one_of_before_is_set_once(made: Path, tmp_path: Path) -> None:
+    original = tmp_path / "storage"
+    shutil.copytree(made, original)
+    mend(stored_in(original))
+    copy = original / "copy"
+    shutil.copytree(made, copy)
+    shutil.copyfile(original / "mlflow.db", copy / "mlflow.db")
+    for description, there in zip(copy.rglob("MLmodel"), (original / "mlartifacts").rglob("MLmodel"), strict=True):
+        shutil.copyfile(there, description)
+    # An experiment that was begun here: its artifacts lie here already, below the place of before.
+    params = stored_in(copy)
+    other = params.model_copy(update={"storage": params.storage.model_copy(update={"experiment": "other"})})
+    open_run(other, "new", "new", {}, {})
+    mend(params)
+    client = MlflowClient(tracking_uri(params))
+    for name in (params.storage.experiment, "other"):
+        experiment = client.get_experiment_by_name(name)
+        assert run_folder(experiment.artifact_location) == str(copy / "mlartifacts")
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run_folder(run.info.artifact_uri) == str(copy / "mlartifacts" / run.info.run_id / "artifacts")
+    assert mend(params) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "no such table"), (b"no database" * 100, "not a database"), (None, "readonly database")]
+)
+def test_a_database_that_cannot_be_set_is_one_error(
+    made: Path, tmp_path: Path, content: bytes | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is None:
+        shutil.copyfile(made / "mlflow.db", tmp_path / "mlflow.db")
+        connect = sqlite3.connect  # whoever runs this may be root, whom modes do not stop
+        monkeypatch.setattr(sqlite3, "connect", lambda path: connect(f"file:{path}?mode=ro", uri=True))
+    else:
+        (tmp_path / "mlflow.db").write_bytes(content)
+    with pytest.raises(TrackingError, match=said):
+        mend(stored_in(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////a b/c#1/mlflow.db", "sqlite:///here.db", "sqlite:////a/mlflow.db?timeout=9"]
+)
+def test_a_tracker_s_file_is_the_one_that_mlflow_opens(uri: str) -> None:
+    assert str(database_of(uri)) == make_url(uri).database
 
 
 def test_another_way_to_the_same_folder_is_no_move(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

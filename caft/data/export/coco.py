@@ -32,6 +32,7 @@ def export_coco(benchmark: RetrievalSet, folder: Path) -> int:
     Raises:
         DataError: The folder is not empty, or a picture cannot be read.
     """
+    folder = folder.resolve()  # a link, as to a larger disk, stays
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: is there already; give the name of a folder that is not, or remove it")
     truth = range(len(benchmark.images)) if benchmark.truth is None else benchmark.truth

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from caft.transforms import open_image
 
@@ -27,8 +27,8 @@ def plain(content: bytes) -> tuple[str, bytes]:
             still = getattr(image, "n_frames", 1) == 1 and "transparency" not in image.info
             if image.format in _ENDINGS and image.mode in ("RGB", "L") and upright and still:
                 return _ENDINGS[image.format], content
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        pass  # whatever it is, `open_image` opens it or says why not
+    except Exception:  # Pillow raises anything for a damaged file; `open_image` opens it or says why not
+        pass
     buffer = io.BytesIO()
     open_image(content).save(buffer, "PNG")
     return "png", buffer.getvalue()

@@ -59,6 +59,7 @@ def export_tars(images: Path, captions: Path, folder: Path) -> Counts:
     Raises:
         DataError: The folder is not empty, there is no caption table, or a picture cannot be read.
     """
+    folder = folder.resolve()  # a link, as to a larger disk, stays
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: is there already; give the name of a folder that is not, or remove it")
     tables = sorted(captions.glob("[0-9]*.parquet"))

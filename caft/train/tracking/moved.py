@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from caft import storage
 from caft.errors import TrackingError
 from caft.storage import write_text
-from caft.train.tracking.server import database_of, one_writer
+from caft.train.tracking.server import database_of, one_writer, translated
 
 if TYPE_CHECKING:
     from caft.params import Params
@@ -67,7 +67,7 @@ def mend(params: Params) -> dict[str, int]:
         How many addresses were changed, by the table of the database, and `MLmodel` for files; empty if none was to be.
 
     Raises:
-        TrackingError: The tracker is no database in the storage root, or there is none yet.
+        TrackingError: The tracker is no database in the storage root, there is none yet, or it cannot be read or written.
     """
     uri = storage.tracking_uri(params)
     database, here = database_of(uri), storage.root(params)
@@ -77,7 +77,7 @@ def mend(params: Params) -> dict[str, int]:
             "and storage.root in params.yaml"
         )
     changed: dict[str, int] = {}
-    with one_writer(params), closing(sqlite3.connect(database)) as connection, connection:
+    with translated(uri), one_writer(params), closing(sqlite3.connect(database)) as connection, connection:
         rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
         roots = {root for (location,) in rows if (root := root_of_before(location or "", params, uri)) is not None}
         # The longest first: of two roots of before, one may lie in the other.
@@ -87,14 +87,16 @@ def mend(params: Params) -> dict[str, int]:
                     if column not in {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}:
                         continue  # of another version of MLflow
                     done = connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (new, len(old) + 1, len(old) + 1, f"{old}/"),
+                        # What lies here already is left: this storage may lie in the one of before.
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE substr({column}, 1, ?) = ? AND substr({column}, 1, ?) <> ?",
+                        (new, len(old) + 1, len(old) + 1, f"{old}/", len(new) + 1, f"{new}/"),
                     ).rowcount
                     if done:
                         changed[table] = changed.get(table, 0) + done
             for path in sorted((here / "mlartifacts").rglob("MLmodel")):
-                text = path.read_text(encoding="utf-8")
-                if f"{before.as_uri()}/" in text:
-                    write_text(path, text.replace(f"{before.as_uri()}/", f"{here.as_uri()}/"))
+                text, old, new = path.read_text(encoding="utf-8"), f"{before.as_uri()}/", f"{here.as_uri()}/"
+                if old in text and new not in text:
+                    write_text(path, text.replace(old, new))
                     changed["MLmodel"] = changed.get("MLmodel", 0) + 1
     return changed

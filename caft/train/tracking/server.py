@@ -68,7 +68,8 @@ def translated(uri: str) -> Iterator[None]:
 
 def database_of(uri: str) -> Path | None:
     """The file of a tracker that is an SQLite database; None of others."""
-    return Path(urlsplit(uri).path[1:]) if uri.startswith("sqlite:///") else None
+    # As SQLAlchemy reads it, for which a `#` is a letter like any other.
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def shown(words: str) -> str:
