@@ -80,7 +80,7 @@ def _scaled(params: Params, table: Mapping[str, Any]) -> dict[str, Any]:
     """Hours and kWh of the run's samples at the table's speeds."""
     samples = budget(params).samples
     hours = {"hours": "images_per_s", "hours_low": "fastest", "hours_high": "slowest"}
-    scaled = {key: round(samples / table[rate] / 3600, 4) for key, rate in hours.items() if rate in table}
+    scaled = {key: round(samples / table[rate] / 3600, 6) for key, rate in hours.items() if rate in table}
     if "joules_per_image" in table:
         scaled["kwh"] = round(samples * table["joules_per_image"] / _KWH, 6)
     return {**table, **scaled}
@@ -93,7 +93,7 @@ def _lines(table: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     hours = f" ({table['hours_low']:.3g} to {table['hours_high']:.3g})" if "hours_low" in table else ""
     energy = "not counted: neither NVML nor RAPL can be read here"
     if "kwh" in table:
-        low, high = (table["kwh"] * table[key] / table["hours"] for key in ("hours_low", "hours_high"))
+        low, high = (table["kwh"] * table["images_per_s"] / table[key] for key in ("fastest", "slowest"))
         energy = f"{table['kwh']:.3g} kWh ({low:.3g} to {high:.3g}), {table['joules_per_image']:.3g} J an image"
         energy += f", by {found['cost']['energy']}"
     lines = {

@@ -40,6 +40,15 @@ def test_a_probe_is_scaled_to_the_samples_of_the_run(params: Params) -> None:
     assert predict.predicted(load_params(PROJECT / "params.yaml", [], ["train.batch=96"])) is None  # another step
 
 
+def test_a_run_of_an_instant_has_a_plan(params: Params) -> None:
+    """A step of 48 images at 10,000 images/s is 4.8 ms; at 0.3 J an image, 14.4 J, between 12 and 18 J."""
+    instant = load_params(PROJECT / "params.yaml", [], ["train.samples=48", "train.warmup_steps=0"])
+    cost = {"joules_per_image": 0.3, "peak_memory_mib": 9, "checkpoint_seconds": 0.1, "device": "CPU", "energy": "RAPL"}
+    found = {"images_per_s": 1e4, "slowest": 8e3, "fastest": 1.2e4, "windows": 20, "cost": cost}
+    lines = predict._lines({**predict._table(instant, found), "source": "a probe of 1 s"}, found)
+    assert any("4e-06 kWh (3.33e-06 to 5e-06)" in line for line in lines), lines
+
+
 def test_a_launchers_speed_predicts_where_nothing_was_measured(params: Params) -> None:
     assert predict.predicted(params) is None
     given = load_params(PROJECT / "params.yaml", [], ["launchers.local.images_per_s=50"])
