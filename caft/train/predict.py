@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -33,7 +34,7 @@ def probe(params: Params, seconds: float, run: Callable[[Probe], None]) -> list[
         ParamsError: There is no time to measure in.
         CaftError: The job is at fault.
     """
-    if not seconds >= 1:
+    if not 1 <= seconds < math.inf:
         raise ParamsError(f"--probe {seconds:g}: must be at least 1, in seconds; 60 gives a steady figure")
     arithmetic.expect(params.selected_launcher.arithmetic)
     home = _file(params).parent

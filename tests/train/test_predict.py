@@ -87,7 +87,7 @@ def test_a_probe_trains_on_this_machine_and_leaves_its_prediction(params: Params
     assert lines["memory"] == f"{found['peak_memory_mib']:,} MiB a rank at most"
 
 
-@pytest.mark.parametrize("words", [["--probe", "0", "--dry-run"], ["--probe", "60"]])
+@pytest.mark.parametrize("words", [["--probe", "0", "--dry-run"], ["--probe", "inf", "--dry-run"], ["--probe", "60"]])
 def test_a_probe_without_time_or_without_dry_run_is_refused(words: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipelines.train", *words, "--params", str(PROJECT / "params.yaml")]
     environment = {"PYTHONPATH": str(PROJECT), "PATH": "", "CAFT_STORAGE": str(tmp_path)}
