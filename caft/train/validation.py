@@ -42,6 +42,8 @@ def validate(model: CAFT, index: TrainingIndex, rows: np.ndarray, params: Params
     batch = params.evaluation.batch
     parts = [_encoded(model, index, mine[i : i + batch], params) for i in range(0, len(mine), batch)]
     everything = [part for parts in of_all([part for part in parts if part is not None]) for part in parts]
+    if not everything:  # nothing is held out of fewer than four images, and short captions are not asked for
+        return {}
     wholes = torch.cat([whole for whole, _, _, _ in everything])
     segments = [part for _, part, _, _ in everything if part is not None]
     own = [part for part in parts if part is not None]

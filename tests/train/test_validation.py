@@ -68,3 +68,13 @@ def test_ranks_share_the_images_and_find_the_scores_of_one(tmp_path: Path, monke
     whole, shared = (np.load(tmp_path / f"of-{size}.npy") for size in (1, 2))
     assert whole.shape == (2, IMAGES, IMAGES)
     np.testing.assert_allclose(shared, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_where_nothing_is_held_out_there_are_no_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_data, "_PICTURES", 3)
+    gpu_data._write(tmp_path)
+    params = load_params(PROJECT / "params.yaml")
+    model = CAFT(params.selected_model, params.selected_recipe.chunks).eval()
+    index, none = TrainingIndex(tmp_path, tmp_path / "images"), np.arange(0)
+    assert validation.validate(model, index, none, params, World(0, 1, torch.device("cpu"))) == {}
