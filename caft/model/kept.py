@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from caft.digests import tensors_digest
@@ -51,7 +51,7 @@ def write_kept(path: Path, key: str, tensors: Mapping[str, Tensor | None], facts
     head["digest"] = _digest(present, head)
     try:
         with replacing(path) as temporary:
-            save_file(present, temporary, head)
+            temporary.write_bytes(save(present, head))  # as weights are written
     except (SafetensorError, OSError) as error:
         logger.warning("%s: features are not kept (%s)", path, error)
 

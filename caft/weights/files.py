@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from caft.errors import CheckpointError
@@ -26,7 +26,8 @@ def save_model(module: nn.Module, path: Path, card: ModelCard | Mapping[str, Any
     """
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(state, temporary)
+        # Not `save_file`: a kill would leave a file of another name, and what it writes others may not read.
+        temporary.write_bytes(save(state))
     record = card.record() if isinstance(card, ModelCard) else card
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

@@ -73,6 +73,12 @@ def test_given_weights_say_where_they_are_from_and_no_more(model):
     assert "Not recorded with these weights" in text
 
 
+def test_weights_may_be_read_by_whoever_may_read_their_card(model, tmp_path):
+    save_model(model.network, tmp_path / "caft.safetensors", model.card)
+    (card, weights) = (path.stat().st_mode for path in sorted(tmp_path.iterdir()))
+    assert weights == card
+
+
 def test_equal_weights_are_equal_files_whatever_their_card(model, tmp_path):
     for name, card in (("one", model.card), ("two", model.card.model_copy(update={"name": "another"}))):
         save_model(model.network, tmp_path / f"{name}.safetensors", card)
