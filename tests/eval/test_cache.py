@@ -8,7 +8,6 @@ import torch
 
 from caft.eval.scores import cache
 from caft.eval.scores.cache import encode_pairs
-from caft.model import kept
 
 CAPTIONS = ["A dog. A red cat on a mat. Grass.", "One only.", "word " * 80]
 
@@ -110,11 +109,9 @@ def test_a_damaged_file_is_never_used(model, files, encoded, tmp_path, damage, c
     assert same(first, encode_pairs(model, files, CAPTIONS, 8, folder)) and len(encoded) == 2  # it was replaced
 
 
-def test_a_full_disk_stops_nothing(model, files, tmp_path, monkeypatch, caplog):
-    def full(*given):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(kept, "save_file", full)
+@pytest.mark.slow
+def test_a_full_disk_stops_nothing(model, files, small_disk, caplog):
+    (small_disk / "full").write_bytes(bytes(shutil.disk_usage(small_disk).free - 8192))
     with caplog.at_level(logging.WARNING):
-        encode_pairs(model, files, CAPTIONS, 8, tmp_path / "features")
-    assert "features are not kept" in caplog.text and not list((tmp_path / "features").iterdir())
+        encode_pairs(model, files, CAPTIONS, 8, small_disk / "features")
+    assert "features are not kept" in caplog.text and not list((small_disk / "features").iterdir())
