@@ -148,7 +148,7 @@ def test_another_list_of_the_same_addresses_is_only_counted_anew(fetched: Fetche
         expected = {row: url for row, url in zip(*other.select([0, 1]).to_pydict().values(), strict=True)}
         rows = pq.read_table(counted_table(folder)).to_pylist()
         assert {row["row_id"]: row["url"] for row in rows} == expected
-        assert {row["url"]: row["sha256"] for row in rows} == {url: won.get(url) for url in expected.values()}
+        assert {row["url"]: row["download_sha256"] for row in rows} == {url: won.get(url) for url in expected.values()}
         assert manifest.rows == other.num_rows and manifest.successes == len(won.keys() & set(expected.values()))
     assert not web.requests
     assert fetch_images("web", fetched.urls, folder, SETTINGS, _never()) == fetched.manifest

@@ -29,7 +29,9 @@ from tests.data.web import GOOD, SETTINGS, Fetched, colour
 PROGRAM = """
 import json, sys
 from pathlib import Path
+from caft.data.tables import cluster
 from caft.data.tables.recaption import join_captions
+cluster.ALONE_SECONDS = 0.0  # by Ray at once
 manifest, images, urls, work = sys.argv[1:]
 join_captions(json.loads(manifest), Path(images), Path(urls), Path(work))
 """

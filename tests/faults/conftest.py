@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
 
+from caft.params import load_params
+from caft.train.tracking import moved
 from tests.data.conftest import web, web_server  # noqa: F401
 from tests.faults import stages
 from tests.ports import free_port, port_is_free
@@ -64,6 +67,9 @@ class Finished:
         for stage, folder in (("fetch", "images"), ("train", "runs")):
             if name == stage:
                 shutil.rmtree(checkout / folder)
+        if (checkout / "mlflow.db").exists():  # else its runs would be refused, as those of another storage
+            with mock.patch.dict(os.environ, CAFT_STORAGE=str(checkout)):
+                moved.mend(load_params(checkout / "params.yaml"))
         return checkout
 
     def wait_for_port(self) -> None:

@@ -128,6 +128,7 @@ def again(quiet: Run, folder: Path) -> Run:
     return Run(replace(quiet.job, run_folder=folder))
 
 
+@pytest.mark.verify  # test_train.py kills the stage itself again and again
 def test_killed_at_five_random_steps_it_ends_with_the_weights_of_a_quiet_run(quiet: Run, tmp_path: Path) -> None:
     run, rng = again(quiet, tmp_path / "run"), random.Random(7)
     for step in sorted(rng.sample(range(1, stages.STEPS), 5)):
