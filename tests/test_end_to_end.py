@@ -228,6 +228,7 @@ def test_a_fetch_killed_half_way_is_completed_by_the_next_run(finished: Path, tm
         assert (folder / "data/captions/scenes" / table.name).read_bytes() == table.read_bytes()
 
 
+@pytest.mark.verify
 def test_a_point_of_the_scaling_graph_is_trained_on_its_share_once(finished: Path) -> None:
     (finished / "pipelines/scaling/budget.yaml").write_text("train: {samples: 640}\n")
     target = "pipelines/scaling/dvc.yaml:point@flair-epochs-0.5"

@@ -98,6 +98,7 @@ def repro(folder: Path, target: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.verify  # two minutes
 def test_a_list_of_corpora_runs_what_is_missing_and_going_back_runs_select_alone(checkout: Path) -> None:
     assert repro(checkout, "index") == [*(f"{stage}@cc3m" for stage in CHAIN), "select", "index"]
     alone = {path.name: path.read_bytes() for path in (checkout / "data/index").iterdir()}

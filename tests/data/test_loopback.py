@@ -90,7 +90,7 @@ print("tracked")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("localhost", marks=pytest.mark.verify)])
 def test_a_tracking_server_on_loopback_is_reached(host: str, tmp_path: Path) -> None:
     from tests.train.servers import mlflow_server
 

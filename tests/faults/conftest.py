@@ -56,20 +56,25 @@ class Finished:
     def content(self, out: Path) -> dict[str, Any]:
         return stages.content(self.checkout / out)
 
+    def copied(self, disk: Path) -> Path:
+        """A copy as it is, on a disk."""
+        checkout = disk / "checkout"
+        shutil.copytree(self.checkout, checkout)
+        if (checkout / "mlflow.db").exists():  # else its runs would be refused, as those of another storage
+            with mock.patch.dict(os.environ, CAFT_STORAGE=str(checkout)):
+                moved.mend(load_params(checkout / "params.yaml"))
+        return checkout
+
     def before(self, name: str, disk: Path) -> Path:
         """A copy as it was before a stage ran, on a disk."""
         self.run_up_to(name)
-        checkout = disk / "checkout"
-        shutil.copytree(self.checkout, checkout)
+        checkout = self.copied(disk)
         for later in stages.STAGES[stages.STAGES.index(name) :]:
             for out in stages.outs(later):
                 stages.remove(checkout, out)
         for stage, folder in (("fetch", "images"), ("train", "runs")):
             if name == stage:
                 shutil.rmtree(checkout / folder)
-        if (checkout / "mlflow.db").exists():  # else its runs would be refused, as those of another storage
-            with mock.patch.dict(os.environ, CAFT_STORAGE=str(checkout)):
-                moved.mend(load_params(checkout / "params.yaml"))
         return checkout
 
     def wait_for_port(self) -> None:

@@ -150,8 +150,7 @@ def test_the_same_training_wanted_twice_is_done_once_and_sigterm_ends_a_third_as
 
 def test_a_finished_run_is_taken_only_as_it_was_written(finished: Finished, disk: Path) -> None:
     finished.run_up_to("train")
-    checkout = disk / "checkout"
-    shutil.copytree(finished.checkout, checkout)
+    checkout = finished.copied(disk)
     for out in stages.outs("train"):
         stages.remove(checkout, out)
     [folder] = [path.parent for path in checkout.glob("runs/*/final.safetensors")]

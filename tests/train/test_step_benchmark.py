@@ -78,6 +78,7 @@ def test_texts_are_as_long_as_those_of_recaptions() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.verify
 def test_the_command_prints_one_object_and_nothing_else() -> None:
     command = [sys.executable, "-m", "benchmarks.step", "--json", "--model=tiny", "--recipe=smoke", "--batch=2"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
