@@ -25,12 +25,12 @@ with open(sys.argv[1], "wb") as file:
         file.write(picture.resize((224, 224), Image.Resampling.BICUBIC).tobytes())
 print(PIL.__version__)
 P
-for version in 12.3.0 13.0.0; do
-    python3 -m venv "$work/$version"
-    "$work/$version/bin/pip" install --quiet "pillow==$version"
-    "$work/$version/bin/python" "$work/resize.py" "$work/$version.raw"
+python3 -m venv "$work/old" && "$work/old/bin/pip" install --quiet pillow==12.3.0
+python3 -m venv "$work/new" && "$work/new/bin/pip" install --quiet pillow==13.0.0
+for one in old new; do
+    "$work/$one/bin/python" "$work/resize.py" "$work/$one.raw"
 done
-python3 - "$work/12.3.0.raw" "$work/13.0.0.raw" <<'P'
+python3 - "$work/old.raw" "$work/new.raw" <<'P'
 import sys
 
 old, new = (open(path, "rb").read() for path in sys.argv[1:])

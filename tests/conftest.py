@@ -36,7 +36,7 @@ from PIL import Image  # noqa: E402
 
 torch.set_num_threads(1)
 # How fast examples are made says nothing of the code where other tests run beside.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 PROJECT = Path(__file__).parents[1]
 

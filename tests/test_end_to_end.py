@@ -131,8 +131,8 @@ def test_what_is_found_was_learnt(finished: Path) -> None:
     losses = [line.split(",") for line in (finished / "plots/train.csv").read_text().splitlines()]
     column = losses[0].index("loss")
     values = [float(row[column]) for row in losses[1:] if row[column]]
-    # The order of the images follows their addresses, so the port, which is another one each time.
-    assert values[-1] < 0.6 * values[0]
+    # One batch says little: which it is follows the images' addresses, so the port, which is another one each time.
+    assert min(values[-10:]) < values[0] / 2
 
 
 def test_git_sees_metrics_and_the_lock_and_nothing_else(finished: Path) -> None:
