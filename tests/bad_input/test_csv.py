@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -47,6 +48,23 @@ def test_a_bad_quote_costs_its_line_and_no_other(tmp_path: Path, line: str, prob
     assert [(row["row_id"], row["line"], row["reason"]) for row in rejected] == [(place, place + 2, "bad_record")]
     # At the end of the file there is no other quote to stumble over.
     assert problem in rejected[0]["text"] or (place == 9 and "unexpected end of data" in rejected[0]["text"])
+
+
+def test_a_carriage_return_in_a_caption_is_kept_as_pandas_writes_it(tmp_path: Path) -> None:
+    captions = ["A red\rtruck.", "\rA dog.", 'A "sign",\rworn.', "A\ncat.\rIt sleeps.", "A bird."]
+    rows = [[f"http://a/{n}.jpg", raw, *(f"{n}{place}\rx." for place in range(6))] for n, raw in enumerate(captions)]
+    content = pd.DataFrame(rows, columns=HEADER.strip().split(",")).to_csv(index=False, lineterminator="\n")
+    assert "A red\rtruck.,00\rx." in content  # without quotes
+    kept, rejected = convert(tmp_path, content.encode())
+    assert [[row["url"], row["raw"], row["long_lla"]] for row in kept] == [[row[0], row[1], row[7]] for row in rows]
+    assert not rejected
+
+
+def test_carriage_returns_at_the_end_of_a_line_are_no_part_of_it(tmp_path: Path) -> None:
+    records = [f"http://a/{n}.jpg,raw {n},one,One.,sv,SV.,lla,LLA." for n in range(3)]
+    for end in ("\n", "\r\n", "\r\r\n"):  # the last as Python writes them on Windows to a file in text mode
+        kept, rejected = convert(tmp_path, end.join([HEADER.strip(), *records, ""]).encode())
+        assert [row["long_lla"] for row in kept] == ["LLA."] * 3 and not rejected
 
 
 def test_one_line_that_is_not_utf8_inside_a_bad_quote_is_told_apart(tmp_path: Path) -> None:

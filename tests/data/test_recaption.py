@@ -20,6 +20,7 @@ from caft.data.crawl.rows import counted_table
 from caft.data.tables import recaption
 from caft.data.tables.recaption import CaptionTask, join_captions, write_captions
 from caft.data.tables.schema import CAPTIONS, FIELDS
+from caft.data.tables.sentence_table import write_sentences
 from caft.errors import DataError, SchemaError
 from caft.params import load_params
 from pipelines import captions as captions_stage
@@ -135,6 +136,17 @@ def test_tar_that_is_not_that_of_its_table_is_refused(fetched: Fetched, tmp_path
     with pytest.raises(DataError, match=r"00001\.tar: \d+ pictures are not the \d+ of its table"):
         write_captions(CaptionTask(images / "00001.tar", tmp_path / "gathered.parquet", tmp_path / "00001.parquet"))
     assert not (tmp_path / "00001.parquet").exists()
+
+
+def test_the_table_of_a_tar_without_pictures_has_no_row_group(fetched: Fetched, tmp_path: Path) -> None:
+    tarfile.open(tmp_path / "00099.tar", "w").close()
+    recaption._gather(counted_table(fetched.folder), ["00001"], fetched.urls, tmp_path / "gathered.parquet", 2)
+    target = tmp_path / "00099.parquet"
+    assert write_captions(CaptionTask(tmp_path / "00099.tar", tmp_path / "gathered.parquet", target)) == 0
+    file = pq.ParquetFile(target)
+    assert file.num_row_groups == 0 and file.schema_arrow.equals(CAPTIONS, check_metadata=True)
+    write_sentences(target, tmp_path / "sentences.parquet")
+    assert pq.ParquetFile(tmp_path / "sentences.parquet").num_row_groups == 0
 
 
 @pytest.mark.slow

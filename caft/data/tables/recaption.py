@@ -156,6 +156,7 @@ def write_captions(task: CaptionTask) -> int:
     table = rows.select(CAPTIONS.names).cast(CAPTIONS).combine_chunks()
     if offsets != sorted(offsets):  # in a packed tar, keys need not be in order
         table = table.sort_by("offset")
-    with replacing(task.target) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=1000)
+    with replacing(task.target) as temporary, pq.ParquetWriter(temporary, CAPTIONS, compression="zstd") as writer:
+        if table.num_rows:  # at a row group without rows, readers of a whole folder give up (`datasets`)
+            writer.write_table(table, 1000)
     return int(table.num_rows)

@@ -46,6 +46,9 @@ _OTHER_FILES = {
     b"<": ("a web page or XML", "download the table itself"),
 }
 _MARK = b"\xef\xbb\xbf"  # a byte order mark
+# Stands for a carriage return inside a line, which Python's csv would take for a line's end: pandas and Python itself leave
+# it without quotes where lines end in a newline. No text in UTF-8 holds it.
+_RETURN = "\udc0d"
 
 
 def open_records(path: Path, columns: Columns) -> Table:
@@ -108,6 +111,7 @@ class CsvTable(AbstractContextManager["CsvTable"]):
                 continue
             if not fields:  # an empty line
                 continue
+            fields = [field.replace(_RETURN, "\r") for field in fields]
             if len(fields) != width:
                 yield Record(line, f"{len(fields)} fields, expected {width}: {','.join(fields)}", fields)
             elif not lines.are_text():
@@ -170,6 +174,7 @@ class _Lines:
             self.digest.update(line)
             try:
                 text = line.decode("utf-8" if self.number else "utf-8-sig")
+                text = _with_returns_inside(text) if self.number else text
                 self._kept.append((text, self.number > 0 or "\0" not in text))  # UTF-16 may decode, too
             except UnicodeDecodeError:
                 self._kept.append((line.decode("utf-8", errors="replace"), False))
@@ -196,6 +201,12 @@ class _Lines:
         """Makes the record's second line the next one."""
         self.number -= self._place - 1
         self._place = 1
+
+
+def _with_returns_inside(line: str) -> str:
+    """A line whose carriage returns are of its fields, but for those at its end."""
+    body = line.rstrip("\r\n")
+    return body.replace("\r", _RETURN) + line[len(body) :]
 
 
 # An open table: an iterator over its records, with its path, its size and the SHA-256 of what was read.
