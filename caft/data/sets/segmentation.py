@@ -181,10 +181,10 @@ def _ade20k(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> tup
         lacks = f"annotations/{split}/{stem}.png" if stem in of_picture else f"images/{split}/{stem}.jpg"
         findings.bad("images or annotations without their partner", stem, f"needs {lacks}")
     stems = sorted(of_picture.keys() & of_labels.keys())
-    return _names(file, findings), file, [(of_picture[stem], of_labels[stem]) for stem in stems]
+    return _names(file), file, [(of_picture[stem], of_labels[stem]) for stem in stems]
 
 
-def _names(file: Path, findings: Findings) -> tuple[str, ...]:
+def _names(file: Path) -> tuple[str, ...]:
     """First name of each class of `objectInfo150.txt`, a table with tabs whose last column holds them all.
 
     Raises:
@@ -194,9 +194,9 @@ def _names(file: Path, findings: Findings) -> tuple[str, ...]:
     for number, line in enumerate(read_text(file).splitlines()):
         if number == 0 or not line.strip():  # the header
             continue
-        place, *_, last = line.split("\t")
-        name = last.split(",")[0].split(";")[0].strip()
-        if place.strip() != str(len(names) + 1) or unreadable(name):
+        columns = line.split("\t")
+        name = columns[-1].split(",")[0].split(";")[0].strip()
+        if len(columns) < 2 or columns[0].strip() != str(len(names) + 1) or unreadable(name):
             raise DataError(
                 f"{file}:{number + 1}: expected class {len(names) + 1} with its name in the last of several columns with "
                 f"tabs between, found {line[:60]!r}; download it again"
