@@ -22,7 +22,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for name, found in scores.items():
         if "top1" in found:
             print(f"{name:>12} zero-shot  top-1 {found['top1']:5.1f}, top-5 {found['top5']:5.1f}")
-        for kind, accuracy in found.get("composition", {}).items():
+        for kind, accuracy in found.get("accuracy", {}).items():
             if accuracy is not None:
                 shown = ", ".join(f"{key} {accuracy[key]:5.1f}" for key in found["chance"])
                 print(f"{name:>12} {kind:<10} {shown}")

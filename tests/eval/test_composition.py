@@ -149,8 +149,8 @@ def test_a_model_is_asked_as_one_picture_and_one_caption_at_a_time(model, sets, 
     categories = [question.category for question in found.questions]
     for level, values in scores.items():
         expected = accuracies(values, categories, found.macro)
-        assert result["composition"][level] == {**expected, "tied": result["composition"][level]["tied"]}
-    assert result["questions"] == 3 and set(result["composition"]) == {"whole", "part", "blend_0.3", "blend_0.7"}
+        assert result["accuracy"][level] == {**expected, "tied": result["accuracy"][level]["tied"]}
+    assert result["questions"] == 3 and set(result["accuracy"]) == {"whole", "part", "blend_0.3", "blend_0.7"}
     assert result["chance"] == chances(len(found.questions[0].views), 2) and "same_captions" not in result
 
 
@@ -162,5 +162,5 @@ def test_captions_that_are_read_alike_tie_and_are_counted(model, pictures):
     ]
     found = score_composition(model, CompositionSet(questions, ("a",), 5), SETTINGS)
     assert found["same_captions"] == 1 and found["questions"] == 2 and found["expected_questions"] == 5
-    for scores in found["composition"].values():
+    for scores in found["accuracy"].values():
         assert scores["tied"] == 1 and scores["text"] <= 50

@@ -20,13 +20,13 @@ _WAYS = {
 
 def composition(retrieval: Mapping[str, Mapping[str, Any]]) -> list[Folded]:
     """A table for each composition set that was scored: what each score answers, in all and by category."""
-    return [_suite(name, entry) for name, entry in retrieval.items() if "composition" in entry]
+    return [_suite(name, entry) for name, entry in retrieval.items() if "accuracy" in entry]
 
 
 def _suite(name: str, entry: Mapping[str, Any]) -> Folded:
     of = f" of {entry['expected_questions']:,}: partial data" if "expected_questions" in entry else ""
     answered = [key for key in _ANSWERED if key in entry["chance"]]
-    scores = {score: found for score, found in entry["composition"].items() if found is not None}
+    scores = {score: found for score, found in entry["accuracy"].items() if found is not None}
     return fold(
         [
             f"{name}, {entry['questions']:,} questions{of}",

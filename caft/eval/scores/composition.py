@@ -29,7 +29,7 @@ def score_composition(model: RetrievalModel, benchmark: CompositionSet, settings
     """Scores a model on a set.
 
     Returns:
-        `composition`, what `accuracies` gives for each score (whole, part, blends; null for a model without a part
+        `accuracy`, what `accuracies` gives for each score (whole, part, blends; null for a model without a part
         level); `chance`, what drawing gives, by accuracy; `questions`, how many; and `same_captions`, if there are any,
         how many questions have two captions that a model reads alike, so that it ties.
     """
@@ -48,7 +48,7 @@ def score_composition(model: RetrievalModel, benchmark: CompositionSet, settings
     same = sum(len({_as_read(caption) for caption in q.captions}) < len(q.captions) for q in benchmark.questions)
     counts = counted("questions", len(benchmark.questions), benchmark.expected)
     shape = levels["whole"].shape
-    return {"composition": found, "chance": chances(*shape[1:]), **counts, **({"same_captions": same} if same else {})}
+    return {"accuracy": found, "chance": chances(*shape[1:]), **counts, **({"same_captions": same} if same else {})}
 
 
 def accuracies(scores: ArrayLike, categories: Sequence[str], macro: Sequence[str] = ()) -> dict[str, Any]:
