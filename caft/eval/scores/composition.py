@@ -101,7 +101,8 @@ def _first(scores: NDArray[np.floating]) -> tuple[NDArray[np.bool_], NDArray[np.
     right = scores[:, askers, askers][..., None]  # (questions, askers, 1)
     wrong = np.ones(scores.shape[1:], bool)
     wrong[askers, askers] = False
-    return ~((scores >= right) & wrong).any((1, 2)), ((scores == right) & wrong).any((1, 2))
+    lost, tied = (np.asarray((beside & wrong).any((1, 2))) for beside in (scores >= right, scores == right))
+    return ~lost, tied
 
 
 def chances(views: int, captions: int) -> dict[str, float]:

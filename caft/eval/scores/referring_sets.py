@@ -14,7 +14,7 @@ from caft.eval.analysis.matching import score_match
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.referring import ExpressionScore, score_expressions
 from caft.eval.scores.segmentation import score_segmentation
-from caft.eval.sets import score_sets
+from caft.eval.sets import Loader, score_sets
 from caft.model.maps import NO_PART_LEVEL, part_network
 from caft.model.match import GENERAL_SENTENCES
 from caft.model.protocols import RetrievalModel
@@ -57,9 +57,9 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
         found["match"] = score_match(network, loaded, references, params.evaluation.batch)
         return found | counted("expressions", found["expressions"], loaded.expected)
 
-    loaders = {"referring": load_referring, "segmentation": load_segmentation}
+    loaders: dict[str, Loader[Any]] = {"referring": load_referring, "segmentation": load_segmentation}
     if network is None:
-        loaders = dict.fromkeys(loaders, lambda _: Missing(NO_PART_LEVEL))
+        loaders = {kind: lambda _: Missing(NO_PART_LEVEL) for kind in loaders}
     return score_sets(params, loaders, score), rows
 
 
