@@ -27,7 +27,13 @@ from caft.params.sets import BenchmarkParams
 from tests.data import published
 from tests.data.published import picture, reference
 
-KINDS = {"refer": "referring", "fg_ovd": "regions", "imagenet": "zero_shot"}
+KINDS = {
+    "refer": "referring",
+    "fg_ovd": "regions",
+    "imagenet": "zero_shot",
+    **dict.fromkeys(("sugar_crepe", "winoground", "aro"), "composition"),
+    **dict.fromkeys(("voc", "ade20k"), "segmentation"),
+}
 
 
 def spec(path, layout, **more):

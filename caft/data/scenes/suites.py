@@ -128,5 +128,6 @@ def labels(example: Example, classes: Sequence[int]) -> np.ndarray:
 
 def _png(values: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(values).save(buffer, "PNG")
+    # Stored, for what a compressor makes of it may follow from the processor.
+    Image.fromarray(values).save(buffer, "PNG", compress_level=0)
     return buffer.getvalue()

@@ -164,7 +164,7 @@ def _sugar_crepe(folder: Path, benchmark: BenchmarkParams, findings: Findings) -
 
     for category, file in zip(names, files, strict=True):
         records = read_json(file)
-        if not isinstance(records, dict):
+        if not isinstance(records, dict) or not records:
             raise DataError(f"{file}: expected a JSON object of records by number, found {str(records)[:60]}")
 
         def question(record: Any, category: str = category) -> Question:
@@ -205,7 +205,7 @@ def _aro(folder: Path, benchmark: BenchmarkParams, findings: Findings) -> Iterat
         captions = (field(record, "true_caption", str), field(record, "false_caption", str))
         return Question((view,), captions, _category(record))
 
-    yield from _asked(((f"record {number}", record) for number, record in enumerate(records)), question, findings)
+    yield from _asked(((f"{file.name}: record {n}", record) for n, record in enumerate(records)), question, findings)
 
 
 def _number(record: Any, key: str) -> float:
