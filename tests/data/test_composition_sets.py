@@ -164,7 +164,7 @@ def test_pairs_of_attributes_with_few_questions_are_not_in_the_published_mean(ar
     [
         (
             {"bbox_w": 0},
-            "boxes that cannot be cut out: 1 (visual_genome_relation.json: record 0: box 10, 5, 10, 25 (left, top, right, bottom) has no pixel",
+            "visual_genome_relation.json: record 0: box 10, 5, 10, 25 (left, top, right, bottom) has no pixel",
         ),
         ({"bbox_x": 60}, "lies outside the picture of 60 x 40 pixels"),
         ({"bbox_h": 1000000}, "is far larger than the picture of 60 x 40 pixels"),
