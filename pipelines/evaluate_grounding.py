@@ -1,4 +1,4 @@
-"""Stage evaluate_grounding: referring segmentation from attention maps, without mask training."""
+"""Stage evaluate_grounding: referring and semantic segmentation, without mask training."""
 
 import argparse
 
@@ -17,6 +17,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     write_expressions(place.reports / "expressions", rows)
     publish(params, model.card, place.metrics / "grounding.json", scores)
     for name, found in scores.items():
+        for way, accuracy in found.get("segmentation", {}).items():
+            print(f"{name:>12} mIoU {accuracy['miou']:5.1f} by {way}, pixels {accuracy['pixel_accuracy']:5.1f}")
         if "miou" in found:
             print(
                 f"{name:>12} mIoU {found['miou']:5.1f}, wrong expression {found['miou_wrong_expression'] or 0:5.1f}, "

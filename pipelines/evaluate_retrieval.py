@@ -1,4 +1,6 @@
-"""Stage evaluate_retrieval: retrieval by the whole score, the part score and their blends (CAFT++); zero-shot classes."""
+"""Stage evaluate_retrieval: retrieval by the whole score, the part score and their blends (CAFT++); zero-shot
+classes; composition suites.
+"""
 
 import argparse
 
@@ -20,8 +22,12 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for name, found in scores.items():
         if "top1" in found:
             print(f"{name:>12} zero-shot  top-1 {found['top1']:5.1f}, top-5 {found['top5']:5.1f}")
+        for kind, accuracy in found.get("accuracy", {}).items():
+            if accuracy is not None:
+                shown = ", ".join(f"{key} {accuracy[key]:5.1f}" for key in found["chance"])
+                print(f"{name:>12} {kind:<10} {shown}")
         for kind, recall in found.items():
-            if isinstance(recall, dict):
+            if isinstance(recall, dict) and "i2t_r1" in recall:
                 print(f"{name:>12} {kind:<10} R@1 {recall['i2t_r1']:5.1f} I2T {recall['t2i_r1']:5.1f} T2I")
 
 

@@ -10,15 +10,19 @@ from collections.abc import Sequence
 
 from caft.data.sets import (
     BadItemsError,
+    CompositionSet,
     Missing,
     ReferringSet,
     RegionSet,
     RetrievalSet,
+    SegmentationSet,
     ZeroShotSet,
     folder_of,
+    load_composition,
     load_referring,
     load_regions,
     load_retrieval,
+    load_segmentation,
     load_zero_shot,
 )
 from caft.data.sets.findings import BadItem, by_kind
@@ -32,8 +36,10 @@ LOADERS = {
     "referring": load_referring,
     "regions": load_regions,
     "zero_shot": load_zero_shot,
+    "composition": load_composition,
+    "segmentation": load_segmentation,
 }
-AnySet = RetrievalSet | ReferringSet | RegionSet | ZeroShotSet
+AnySet = RetrievalSet | ReferringSet | RegionSet | ZeroShotSet | CompositionSet | SegmentationSet
 # Bad items of a kind that are listed.
 SHOWN = 50
 
@@ -55,7 +61,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for name, benchmark in params.benchmarks.items():
         if not arguments.check:
             place = folder_of(benchmark)
-            print(f"{name:<{width}}  {benchmark.kind:<9}  {place}{'' if place.exists() else ': not there'}")
+            print(f"{name:<{width}}  {benchmark.kind:<12}  {place}{'' if place.exists() else ': not there'}")
             continue
         state, lines = told(benchmark)
         print("\n".join([f"{name:<{width}}  {state}", *(f"{'':<{width}}    {line}" for line in lines)]), flush=True)
@@ -98,7 +104,9 @@ def counts(found: AnySet, benchmark: BenchmarkParams) -> str:
         return (
             f"{_of(expressions, found.expected, 'expressions')} on {_of(len(found.images), benchmark.images, 'images')}"
         )
-    if isinstance(found, ZeroShotSet):
+    if isinstance(found, CompositionSet):
+        return f"{_of(len(found.questions), found.expected, 'questions')} on {len(found.images):,} images"
+    if isinstance(found, ZeroShotSet | SegmentationSet):
         return f"{_of(len(found.images), found.expected, 'images')} of {len(found.classes)} classes"
     return _of(len(found.captions), found.expected, "pairs")
 

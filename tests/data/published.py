@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 CAPTIONS = {  # in an order that is neither that of the numbers nor that of the names
@@ -238,6 +239,118 @@ def write_imagenet(folder: Path) -> list[str]:
         for number in range(place + 1):
             picture(folder / "val" / wnid / f"ILSVRC2012_val_{10 * place + number:08d}.JPEG")
     return list(names.values())
+
+
+SUGAR_CREPE = {
+    "add_obj": [("000000000139.jpg", "A cat on a chair.", "A cat and a dog on a chair.")],
+    "add_att": [("000000000139.jpg", "A cat on a chair.", "A striped cat on a chair.")],
+    "replace_obj": [("000000000285.jpg", "A bear in the grass.", "A dog in the grass.")],
+    "replace_att": [("000000000285.jpg", "A brown bear.", "A white bear.")],
+    "replace_rel": [("000000000632.jpg", "A lamp above a bed.", "A lamp under a bed.")],
+    "swap_obj": [
+        ("000000000632.jpg", "A book on a bed by a window.", "A window on a bed by a book."),
+        ("000000000139.jpg", "A cat beside a dog.", "A dog beside a cat."),
+    ],
+    "swap_att": [("000000000632.jpg", "A red lamp and a blue bed.", "A blue lamp and a red bed.")],
+}
+
+
+def write_sugar_crepe(folder: Path, inner: str = "data", pictures: Path | None = None) -> None:
+    """SugarCrepe: seven objects of records by number, of which swap_obj lacks one; pictures of COCO val2017."""
+    pictures = pictures or folder.parent / "coco" / "val2017"
+    for category, rows in SUGAR_CREPE.items():
+        numbers = ["0", "2"] if category == "swap_obj" else ["0"]
+        records = [{"filename": name, "caption": true, "negative_caption": false} for name, true, false in rows]
+        _write(folder / inner / f"{category}.json", dict(zip(numbers, records, strict=True)))
+        for name, *_ in rows:
+            picture(pictures / name)
+
+
+def write_winoground(folder: Path, inner: str = "data") -> None:
+    """Winoground: three examples, names of images without their ending, and tags, of which `collapsed_tag` has three."""
+    rows = []
+    for number, (tag, first, second) in enumerate(
+        [
+            ("Object", "an old person kisses a young person", "a young person kisses an old person"),
+            ("Relation", "the cup is on the table", "the table is on the cup"),
+            ("Both", "a mug in some grass", "some grass in a mug"),
+        ]
+    ):
+        names = [f"ex_{number}_img_{place}" for place in (0, 1)]
+        for name in names:
+            picture(folder / inner / "images" / f"{name}.png")
+        rows.append(
+            {"caption_0": first, "caption_1": second, "id": number, "image_0": names[0], "image_1": names[1],
+             "tag": "Noun", "secondary_tag": "", "num_main_preds": 1, "collapsed_tag": tag}
+        )  # fmt: skip
+    _write_lines(folder / inner / "examples.jsonl", rows)
+
+
+def write_aro(folder: Path) -> None:
+    """ARO: VG-Relation with a relation in both directions and a box that leaves its picture; VG-Attribution."""
+    box = {"bbox_x": 10, "bbox_y": 5, "bbox_w": 30, "bbox_h": 20}
+    pair = {"true_caption": "the cup is on the table", "false_caption": "the table is on the cup"}
+    near = {"true_caption": "the dog is near the cat", "false_caption": "the cat is near the dog"}
+    _write(
+        folder / "visual_genome_relation.json",
+        [
+            {"image_id": "1", "image_path": "1.jpg", "relation_name": "on", **box, **pair},
+            {"image_id": "2", "image_path": "2.jpg", "relation_name": "near", **box, **near},
+            {"image_id": "2", "image_path": "2.jpg", "relation_name": "on", **box, "bbox_x": -4, "bbox_w": 70, **pair},
+        ],
+    )
+    old = {"true_caption": "the old man and the red hat", "false_caption": "the red man and the old hat"}
+    _write(
+        folder / "visual_genome_attribution.json",
+        [{"image_id": "1", "image_path": "1.jpg", "attributes": ["old", "red"], **box, **old}],
+    )
+    for number in (1, 2):
+        picture(folder / "images" / f"{number}.jpg")
+
+
+def write_voc(folder: Path, root: str = "VOCdevkit/VOC2012") -> dict[str, dict[int, int]]:
+    """VOC 2012: PNG files with a palette, 0 the background and 255 the border; a picture that is not of the split.
+
+    Returns:
+        Pixels of each class from 0, by name, in the order of the list.
+    """
+    base = folder / root
+    names = {"2007_000042": {19: 200, 14: 100}, "2007_000033": {0: 300}}
+    for name, classes in {**names, "2007_000032": {0: 5}}.items():
+        picture(base / "JPEGImages" / f"{name}.jpg")
+        values = np.zeros(40 * 60, np.uint8)
+        start = 50
+        for number, count in classes.items():
+            values[start : start + count] = number + 1
+            values[start + count : start + count + 10] = 255
+            start += count + 10
+        image = Image.fromarray(values.reshape(40, 60))
+        image.putpalette([n * 7 % 256 for n in range(768)])
+        (base / "SegmentationClass").mkdir(exist_ok=True)
+        image.save(base / "SegmentationClass" / f"{name}.png")
+    for split, listed in (("val", list(names)), ("train", ["2007_000032"])):
+        path = base / "ImageSets" / "Segmentation" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(listed) + "\n")
+    return names
+
+
+ADE20K = """Idx\tRatio\tTrain\tVal\tName
+1\t0.1576\t11664\t1172\twall
+2\t0.1072\t6046\t612\tbuilding, edifice
+3 \t0.0231\t1906\t199\tbed \n"""
+
+
+def write_ade20k(folder: Path, root: str = "ADEChallengeData2016") -> None:
+    """ADE20K: a table of classes with several names and stray blanks; grey PNG files in which 0 is of no class."""
+    base = folder / root
+    for number, values in ((1, [0, 1, 2]), (2, [3, 3, 1])):
+        name = f"ADE_val_{number:08d}"
+        picture(base / "images" / "validation" / f"{name}.jpg")
+        (base / "annotations" / "validation").mkdir(parents=True, exist_ok=True)
+        columns = np.repeat(np.array(values, np.uint8), 20)
+        Image.fromarray(np.tile(columns, (40, 1))).save(base / "annotations" / "validation" / f"{name}.png")
+    (base / "objectInfo150.txt").write_text(ADE20K)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -12,9 +12,11 @@ from caft.data.sets import (
     ATTRIBUTE_FILES,
     REGION_FILES,
     Missing,
+    load_composition,
     load_referring,
     load_regions,
     load_retrieval,
+    load_segmentation,
     load_zero_shot,
     referring,
 )
@@ -25,7 +27,13 @@ from caft.params.sets import BenchmarkParams
 from tests.data import published
 from tests.data.published import picture, reference
 
-KINDS = {"refer": "referring", "fg_ovd": "regions", "imagenet": "zero_shot"}
+KINDS = {
+    "refer": "referring",
+    "fg_ovd": "regions",
+    "imagenet": "zero_shot",
+    **dict.fromkeys(("sugar_crepe", "winoground", "aro"), "composition"),
+    **dict.fromkeys(("voc", "ade20k"), "segmentation"),
+}
 
 
 def spec(path, layout, **more):
@@ -579,12 +587,15 @@ SETS = {
     "refcoco_plus_val": 10758, "refcoco_plus_testA": 5726, "refcoco_plus_testB": 4889,
     "refcocog_google_val": None, "refcocog_umd_val": 4896,
     "fg_ovd": None, "coco_karpathy": 25000, "flickr30k_karpathy": 5000, "imagenet": None,
+    "sugar_crepe": 7511, "winoground": 400, "vg_relation": 23937, "vg_attribution": 28748, "voc20": None, "ade20k": None,
 }  # fmt: skip
 LOADERS = {
     "retrieval": load_retrieval,
     "referring": load_referring,
     "regions": load_regions,
     "zero_shot": load_zero_shot,
+    "composition": load_composition,
+    "segmentation": load_segmentation,
 }
 
 
@@ -597,7 +608,7 @@ def test_every_published_set_has_an_entry_with_its_count_and_terms(entries):
     assert {name: entry.pairs for name, entry in entries.items()} == SETS
     assert all(entry.licence and entry.page.startswith("https://") and not entry.partial for entry in entries.values())
     gated = {name for name, entry in entries.items() if entry.gated}
-    assert gated == {"dci", "sharegpt4v_1k", "sharegpt4v_10k", "iiw", "flickr30k_karpathy", "imagenet"}
+    assert gated == {"dci", "sharegpt4v_1k", "sharegpt4v_10k", "iiw", "flickr30k_karpathy", "imagenet", "winoground"}
 
 
 def test_every_entry_reads_the_published_layout_in_its_default_folder(entries, tmp_path, monkeypatch):
@@ -618,11 +629,16 @@ def test_every_entry_reads_the_published_layout_in_its_default_folder(entries, t
     published.write_karpathy(here / "coco", "coco")
     published.write_karpathy(here / "flickr30k", "flickr30k")
     published.write_imagenet(here / "imagenet")
+    published.write_sugar_crepe(here / "sugar_crepe")
+    published.write_winoground(here / "winoground")
+    published.write_aro(here / "aro")
+    published.write_voc(here / "voc")
+    published.write_ade20k(here / "ade20k")
     counted = {"pairs": None, "images": None, "references": None, "classes": None}
     for name, entry in entries.items():
         with pytest.raises(DataError, match=r"expected \d+ |images not there"):
             LOADERS[entry.kind](entry)
-        changes = {**counted, "boxes": dict.fromkeys(entry.boxes)}
+        changes = {**counted, "boxes": dict.fromkeys(entry.boxes), "questions": dict.fromkeys(entry.questions)}
         found = LOADERS[entry.kind](entry.model_copy(update=changes | ({"first": 3} if entry.first else {})))
         assert not isinstance(found, Missing), name
     val, test_a = (
@@ -642,6 +658,10 @@ def test_every_entry_reads_the_published_layout_in_its_default_folder(entries, t
         ({"urban1k": {"split": "test"}}, "urban1k.split = test: only where layout is one of docci, dci, iiw, karpathy"),
         ({"sharegpt4v_1k": {"first": None}}, "sharegpt4v_1k.first = null: must be given where layout is sharegpt4v"),
         ({"refcoco_val": {"split": None}}, "refcoco_val.split = null: must be given where layout is refer"),
+        ({"vg_relation": {"name": None}}, "vg_relation.name = null: must be given where layout is aro"),
+        ({"voc20": {"pairs": 1}}, "voc20.pairs = 1: only where layout is one of urban1k, docci, dci"),
+        ({"voc20": {"prompts": ["a {}"]}}, "voc20.prompts = a {}: each must have {name} once, and no other braces"),
+        ({"voc20": {"layout": "aro"}}, "voc20.layout = aro: must be one of voc, ade20k where kind is segmentation"),
     ],
 )
 def test_keys_that_a_layout_does_not_read_are_refused(tmp_path, change, message):

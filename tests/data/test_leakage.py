@@ -101,7 +101,7 @@ def test_what_is_left_out() -> None:
 def test_pictures_of_every_kind_of_set_are_found_or_said_to_be_missing() -> None:
     params = load_params(PROJECT / "params.yaml")
     kinds = {benchmark.kind for benchmark in params.benchmarks.values()}
-    assert kinds == {"retrieval", "referring", "regions", "zero_shot"}
+    assert kinds == {"retrieval", "referring", "regions", "zero_shot", "composition", "segmentation"}
     for benchmark in params.benchmarks.values():
         found = images_of(benchmark)
         assert isinstance(found, Missing) or len(set(found)) == len(found)

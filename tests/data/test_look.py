@@ -26,7 +26,7 @@ from caft.storage import images_folder
 from pipelines.deps import GRAPHS
 from tests.data import published
 from tests.data.test_benchmarks import spec
-from tests.data.test_odd_files import WRITERS, litter, load
+from tests.data.test_odd_files import MORE, WRITERS, litter, load
 
 PROJECT = Path(__file__).parents[2]
 SEEN = Path("data/seen")
@@ -402,8 +402,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, 
     layout = request.param.split()[0]
     folder = tmp_path / "here" / layout
     (WRITERS | BESIDE)[request.param](folder)
-    more = {"sharegpt4v": {"first": 4}, "refer": {"name": "refcoco", "split": "val"}}.get(layout, {})
-    return folder, layout, spec(folder, layout, **more)
+    return folder, layout, spec(folder, layout, **MORE.get(layout, {}))
 
 
 _opened: set[Path] | None = None

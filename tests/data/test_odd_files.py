@@ -11,15 +11,17 @@ import pytest
 
 from caft.data.sets import (
     Missing,
+    load_composition,
     load_referring,
     load_regions,
     load_retrieval,
+    load_segmentation,
     load_zero_shot,
 )
 from caft.errors import DataError
 from tests.data import published
 from tests.data.published import reference
-from tests.data.test_benchmarks import spec
+from tests.data.test_benchmarks import KINDS, spec
 from tests.library.test_gallery import KEPT_BY_SYSTEMS
 
 MARK = b"\xef\xbb\xbf"
@@ -35,13 +37,30 @@ WRITERS = {
     "refer": published.write_refer,
     "fg_ovd": published.write_fg_ovd,
     "imagenet": published.write_imagenet,
+    "sugar_crepe": published.write_sugar_crepe,
+    "winoground": published.write_winoground,
+    "aro": published.write_aro,
+    "voc": published.write_voc,
+    "ade20k": published.write_ade20k,
 }
-MORE = {"sharegpt4v": {"first": 4}, "refer": {"name": "refcoco", "split": "val"}}
+MORE = {
+    "sharegpt4v": {"first": 4},
+    "refer": {"name": "refcoco", "split": "val"},
+    "aro": {"name": "visual_genome_relation"},
+}
+LOADERS = {
+    "retrieval": load_retrieval,
+    "referring": load_referring,
+    "regions": load_regions,
+    "zero_shot": load_zero_shot,
+    "composition": load_composition,
+    "segmentation": load_segmentation,
+}
 
 
 def load(folder, layout, **more):
-    loaders = {"refer": load_referring, "fg_ovd": load_regions, "imagenet": load_zero_shot}
-    return loaders.get(layout, load_retrieval)(spec(folder, layout, **MORE.get(layout, {}), **more))
+    benchmark = spec(folder, layout, **MORE.get(layout, {}), **more)
+    return LOADERS[benchmark.kind](benchmark)
 
 
 @pytest.fixture(params=WRITERS)
@@ -97,7 +116,7 @@ def test_pictures_in_an_extra_folder_are_named(written):
     with pytest.raises(DataError) as refused:
         load(folder, layout)
     place = pictures[0].parent.name
-    if layout in ("urban1k", "imagenet"):  # which take what is in a folder
+    if layout in ("urban1k", "imagenet", "ade20k"):  # which take what is in a folder
         told = f"({place}/Unpacked: move its pictures up, into {place}"
     else:
         told = f"it is in {place}/Unpacked; move what is there up by one folder"
@@ -157,14 +176,14 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(written):
 
 def test_pictures_may_have_their_ending_in_capitals(written):
     folder, layout, found = written
-    pictures = [path for path in folder.parent.rglob("*") if path.suffix in {".jpg", ".JPEG"}]
+    pictures = [image.path for image in found.images] if layout == "refer" else found.images
     for path in pictures:
-        path.rename(path.with_suffix(".jpeg" if path.suffix == ".JPEG" else ".JPG"))
+        path.rename(path.with_suffix(".jpeg" if path.suffix == ".JPEG" else path.suffix.upper()))
     upper = load(folder, layout)
     images = [image.path for image in upper.images] if layout == "refer" else upper.images
     assert len(images) == len(found.images) and all(path.is_file() for path in images)
-    assert {path.suffix for path in images} == ({".jpeg"} if layout == "imagenet" else {".JPG"})
-    if layout not in ("refer", "fg_ovd", "imagenet"):
+    assert {path.suffix for path in images} == {{"imagenet": ".jpeg", "winoground": ".PNG"}.get(layout, ".JPG")}
+    if layout not in KINDS:
         assert (upper.captions, upper.truth) == (found.captions, found.truth)
 
 
@@ -182,7 +201,8 @@ def test_a_link_to_nothing_is_one_picture_that_is_not_there(written):
     os.symlink("nowhere", first)
     with pytest.raises(DataError, match=r"images not there: \d+ \(.*a link to nothing"):
         load(folder, layout)
-    assert len(load(folder, layout, partial=True).images) == len(found.images) - 1
+    lost = 2 if layout == "winoground" else 1  # whose question has another picture
+    assert len(load(folder, layout, partial=True).images) == len(found.images) - lost
 
 
 def test_pictures_may_be_links(written):
@@ -228,6 +248,9 @@ FILES = {
     "fg_ovd": "2_attributes.json",
     "docci": "docci_descriptions.jsonlines",
     "iiw": "data.jsonl",
+    "sugar_crepe": "replace_att.json",
+    "winoground": "examples.jsonl",
+    "aro": "visual_genome_relation.json",
 }
 
 
@@ -254,14 +277,15 @@ def values_of(content, path=()):
             yield from values_of(value, (*path, key))
 
 
-@pytest.mark.parametrize("layout", ["dci", "sharegpt4v", "karpathy", "refer", "fg_ovd"])
+@pytest.mark.parametrize("layout", ["dci", "sharegpt4v", "karpathy", "refer", "fg_ovd", "sugar_crepe", "aro"])
 @pytest.mark.parametrize("value", [None, "7", -1, 1e30, [], {}, [[1]], "gone"], ids=str)
 @pytest.mark.parametrize("partial", [False, True])
 def test_any_value_of_another_kind_is_taken_or_one_error(tmp_path, layout, value, partial):
     """No other exception than a DataError, whatever stands where."""
     folder = tmp_path / "here" / layout
     WRITERS[layout](folder)
-    file = next(path for path in sorted(folder.rglob("*.json")) if path.name[0] in "7dsi2")
+    chosen = "visual_genome_r" if layout == "aro" else tuple("7dsi2")
+    file = next(path for path in sorted(folder.rglob("*.json")) if path.name.startswith(chosen))
     whole = json.loads(file.read_text())
     for path in list(values_of(whole)):
         changed = json.loads(json.dumps(whole))

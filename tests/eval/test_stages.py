@@ -78,6 +78,9 @@ def metrics(checkout, name):
     return json.loads(text)
 
 
+FOLDERS = {"sugar_crepe": "sugar_crepe", "vg_relation": "aro", "vg_attribution": "aro"}  # others: the name's first part
+
+
 def check_form(value):
     """Keys in order, numbers at two decimals, percent in range."""
     if isinstance(value, dict):
@@ -100,8 +103,12 @@ def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
         "coco_karpathy",
         "flickr30k_karpathy",
         "imagenet",
+        "sugar_crepe",
+        "winoground",
+        "vg_relation",
+        "vg_attribution",
     }
-    assert set(scores) == {"random", "look_alike", "urban1k"} | absent
+    assert set(scores) == {"random", "look_alike", "urban1k", "composition"} | absent
     for name in ("random", "look_alike"):
         facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen"}
         assert set(scores[name]) == facts | {"whole", "part", "blend_0.3", "blend_0.7"}
@@ -112,7 +119,8 @@ def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
     for name in absent:
         assert set(scores[name]) == {"not_run"}
         assert re.match(
-            rf"data/benchmarks/{name.split('_')[0]}/\S+ not found; data/benchmarks/README", scores[name]["not_run"]
+            rf"data/benchmarks/{FOLDERS.get(name, name.split('_')[0])}/\S+ not found; data/benchmarks/README",
+            scores[name]["not_run"],
         )
         assert f"{name} is not run: {scores[name]['not_run']}" in evaluated["evaluate_retrieval"].stderr
 
@@ -145,8 +153,9 @@ def test_the_blend_curve_ends_in_the_scores_themselves(checkout, evaluated):
 def test_grounding_writes_the_agreed_keys(checkout, evaluated):
     scores = metrics(checkout, "grounding")
     check_form(scores)
-    ours, absent = {"phrase", "phrase_place", "sentence"}, {name for name in scores if name.startswith("refcoco")}
-    assert set(scores) == ours | absent and len(absent) == 8
+    ours = {"phrase", "phrase_place", "sentence", "colours", "shapes"}
+    absent = {name for name in scores if name.startswith("refcoco")} | {"voc20", "ade20k"}
+    assert set(scores) == ours | absent and len(absent) == 10
     controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
     for name in ("phrase", "phrase_place", "sentence"):
         assert set(scores[name]) == {
@@ -158,6 +167,27 @@ def test_grounding_writes_the_agreed_keys(checkout, evaluated):
         assert set(scores[name]["miou_by_level"]) == {"64", "32", "16", "8"}
         assert scores[name]["miou_by_level"]["32"] == scores[name]["miou"]
     assert all(set(scores[name]) == {"not_run"} for name in absent)
+
+
+def test_suites_beyond_the_papers_tables_are_scored_and_shown(checkout, evaluated):
+    found = metrics(checkout, "retrieval")["composition"]
+    assert set(found) == {"accuracy", "chance", "questions"} and found["chance"] == {"text": 50}
+    assert 16 * 3 <= found["questions"] <= 16 * 5
+    assert set(found["accuracy"]) == {"whole", "part", "blend_0.3", "blend_0.7"}
+    kinds = {"replace_obj", "replace_att", "replace_rel", "swap_obj", "swap_att"}
+    for scores in found["accuracy"].values():
+        assert set(scores) == {"text", "text_macro", "tied", "by_category"} and set(scores["by_category"]) == kinds
+    text = (checkout / "reports/index.html").read_text(encoding="utf-8")
+    assert f"composition, {found['questions']} questions" in text and "winoground was not run" in text
+    for name, classes in (("colours", 8), ("shapes", 6)):
+        found = metrics(checkout, "grounding")[name]
+        assert (found["images"], found["classes"]) == (16, classes) and len(found["segmentation"]) == 3
+        for way, scores in found["segmentation"].items():
+            assert set(scores) == {"iou", "miou", "miou_interval", "miou_one_class", "pixel_accuracy"}
+            line = re.search(rf"{name} mIoU +(\S+) by {way}, pixels +(\S+)", evaluated["evaluate_grounding"].stdout)
+            shown = [float(value) for value in line.groups()]
+            assert shown == pytest.approx([scores["miou"], scores["pixel_accuracy"]], abs=0.06)
+        assert f"{name}, 16 images, {classes} classes" in text and "voc20 was not run" in text
 
 
 def test_every_expression_is_in_a_table_at_every_level(checkout, evaluated):

@@ -198,6 +198,12 @@ SCORES = {
         "miou_by_level": {"32": 61.5},
         "match": {"auroc": {"all": 81.0}},
     },
+    "suite": {
+        "accuracy": {"whole": {"text": 58.0, "tied": 3, "by_category": {"swap_att": {"text": 55.0}}}},
+        "chance": {"text": 50.0},
+        "questions": 604,
+    },
+    "classes": {"segmentation": {"value": {"miou": 93.0, "miou_interval": {"low": 92.0}, "iou": {"red shape": 91.0}}}},
 }
 
 
@@ -209,11 +215,14 @@ def test_constants_of_a_set_are_tags_and_tables_are_a_file(params):
         "regions/hard": 19.5,
         "regions/phrase/miou": 61.5,
         "regions/phrase/miou_whole_image": 4.5,
+        "regions/suite/accuracy/whole/text": 58.0,
+        "regions/classes/segmentation/value/miou": 93.0,
     }
     sets = {key: value for key, value in found.data.tags.items() if key.startswith("caft.set.")}
     assert sets == {
         "caft.set.regions": "pairs 600, hard_chance 9.09",
         "caft.set.regions/phrase": "expressions 387, expected_expressions 400, miou_all_foreground 33.0",
+        "caft.set.regions/suite": "questions 604",
     }
     assert json.loads(artifact(found, "scores/regions.json")) == SCORES
 

@@ -20,6 +20,7 @@ from caft.data.run_lengths import run_lengths
 from caft.data.scenes.captions import PLACES, phrase
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
 from caft.data.scenes.grammar import COLOURS, PATTERNS, RANDOM, SHAPES, Scene, SceneObject
+from caft.data.scenes.suites import write_suites
 from caft.errors import ParamsError
 from caft.params.corpora import ScenesCorpus
 
@@ -32,9 +33,9 @@ FILES = {"1_attributes": 1, "2_attributes": 2, "3_attributes": 3, "shuffle_negat
 
 
 def write_benchmarks(folder: Path, corpus: ScenesCorpus) -> None:
-    """Writes the sets `random`, `look_alike`, `refer` and `fg_ovd` into `folder`.
+    """Writes the sets `random`, `look_alike`, `refer`, `fg_ovd` and those of `write_suites` into `folder`.
 
-    The referring expressions and the regions are on the images of `random`.
+    All but `look_alike` are on the images of `random`.
 
     Raises:
         ParamsError: More regions are asked for than there are objects.
@@ -44,6 +45,7 @@ def write_benchmarks(folder: Path, corpus: ScenesCorpus) -> None:
     write_docci(folder / "look_alike", look_alike_examples(corpus))
     write_referring(folder / "refer", random)
     write_regions(folder / "fg_ovd", random, corpus.regions, corpus.evaluation_seed)
+    write_suites(folder, random, corpus.evaluation_seed)
 
 
 def write_urban1k(folder: Path, examples: list[Example]) -> None:

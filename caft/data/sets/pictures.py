@@ -95,6 +95,12 @@ def can_be_scored(path: Path, findings: Findings, size: tuple[int, int] | None =
     return False
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture that can be scored, of its pixels as they are stored."""
+    status = path.stat()
+    return _look(path, status.st_size, status.st_mtime_ns, None)[0]
+
+
 def _deeper(path: Path) -> str:
     """Where a picture is that lies one folder too deep, as some archives unpack; empty if it does not."""
     folder = next((folder for folder in folders_in(path.parent) if (folder / path.name).is_file()), None)

@@ -20,9 +20,11 @@ from scipy.fft import dctn
 from caft.data.sets import (
     Missing,
     ReferringSet,
+    load_composition,
     load_referring,
     load_regions,
     load_retrieval,
+    load_segmentation,
     load_zero_shot,
 )
 from caft.data.tables.cluster import ray_tasks
@@ -46,6 +48,8 @@ _LOADERS = {
     "referring": load_referring,
     "regions": load_regions,
     "zero_shot": load_zero_shot,
+    "composition": load_composition,
+    "segmentation": load_segmentation,
 }
 _IMAGES_AT_ONCE, _FILES_AT_ONCE = 10_000, 1000
 _CANDIDATES_AT_ONCE = 1 << 22

@@ -10,6 +10,7 @@ from caft.eval.report.absent import absent_sets
 from caft.eval.report.charts import Chart, Series, line_chart
 from caft.eval.report.content import Report
 from caft.eval.report.left_out import left_out
+from caft.eval.report.suites import composition, segmentation
 from caft.eval.report.summary import short_referring, short_retrieval
 from caft.eval.report.tables import CHANCE, Folded, Row, fold
 from caft.eval.report.tiles import region_sets
@@ -37,6 +38,8 @@ def results(report: Report) -> dict[str, Any]:
         "recalls": short_retrieval(retrieved),
         "masks": short_referring(report),
         "classified": fold(["zero-shot classes", "top-1", "top-5"], list(_classes(retrieval))),
+        "compositions": composition(retrieval),
+        "segmentations": segmentation(grounding),
         "referring": fold(["set", "mIoU", "overall IoU", "pointing"], list(_referring(report))),
         "matches": _matches(grounding),
         "regions": [_region(report, name, entry) for name, entry in region_sets(report).items()],
@@ -96,7 +99,7 @@ def _classes(retrieval: Mapping[str, Any]) -> Iterator[Row]:
 def _referring(report: Report) -> Iterator[Row]:
     """Masks of each referring set with their controls."""
     for name, entry in report.metrics.get("grounding", {}).items():
-        if "not_run" in entry:
+        if "miou" not in entry:
             continue
         known = report.intervals.get(name, {})
         shown = ("miou", "miou_wrong_expression", "overall_iou", "pointing")

@@ -1,4 +1,4 @@
-"""Every referring set of the settings scored, and the table of its expressions."""
+"""Every referring and segmentation set of the settings scored, and the table of the expressions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caft import storage
-from caft.data.sets import Missing, ReferringSet, load_referring
+from caft.data.sets import Missing, ReferringSet, SegmentationSet, load_referring, load_segmentation
 from caft.data.tables.meanings import schema
 from caft.eval.analysis.matching import score_match
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.referring import ExpressionScore, score_expressions
-from caft.eval.sets import score_sets
+from caft.eval.scores.segmentation import score_segmentation
+from caft.eval.sets import Loader, score_sets
 from caft.model.maps import NO_PART_LEVEL, part_network
 from caft.model.match import GENERAL_SENTENCES
 from caft.model.protocols import RetrievalModel
@@ -38,23 +39,28 @@ SCHEMA = schema(
 
 
 def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
-    """Scores a model on every referring set of the settings.
+    """Scores a model on every referring and segmentation set of the settings.
 
     Returns:
-        Entries of grounding.json, with what `score_match` gives as `match`, and every expression at every level, by set.
+        Entries of grounding.json, with what `score_match` gives as `match`, and every expression at every level, by set;
+        segmentation sets have what `score_segmentation` gives.
     """
     rows: dict[str, list[ExpressionScore]] = {}
     network = part_network(model)
     references = model.card.references or GENERAL_SENTENCES
 
-    def score(name: str, loaded: ReferringSet) -> dict[str, Any]:
+    def score(name: str, loaded: ReferringSet | SegmentationSet) -> dict[str, Any]:
         assert network is not None  # else nothing was loaded
+        if isinstance(loaded, SegmentationSet):
+            return score_segmentation(network, loaded, params.evaluation.batch, params.evaluation.membership)
         found, rows[name] = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
         found["match"] = score_match(network, loaded, references, params.evaluation.batch)
         return found | counted("expressions", found["expressions"], loaded.expected)
 
-    load = load_referring if network else lambda _: Missing(NO_PART_LEVEL)
-    return score_sets(params, {"referring": load}, score), rows
+    loaders: dict[str, Loader[Any]] = {"referring": load_referring, "segmentation": load_segmentation}
+    if network is None:
+        loaders = {kind: lambda _: Missing(NO_PART_LEVEL) for kind in loaders}
+    return score_sets(params, loaders, score), rows
 
 
 def write_expressions(folder: Path, rows: Mapping[str, Sequence[ExpressionScore]]) -> None:

@@ -1,4 +1,4 @@
-"""Retrieval sets scored by the whole score, the part score and their blends (CAFT++); zero-shot classes.
+"""Retrieval sets scored by the whole score, the part score and their blends (CAFT++); zero-shot classes; composition.
 
 Two matrices of scores are held, whole and part; blends are formed row by row. Of a large set, part scores that no published
 rank depends on are not computed (`caft.eval.scores.certified`).
@@ -14,9 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from caft import storage
-from caft.data.sets import RetrievalSet, ZeroShotSet, load_retrieval, load_zero_shot
+from caft.data.sets import (
+    CompositionSet,
+    RetrievalSet,
+    ZeroShotSet,
+    load_composition,
+    load_retrieval,
+    load_zero_shot,
+)
 from caft.eval.scores.cache import encode_pairs
 from caft.eval.scores.certified import needed_part_scores
+from caft.eval.scores.composition import score_composition
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.rerank import rerank
 from caft.eval.scores.retrieval import Ranking, rank, rank_rows, recalls
@@ -33,11 +41,11 @@ logger = logging.getLogger(__name__)
 
 CURVE = ("set", "space", "weight", "i2t_r1", "t2i_r1")  # columns of blend.csv
 WEIGHTS = [number / 10 for number in range(11)]
-LOADERS = {"retrieval": load_retrieval, "zero_shot": load_zero_shot}
+LOADERS = {"retrieval": load_retrieval, "zero_shot": load_zero_shot, "composition": load_composition}
 
 
 def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Scores a model on every retrieval and zero-shot set of the settings.
+    """Scores a model on every retrieval, zero-shot and composition set of the settings.
 
     Returns:
         Entries of retrieval.json by set, and the rows of blend.csv.
@@ -45,10 +53,12 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
     curve: list[dict[str, Any]] = []
     features = storage.features_folder(params) / str(model.card.fingerprint)
 
-    def score(name: str, loaded: RetrievalSet | ZeroShotSet) -> dict[str, Any]:
+    def score(name: str, loaded: RetrievalSet | ZeroShotSet | CompositionSet) -> dict[str, Any]:
         if isinstance(loaded, ZeroShotSet):
             found = score_zero_shot(model, loaded, params.evaluation.batch)
             return found | counted("images", len(loaded.images), loaded.expected)
+        if isinstance(loaded, CompositionSet):
+            return score_composition(model, loaded, params.evaluation)
         logger.info("%s: %d pairs", name, len(loaded.ids))
         entry, rows = score_retrieval(model, loaded, params.evaluation, features)
         curve.extend({"set": name, **row} for row in rows)

@@ -17,9 +17,22 @@ _SPEED = (
 _TEMPERATURE = ("part_scale", "part_bias", "whole_scale", "whole_bias")
 # Of an evaluation set, or of a random answer on it.
 _CONSTANTS = {
-    *("pairs", "expressions", "rows", "images", "classes", "chunks_cut", "tokens_seen", "miou_all_foreground"),
+    *(
+        "pairs",
+        "expressions",
+        "rows",
+        "images",
+        "classes",
+        "questions",
+        "chunks_cut",
+        "tokens_seen",
+        "miou_all_foreground",
+    ),
 }
-_TABLES = ("match", "by_box_mode", "miou_by_level", "tied_rows")
+_TABLES = (
+    *("match", "by_box_mode", "miou_by_level", "tied_rows"),
+    *("by_category", "chance", "tied", "same_captions", "same_name", "iou", "miou_interval"),
+)
 # What people compare first, and of how many sets, so that all fit beside each other.
 _HEADLINES = {r"retrieval/[^/]+/whole/t2i_r1": 2, r"grounding/[^/]+/miou": 1, r"regions(/[^/]+)?/hard": 1}
 # The other settings do not affect training; they are in the run's settings.json only.
