@@ -1,14 +1,16 @@
-"""The ablation over seeds: scores of each row, the orders that their intervals separate, and the cells of Table 3."""
+"""The ablation over seeds: scores of each row, paired differences of rows with their intervals, and the cells of Table 3."""
 
 import re
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from caft import storage
 from caft.errors import DataError
-from caft.eval.analysis.curves import Interval, order, over_seeds
+from caft.eval.analysis.crossed import by_picture, over_both, same_seeds, verdict
 from caft.eval.paper.compare import Cell, compare
 from caft.eval.paper.models import PaperModel, of_model
 from caft.eval.paper.targets import load_targets
@@ -18,71 +20,129 @@ from caft.params import Params
 from caft.train.tracking.origin import changes, commit
 
 GRAPH = "pipelines/ablation/dvc.yaml"
-FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")
+FOLDER, ITEMS, MODELS = Path("metrics/ablation"), Path("plots/ablation"), Path("models/ablation")
 # The paper's part score is the mean over the chunks of the conditioned one.
 _PAPER = {"whole": "whole", "conditioned": "part"}
 COLUMNS = ("row", "set", "score", "compared", "direction", "value", "low", "high", "sd", "seeds")
+WAYS = ("i2t", "t2i")
+Point = Mapping[str, Any]
+# By set and score: the values of each item in each run, (seeds, items), in percent; of sets of pairs by direction, too.
+Items = dict[tuple[str, str, str], NDArray[np.float64]]
 
 
-def read_points(row: str) -> list[dict[str, Any]]:
-    """Returns the points of a row, one for each seed.
+def read_points(row: str, folder: Path = FOLDER, items: Path = ITEMS, graph: str = GRAPH) -> list[dict[str, Any]]:
+    """Returns the points of a row, one for each seed in their order, with the score of every item as `items`.
 
     Raises:
         DataError: The row has no point.
     """
-    paths = [path for path in sorted(FOLDER.glob(f"{row}-*.json")) if re.fullmatch(rf"{row}-\d+", path.stem)]
+    paths = [path for path in folder.glob(f"{row}-*.json") if re.fullmatch(rf"{re.escape(row)}-\d+", path.stem)]
     if not paths:
-        raise DataError(f"{FOLDER}: no point of the row {row}; run `dvc repro {GRAPH}`")
-    return [storage.read_json(path, GRAPH) for path in paths]
+        raise DataError(f"{folder}: no point of the row {row}; run `dvc repro {graph}`")
+    points = [storage.read_json(path, graph) | {"items": storage.read_json(items / path.name, graph)} for path in paths]
+    return sorted(points, key=lambda point: int(point["seed"]))
 
 
-def summarize(runs: Mapping[str, Sequence[Mapping[str, Any]]], compared: Mapping[str, str]) -> dict[str, Any]:
-    """Scores over seeds, and orders of neighbouring rows; `compared` is the score of each row that the paper compares.
+def summarize(
+    runs: Mapping[str, Sequence[Point]], compared: Mapping[str, str], pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Scores of rows over seeds and items, and the paired differences of `pairs`.
+
+    Args:
+        runs: Points of each row.
+        compared: Score of each row that the paper compares.
+        pairs: Row and row that it is compared with.
 
     Raises:
-        DataError: A row has no such score, or its runs differ in more than the seed.
+        DataError: A row has no such score, or its runs differ in more than the seed; or two rows have no seed in common.
     """
     rows: dict[str, Any] = {}
     for row, points in runs.items():
         facts = [{key: point[key] for key in ("learning_rate", "images", "samples", "corpora")} for point in points]
         if any(fact != facts[0] for fact in facts):
-            raise DataError(f"{FOLDER}: runs of {row} differ in more than the seed: {facts}")
-        rows[row] = {
-            **facts[0],
-            "seeds": [point["seed"] for point in points],
-            "compared": compared[row],
-            "scores": _over_seeds([point["scores"] for point in points]),
-        }
-        if not any(compared[row] in found for found in rows[row]["scores"].values()):
-            known = sorted({kind for found in rows[row]["scores"].values() for kind in found})
+            raise DataError(f"{row}: its runs differ in more than the seed: {facts}")
+        scores, referring = means(items_of(points))
+        if not any(compared[row] in found for found in scores.values()):
+            known = sorted({kind for found in scores.values() for kind in found})
             raise DataError(f"{row}: has no score {compared[row]}; it has {', '.join(known)}")
-    return {"rows": rows, "order": _orders(rows)}
+        seeds = [point["seed"] for point in points]
+        rows[row] = {**facts[0], "seeds": seeds, "compared": compared[row], "scores": scores, "referring": referring}
+    found = [line for first, second in pairs for line in differences(runs, compared, first, second)]
+    return {"rows": rows, "differences": found}
 
 
-def _over_seeds(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        name: {
-            kind: {way: over_seeds([point[name][kind][way] for point in points]).rounded() for way in ways}
-            for kind, ways in entry.items()
-            if isinstance(ways, Mapping)
-        }
-        for name, entry in points[0].items()
-        if "not_run" not in entry
-    }
+def items_of(points: Sequence[Point]) -> Items:
+    """The values of all items by set, score and direction; of a referring set the score is `margin`, without direction.
+
+    Expressions of a picture are taken together.
+    """
+    found: Items = {}
+    first = points[0]["items"]
+    for name, kinds in first["retrieval"].items():
+        for kind in kinds:
+            for way in WAYS:
+                hits = (point["items"]["retrieval"][name][kind][way] for point in points)
+                found[name, kind, way] = np.stack([100.0 * (np.frombuffer(h.encode(), np.uint8) - 48) for h in hits])
+    for name, table in first["referring"].items():
+        if table["margin"]:
+            margins = [point["items"]["referring"][name]["margin"] for point in points]
+            found[name, "margin", ""] = by_picture(margins, table["pictures"])
+    return found
 
 
-def _orders(rows: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Each row against the one before, by the compared scores: an order only where their intervals are apart."""
-    claims = []
-    for before, row in pairwise(rows):
-        first, second = (rows[name]["scores"] for name in (row, before))
-        for name in first:
-            for way in ("i2t_r1", "t2i_r1"):
-                ours = Interval(**first[name][rows[row]["compared"]][way])
-                theirs = Interval(**second[name][rows[before]["compared"]][way])
-                where = {"first": row, "second": before, "set": name, "direction": way[:3].upper()}
-                claims.append({**where, "claim": order(ours, theirs)})
-    return claims
+def means(items: Items) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Scores by set, kind and direction, and margins by referring set, each with its interval."""
+    scores: dict[str, Any] = {}
+    referring: dict[str, Any] = {}
+    for (name, kind, way), values in items.items():
+        if kind == "margin":
+            referring[name] = over_both(values, -100, 100).rounded()
+        else:
+            scores.setdefault(name, {}).setdefault(kind, {})[f"{way}_r1"] = over_both(values, 0, 100).rounded()
+    return scores, referring
+
+
+def differences(
+    runs: Mapping[str, Sequence[Point]], compared: Mapping[str, str], first: str, second: str
+) -> list[dict[str, Any]]:
+    """The first row minus the second, of the seeds that both have: each set, score and direction that both can form.
+
+    The class token's score is `whole` whatever the text that it is compared with: a whole caption or, in rows without
+    these, one text (`global` there). `compared` is each row's own compared score, if these are two.
+
+    Raises:
+        DataError: They have no seed in common.
+    """
+    seeds = same_seeds(*([point["seed"] for point in runs[row]] for row in (first, second)))
+    if not seeds:
+        raise DataError(f"{first} and {second}: have no seed in common; their runs cannot be paired")
+    one, other = (items_of([point for point in runs[row] if point["seed"] in seeds]) for row in (first, second))
+    result = []
+    for score, way, name, of_first, of_second in _both(one, other, compared[first], compared[second]):
+        if of_first.shape != of_second.shape:
+            raise DataError(f"{first} and {second}: were scored on different items of {name}; run `dvc repro {GRAPH}`")
+        interval = over_both(of_first - of_second, -100, 100)
+        where = {"first": first, "second": second, "set": name, "score": score, "direction": way}
+        result.append({**where, "seeds": len(seeds), **interval.rounded(), "claim": verdict(interval)})
+    return result
+
+
+def _both(
+    one: Items, other: Items, own: str, others: str
+) -> Iterator[tuple[str, str, str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Score, direction and set of what can be compared, with the values of both rows."""
+    first, second = ({(n, _level(k), w): values for (n, k, w), values in items.items()} for items in (one, other))
+    for (name, kind, way), values in first.items():
+        if (name, kind, way) in second:
+            yield kind, way, name, values, second[name, kind, way]
+    if _level(own) != _level(others):
+        for name, kind, way in one:
+            if kind == own and (name, others, way) in other:
+                yield "compared", way, name, one[name, kind, way], other[name, others, way]
+
+
+def _level(kind: str) -> str:
+    return "whole" if kind == "global" else kind
 
 
 def paper_cells(
@@ -151,18 +211,22 @@ def table_3(rows: Sequence[PaperModel]) -> list[Cell]:
 
 def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line for each row, set, score and direction."""
-    return [
-        {
-            "row": row,
-            "set": name,
-            "score": kind,
-            "compared": kind == entry["compared"],
-            "direction": way[:3],
-            **interval,
-            "seeds": len(entry["seeds"]),
-        }
-        for row, entry in summary["rows"].items()
-        for name, kinds in entry["scores"].items()
-        for kind, ways in kinds.items()
-        for way, interval in ways.items()
-    ]
+    lines = []
+    for row, entry in summary["rows"].items():
+        found = [
+            (name, kind, way, interval)
+            for name, kinds in entry["scores"].items()
+            for kind, ways in kinds.items()
+            for way, interval in ways.items()
+        ]
+        found += [(name, "margin", "", interval) for name, interval in entry["referring"].items()]
+        for name, kind, way, interval in found:
+            where = {
+                "row": row,
+                "set": name,
+                "score": kind,
+                "compared": kind == entry["compared"],
+                "direction": way[:3],
+            }
+            lines.append({**where, **interval, "seeds": len(entry["seeds"])})
+    return lines
