@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ FOLDER, ITEMS, MODELS = Path("metrics/ablation"), Path("plots/ablation"), Path("
 _PAPER = {"whole": "whole", "conditioned": "part"}
 COLUMNS = ("row", "set", "score", "compared", "direction", "value", "low", "high", "sd", "seeds")
 WAYS = ("i2t", "t2i")
+STEPS = ("flair", "visual_hierarchy", "textual_hierarchy", "hierarchical_loss")  # of Table 3, from FLAIR to CAFT
 Point = Mapping[str, Any]
 # By set and score: the values of each item in each run, (seeds, items), in percent; of sets of pairs by direction, too.
 Items = dict[tuple[str, str, str], NDArray[np.float64]]
@@ -68,7 +70,7 @@ def summarize(
         seeds = [point["seed"] for point in points]
         rows[row] = {**facts[0], "seeds": seeds, "compared": compared[row], "scores": scores, "referring": referring}
     found = [line for first, second in pairs for line in differences(runs, compared, first, second)]
-    return {"rows": rows, "differences": found}
+    return {"rows": rows, "differences": found, "contrasts": list(contrasts(runs, compared))}
 
 
 def items_of(points: Sequence[Point]) -> Items:
@@ -125,6 +127,48 @@ def differences(
         where = {"first": first, "second": second, "set": name, "score": score, "direction": way}
         result.append({**where, "seeds": len(seeds), **interval.rounded(), "claim": verdict(interval)})
     return result
+
+
+def contrasts(runs: Mapping[str, Sequence[Point]], compared: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Differences inside rows, and of gains; each with its interval.
+
+    - `blend_W minus whole`: what mixing the part score in brings.
+    - `conditioned I2T minus T2I`: of each pair, its image as a query less its caption.
+    - `margin`: of a referring set, see `caft.eval.scores.referring_sets.score_margins`.
+    - `gain`: what the first row of Table 3 gains over the row before it, less what the second one gains over its own, by the
+      compared scores.
+    """
+    for row, points in runs.items():
+        items = items_of(points)
+        for (name, kind, way), values in items.items():
+            where = {"row": row, "set": name, "direction": way}
+            if kind == "margin":
+                yield _contrast({**where, "of": kind}, values)
+            elif kind.startswith("blend"):
+                level = "whole" if (name, "whole", way) in items else "global"
+                yield _contrast({**where, "of": f"{kind} minus whole"}, values - items[name, level, way])
+            elif kind == "conditioned" and way == "i2t" and values.shape == (other := items[name, kind, "t2i"]).shape:
+                yield _contrast({**where, "direction": "", "of": "conditioned I2T minus T2I"}, values - other)
+    steps = [row for row in STEPS if row in runs]
+    seeds = set.intersection(*({point["seed"] for point in runs[row]} for row in steps)) if steps else set()
+    chosen = {row: items_of([point for point in runs[row] if point["seed"] in seeds]) for row in steps if seeds}
+    gains = {
+        row: {
+            (name, way): values - chosen[before][name, compared[before], way]
+            for (name, kind, way), values in chosen[row].items()
+            if kind == compared[row]
+        }
+        for before, row in pairwise(chosen)
+    }
+    for first, second in permutations(gains, 2):
+        for (name, way), values in gains[first].items():
+            where = {"first": first, "second": second, "set": name, "direction": way, "of": "gain"}
+            yield _contrast(where, values - gains[second][name, way])
+
+
+def _contrast(where: Mapping[str, str], values: NDArray[np.float64]) -> dict[str, Any]:
+    interval = over_both(values)
+    return {**where, "seeds": len(values), **interval.rounded(), "claim": verdict(interval)}
 
 
 def _both(

@@ -43,7 +43,7 @@ def summarize(
     """
     rows = [line for curve, points in curves.items() for line in lines(curve, points, compared)]
     fits = [fit for curve, points in curves.items() for fit in fitted(curve, points, compared)]
-    return {"compared": compared, "fits": fits, "differences": differences(curves, compared)}, rows
+    return {"compared": compared, "fits": fits, "contrasts": contrasts(curves, compared)}, rows
 
 
 def nested(compared: Mapping[str, str]) -> dict[str, list[Point]]:
@@ -142,7 +142,7 @@ def fitted(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> 
     return fits
 
 
-def differences(curves: Mapping[str, Sequence[Point]], compared: Mapping[str, str]) -> list[dict[str, Any]]:
+def contrasts(curves: Mapping[str, Sequence[Point]], compared: Mapping[str, str]) -> list[dict[str, Any]]:
     """The first method minus the second, paired by seed and query: their slopes, and their levels (means over the sizes)."""
     found: list[dict[str, Any]] = []
     if len(compared) != 2:
