@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from caft.eval.analysis.crossed import by_picture, over_both, over_items, verdict
 from caft.eval.analysis.curves import Interval
 
-RUNS = 1500  # of a simulation: a share of 0.95 is then known to 0.011, two deviations
+RUNS = 1000  # of a simulation: a share of 0.95 is then known to 0.014, two deviations
 
 
 def test_an_interval_worked_by_hand() -> None:
@@ -85,11 +85,11 @@ CASES = {
 }
 
 
-def covered(draw: Draw, interval: Callable[[np.ndarray], tuple[float, float]]) -> float:
+def covered(draw: Draw, interval: Callable[[np.ndarray], tuple[float, float]], runs: int = RUNS) -> float:
     """Share of draws whose interval holds the true mean, zero."""
     rng = np.random.default_rng(0)
-    ends = [interval(draw(rng)) for _ in range(RUNS)]
-    return sum(low <= 0 <= high for low, high in ends) / RUNS
+    ends = [interval(draw(rng)) for _ in range(runs)]
+    return sum(low <= 0 <= high for low, high in ends) / runs
 
 
 def both(values: np.ndarray) -> tuple[float, float]:
@@ -98,10 +98,11 @@ def both(values: np.ndarray) -> tuple[float, float]:
     return found.low, found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_95_of_100_intervals_hold_the_truth(case: str) -> None:
     # Never fewer than they say; more where a part of the variance is nothing, for its estimate is never below zero.
-    assert 0.935 <= covered(CASES[case], both) <= 0.99
+    assert 0.93 <= covered(CASES[case], both) <= 0.99
 
 
 def test_intervals_of_seeds_or_of_items_alone_do_not() -> None:
@@ -118,14 +119,14 @@ def test_intervals_of_seeds_or_of_items_alone_do_not() -> None:
     def of_drawn(values: np.ndarray) -> tuple[float, float]:
         """Seeds and items drawn with replacement, both: the percentiles of the means."""
         rng = np.random.default_rng(1)
-        seeds = rng.multinomial(5, np.full(5, 0.2), 400) / 5
-        items = rng.multinomial(100, np.full(100, 0.01), 400) / 100
+        seeds = rng.multinomial(5, np.full(5, 0.2), 200) / 5
+        items = rng.multinomial(100, np.full(100, 0.01), 200) / 100
         low, high = np.percentile(np.einsum("ds,sq,dq->d", seeds, values, items), [2.5, 97.5])
         return float(low), float(high)
 
-    assert covered(CASES["items matter most"], of_seeds) < 0.85
-    assert covered(CASES["seeds matter most"], of_items) < 0.85
-    assert covered(CASES["seeds matter most"], of_drawn) < 0.91
+    assert covered(CASES["items matter most"], of_seeds, runs=300) < 0.85
+    assert covered(CASES["seeds matter most"], of_items, runs=300) < 0.85
+    assert covered(CASES["seeds matter most"], of_drawn, runs=300) < 0.91
 
 
 # ---- pictures with several items
