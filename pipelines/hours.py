@@ -5,6 +5,7 @@ takes beside training, and less what dvc.lock has already. Speeds of other rows 
 """
 
 import argparse
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def trainings(graph: str) -> dict[str, int]:
     """Returns the samples that each stage of a graph trains on. The best rate's run is the row's first seed: it counts once.
 
     Raises:
-        ParamsError: The budget is in passes.
+        ParamsError: As `_samples`.
     """
     content: dict[str, Any] = read(Path(f"pipelines/{graph}/dvc.yaml"))
     rates = next((len(entry["rates"].split()) for entry in content["vars"] if "rates" in entry), 1)
@@ -49,15 +50,23 @@ def trainings(graph: str) -> dict[str, int]:
         words = stage["do"]["cmd"].split() if "foreach" in stage else []
         given = [after for word, after in pairwise(words) if word == "--overlay"]
         for key, item in stage.get("foreach", {}).items():
-            overlays = [overlay.replace("${item.row}", item["row"]) for overlay in given]
-            samples = load_params("params.yaml", overlays).selected_recipe.samples
-            if samples is None:
-                raise ParamsError(
-                    "recipe: its budget is in passes; `python -m pipelines.train --dry-run` prints the plan of a run"
-                )
+            samples = _samples(*(overlay.replace("${item.row}", item["row"]) for overlay in given))
             runs = {"rate": rates, "row": int(item.get("seed") != 0)}.get(group, 1)
             found[f"{group}@{key}"] = runs * round(samples * item.get("samples_of", 1))
     return found
+
+
+@cache
+def _samples(*overlays: str) -> int:
+    """Samples of the selected recipe.
+
+    Raises:
+        ParamsError: The budget is in passes.
+    """
+    samples = load_params("params.yaml", overlays).selected_recipe.samples
+    if samples is None:
+        raise ParamsError("recipe: a budget in passes; `python -m pipelines.train --dry-run` prints the plan of a run")
+    return samples
 
 
 if __name__ == "__main__":
