@@ -4,7 +4,8 @@ import argparse
 
 from caft import storage
 from caft.errors import ParamsError
-from caft.eval.analysis.ablation import COLUMNS, FOLDER, paper_cells, read_points, summarize, table
+from caft.eval.analysis.ablation import COLUMNS, FOLDER, GRAPH, ITEMS, paper_cells, summarize, table
+from caft.eval.analysis.paired import read_points
 from caft.eval.report.ablation import ablation_page
 from caft.params import Params
 from pipelines.stage import run
@@ -27,7 +28,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         ParamsError: A pair names a row that there is not.
     """
     compared = dict(row.split("=") for row in arguments.rows)
-    runs = {row: read_points(row) for row in compared}
+    runs = {row: read_points(row, FOLDER, ITEMS, GRAPH) for row in compared}
     pairs = [(first, second) for first, _, second in (pair.partition("-") for pair in arguments.pairs)]
     if unknown := sorted({row for pair in pairs for row in pair} - set(runs)):
         raise ParamsError(f"--pairs: {', '.join(unknown)}: no such row; they are {', '.join(runs)}")

@@ -119,7 +119,10 @@ def test_every_rule_of_the_ledger_finds_its_entries_once_the_graphs_have_run():
     claims = read_claims(PROJECT / "docs/claims.yaml")
     found = {claim.claim: judge(claim, numbers)[0] for claim in claims}
     assert "not run yet with this code" not in found.values()
-    assert found["The part score, mixed into the whole score, helps without training again"] == "supported"
+    # Five points of 40 queries are not separated; fifty are.
+    assert found["The part score, mixed into the whole score, helps without training again"] == "not supported"
+    assert found["CAFT is better than FLAIR trained on the same data"] == "supported"
+    assert found["Texts find their object in an image though no mask was ever trained on"] == "supported"
     assert found["Without the part-level loss the whole score is worse, too"] == "supported"
     assert found["The sigmoid loss is steadier than softmax at small batches"] == "not supported"
     assert found["CAFT gains from more data at a similar slope as FLAIR, at a higher level"] == "supported"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import DataError
-from caft.eval.analysis.ablation import Point, differences, items_of, means, read_points
 from caft.eval.analysis.crossed import over_both, verdict
+from caft.eval.analysis.paired import Point, differences, items_of, means, read_points
 
 GRAPH = "pipelines/batches/dvc.yaml"
 FOLDER, ITEMS = Path("metrics/batches"), Path("plots/batches")
