@@ -116,7 +116,7 @@ def table_3(rows: Sequence[PaperModel]) -> list[Cell]:
 
 def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line for each row, set, score and direction."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     for row, entry in summary["rows"].items():
         found = [
             (name, kind, way, interval)

@@ -43,11 +43,11 @@ def summarize(runs: Mapping[str, Sequence[Point]], batches: Sequence[int]) -> di
     small, small_other, large, large_other = (
         items_of([point for point in runs[name] if point["seed"] in seeds]) for name in ends
     )
-    gaps = []
+    gaps: list[dict[str, Any]] = []
     for (name, score, way), values in small.items():
         where = name, score, way
         interval = over_both(values - small_other[where] - large[where] + large_other[where])
-        kind = {"set": name, "score": score, "direction": way, "seeds": len(seeds)}
+        kind: dict[str, Any] = {"set": name, "score": score, "direction": way, "seeds": len(seeds)}
         gaps.append({**kind, **interval.rounded(), "claim": verdict(interval)})
     scores = {name: means(items_of(points))[0] for name, points in runs.items()}
     return {"batches": list(batches), "scores": scores, "differences": found, "gaps": gaps}

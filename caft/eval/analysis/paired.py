@@ -79,12 +79,12 @@ def differences(
     if not seeds:
         raise DataError(f"{first} and {second}: have no seed in common; their runs cannot be paired")
     one, other = (items_of([point for point in runs[row] if point["seed"] in seeds]) for row in (first, second))
-    result = []
+    result: list[dict[str, Any]] = []
     for score, way, name, of_first, of_second in _both(one, other, compared[first], compared[second]):
         if of_first.shape != of_second.shape:
             raise DataError(f"{first} and {second}: were scored on different items of {name}; run their graph again")
         interval = over_both(of_first - of_second, -100, 100)
-        where = {"first": first, "second": second, "set": name, "score": score, "direction": way}
+        where: dict[str, Any] = {"first": first, "second": second, "set": name, "score": score, "direction": way}
         result.append({**where, "seeds": len(seeds), **interval.rounded(), "claim": verdict(interval)})
     return result
 

@@ -92,7 +92,7 @@ def _git(*arguments: str) -> str:
 
 def lines(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> list[dict[str, Any]]:
     """Rows of points.csv, one for each method, size, set, score and direction."""
-    result = []
+    result: list[dict[str, Any]] = []
     for method, kind in compared.items():
         for images, mine in _sizes(points, method).items():
             facts: dict[str, Any] = {"curve": curve, "method": method, "images": images, "seeds": len(mine)}
@@ -101,7 +101,12 @@ def lines(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> l
                 for score in kinds:
                     for way in WAYS:
                         found = _interval(_hits(mine, name, score, way), 0, 100).rounded()
-                        where = {"set": name, "score": score, "compared": score == kind, "direction": way}
+                        where: dict[str, Any] = {
+                            "set": name,
+                            "score": score,
+                            "compared": score == kind,
+                            "direction": way,
+                        }
                         result.append(
                             facts | where | {"r1": found["value"], "low": found["low"], "high": found["high"]}
                         )
@@ -110,7 +115,7 @@ def lines(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> l
 
 def fitted(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> list[dict[str, Any]]:
     """The line of each method by the score that the paper compares: slope, residuals, and steps between sizes."""
-    fits = []
+    fits: list[dict[str, Any]] = []
     for method, kind in compared.items():
         sizes = _sizes(points, method)
         if len(sizes) < 2:
@@ -123,7 +128,7 @@ def fitted(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> 
                 level = float(values.mean())
                 rise = _interval(weighted(slope, values))
                 middle = float(np.log10(images).mean())
-                where = {"curve": curve, "method": method, "score": kind, "set": name, "direction": way}
+                where: dict[str, Any] = {"curve": curve, "method": method, "score": kind, "set": name, "direction": way}
                 steps = [
                     {"from": first, "to": second, **_step(values[place + 1] - values[place])}
                     for place, (first, second) in enumerate(pairwise(images))

@@ -83,7 +83,9 @@ def scaling(summary: Summary) -> str:
     fits, contrasts = summary["fits"], summary["contrasts"]
     columns = list(dict.fromkeys((fit["set"], fit["direction"]) for fit in fits))
     heads = [f"`{name}` {way.upper()}" for name, way in columns]
-    slopes, flat, apart = [], [], []
+    slopes: list[list[str]] = []
+    flat: list[list[str]] = []
+    apart: list[list[str]] = []
     for curve, method, score in dict.fromkeys((fit["curve"], fit["method"], fit["score"]) for fit in fits):
         found = {(f["set"], f["direction"]): f for f in fits if (f["curve"], f["method"]) == (curve, method)}
         name = f"{curve}, `{method}`, {score}"

@@ -75,7 +75,8 @@ def score_margins(params: Params, model: RetrievalModel) -> tuple[dict[str, Any]
         found, rows = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
         level = network.config.tokens[network.config.part_stage - 1]
         numbers: dict[str, int] = {}
-        places, own = [], []
+        places: list[int] = []
+        own: list[float] = []
         for row in rows:
             if row.level == level and row.score.wrong is not None:
                 places.append(numbers.setdefault(row.image, len(numbers)))
