@@ -33,8 +33,8 @@ def written(text: str, metrics: Path = Path("metrics")) -> str:
         summary = storage.read_json(path, name) if path.exists() else {}
         if _OLD[name] in summary:
             begin, end = f"<!-- {place}: by python -m pipelines.results -->\n", f"<!-- end of {place} -->"
-            block = f"{begin}\n{write(summary)}\n{end}"
-            text = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _, block=block: block, text, flags=re.S)
+            block = f"{begin}\n{write(summary)}\n{end}".replace("\\", r"\\")  # no escapes of a pattern
+            text = re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", block, text, flags=re.S)
     return text
 
 
