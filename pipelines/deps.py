@@ -16,7 +16,11 @@ import yaml
 from caft.digests import NO_RESULT, ROOT, closure, has_code
 
 SCORE = "pipelines/score/dvc.yaml"
-GRAPHS = ("dvc.yaml", "pipelines/ablation/dvc.yaml", "pipelines/scaling/dvc.yaml", SCORE)
+GRAPHS = (
+    "dvc.yaml",
+    *(f"pipelines/{name}/dvc.yaml" for name in ("ablation", "batches", "scaling", "scaling/paper")),
+    SCORE,
+)
 PACKAGES = ("caft", "pipelines", "slurm", "benchmarks")
 
 # No result depends on it, as on `NO_RESULT`.

@@ -1,4 +1,4 @@
-"""Stage of pipelines/ablation and pipelines/scaling: one training, and the retrieval scores that it is there for."""
+"""Stage of pipelines/ablation, batches and scaling: one training, and the scores that it is there for."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from caft import storage
 from caft.eval.analysis.point import budget, description
 from caft.eval.scores.metrics import log_scores, rounded
+from caft.eval.scores.referring_sets import score_margins
 from caft.eval.scores.retrieval_sets import score_hits
 from caft.params import Params, load_params
 from caft.weights.placed import load_model
@@ -20,18 +21,19 @@ def arguments_of_a_point(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate-from", metavar="FILE", help="what pipelines.tune wrote: take its best learning rate")
     parser.add_argument(
-        "--equal",
-        choices=("samples", "epochs"),
-        default="samples",
-        help="a fraction of the data gets the samples of all (the default), or as many passes over it",
+        "--samples-of",
+        type=float,
+        metavar="FRACTION",
+        help="train on as many samples as this fraction of the data would get (by default the run's own: equal passes)",
     )
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     values = list(arguments.set)
-    if params.data.fraction < 1:
-        values.append(f"train.samples={budget(params, arguments.equal)}")
+    of = arguments.samples_of or params.data.fraction
+    if of < 1:
+        values.append(f"train.samples={budget(params, of)}")
     if arguments.rate_from:
         values.append(f"train.learning_rate={storage.read_json(arguments.rate_from, 'tune')['best']!r}")
     params = load_params(arguments.params, arguments.overlay, values)
@@ -39,12 +41,13 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     model = load_model(folder / "final.safetensors")
     scores, hits = score_hits(params, model)
     log_scores(params, model.card, "retrieval", scores)
+    referring, margins = score_margins(params, model)
     with storage.replacing(Path("models") / arguments.name) as temporary:
         temporary.mkdir()
         for suffix in (".safetensors", ".json"):
             (temporary / f"caft{suffix}").write_bytes((folder / f"final{suffix}").read_bytes())
-    storage.write_json(Path("plots") / f"{arguments.name}.json", hits)
-    summary = {**description(params, folder), "scores": rounded(scores)}
+    storage.write_json(Path("plots") / f"{arguments.name}.json", {"retrieval": hits, "referring": margins})
+    summary = {**description(params, folder), "scores": rounded(scores), "referring": rounded(referring)}
     storage.write_json(Path("metrics") / f"{arguments.name}.json", summary)
 
 

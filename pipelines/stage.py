@@ -6,8 +6,10 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 # Before any of these packages is imported.
 os.environ.update(
@@ -73,14 +75,15 @@ def run(
         if corpus and arguments.corpus not in params.corpus:
             known = ", ".join(params.corpus)
             raise CaftError(f"{arguments.params}: corpus '{arguments.corpus}' is not in the table; known are {known}")
-        if plan is not None and arguments.dry_run:
-            print("\n".join(plan(params, arguments)))
-            return
-        if module in params.jobs:
-            _submit(module, params, arguments)
-        else:
-            arithmetic.expect(_arithmetic_of(module, params))
-            _call(stage, params, arguments)
+        with _inside(arguments):
+            if plan is not None and arguments.dry_run:
+                print("\n".join(plan(params, arguments)))
+                return
+            if module in params.jobs:
+                _submit(module, params, arguments)
+            else:
+                arithmetic.expect(_arithmetic_of(module, params))
+                _call(stage, params, arguments)
         recorded.check(seen, arguments.params)
 
 
@@ -111,6 +114,24 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", default="params.yaml", help="settings file (params.yaml)")
     parser.add_argument("--overlay", action="append", default=[], help="settings merged over it; may be repeated")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+    words = "where data/, models/, metrics/ and plots/ are; for a graph with a corpus of its own (the checkout)"
+    parser.add_argument("--folder", default=".", help=words)
+
+
+@contextmanager
+def _inside(arguments: argparse.Namespace) -> Iterator[None]:
+    """Enters the folder that is asked for, and leaves it; settings and code are still those of the checkout."""
+    if Path(arguments.folder) == Path():
+        yield
+        return
+    checkout = os.getcwd()
+    arguments.params = os.path.abspath(arguments.params)
+    arguments.overlay = [os.path.abspath(overlay) for overlay in arguments.overlay]
+    # Ranks and workers, which are started in the folder, import this package, too.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (checkout, os.environ.get("PYTHONPATH"))))
+    Path(arguments.folder).mkdir(parents=True, exist_ok=True)
+    with chdir(arguments.folder):
+        yield
 
 
 def _call(stage: Main, params: Params, arguments: argparse.Namespace) -> None:

@@ -1,9 +1,11 @@
-"""Stage summary of pipelines/ablation: scores of the rows over seeds, and which differences the intervals separate."""
+"""Stage summary of pipelines/ablation: scores of the rows over seeds, and paired differences with their intervals."""
 
 import argparse
 
 from caft import storage
-from caft.eval.analysis.ablation import COLUMNS, FOLDER, paper_cells, read_points, summarize, table
+from caft.errors import ParamsError
+from caft.eval.analysis.ablation import COLUMNS, FOLDER, GRAPH, ITEMS, paper_cells, summarize, table
+from caft.eval.analysis.paired import read_points
 from caft.eval.report.ablation import ablation_page
 from caft.params import Params
 from pipelines.stage import run
@@ -14,13 +16,23 @@ def arguments_of_a_summary(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "rows", nargs="+", metavar="ROW=SCORE", help="rows in their order, each with the score that the paper compares"
     )
+    parser.add_argument(
+        "--pairs", nargs="+", required=True, metavar="ROW-ROW", help="rows to compare: the first minus the second"
+    )
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
-    """Runs the stage."""
+    """Runs the stage.
+
+    Raises:
+        ParamsError: A pair names a row that there is not.
+    """
     compared = dict(row.split("=") for row in arguments.rows)
-    runs = {row: read_points(row) for row in compared}
-    summary = summarize(runs, compared)
+    runs = {row: read_points(row, FOLDER, ITEMS, GRAPH) for row in compared}
+    pairs = [(first, second) for first, _, second in (pair.partition("-") for pair in arguments.pairs)]
+    if unknown := sorted({row for pair in pairs for row in pair} - set(runs)):
+        raise ParamsError(f"--pairs: {', '.join(unknown)}: no such row; they are {', '.join(runs)}")
+    summary = summarize(runs, compared, pairs)
     for row, entry in summary["rows"].items():
         entry["held_out"] = storage.read_json(FOLDER / f"rates/{row}.json", "tune")["validation"]
     storage.write_json("metrics/ablation.json", summary)
@@ -28,8 +40,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     cells = paper_cells(params, runs, summary)
     storage.write_json("reports/ablation/paper.json", [cell.record() for cell in cells])
     storage.write_text("reports/ablation/index.html", ablation_page(summary, cells))
-    for claim in summary["order"]:
-        print("{first} is {claim} against {second}: {set}, {direction} R@1".format(**claim))
+    for line in summary["differences"]:
+        print("{first} against {second}, {score} {direction} on {set}: {claim}".format(**line))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage summary of pipelines/scaling: R@1 against images trained on, and the slope of each method.
 
-With `--experiments`, the paper's curve: the points of all data of whatever DVC experiments have run, as the corpora
-one by one and merged.
+With `--experiments`, the paper's curve: the points of pipelines/scaling/paper of whatever DVC experiments have run, as the
+corpora one by one and merged.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def arguments_of_a_summary(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "methods", nargs="+", metavar="METHOD=SCORE", help="methods, each with the score that the paper compares"
     )
-    parser.add_argument("--experiments", action="store_true", help="the whole-data points of all DVC experiments")
+    parser.add_argument("--experiments", action="store_true", help="the points of all DVC experiments over corpora")
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:

@@ -4,31 +4,39 @@ that the intervals do not separate."""
 import json
 import subprocess
 import sys
-from itertools import product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from caft.data.training.subsets import describe, nested, split_validation
 from caft.errors import DataError, ParamsError
 from caft.eval.analysis.ablation import paper_model, summarize, table, table_3
-from caft.eval.analysis.curves import Interval, bootstrap, order, over_seeds, slope
+from caft.eval.analysis.batches import summarize as summarize_batches
 from caft.eval.analysis.point import budget
-from caft.eval.analysis.scaling import differences, fitted, lines
+from caft.eval.analysis.scaling import flat_after, residual_weights, slope_weights, weighted
+from caft.eval.analysis.scaling import summarize as summarize_scaling
+from caft.eval.report import effects
 from caft.eval.report.ablation import ablation_page
+from caft.eval.report.scaling import scaling_page
+from caft.network.caft import CAFT
 from caft.params import Params, load_params
+from caft.train.distributed import seed_step
 from caft.train.plan import plan
 from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.flair import FLAIR
+from pipelines.hours import trainings
 from pipelines.tune import best
 from tests.eval.test_paper import retrained
 
 PROJECT = Path(__file__).parents[1]
-ROWS = ("flair", "visual_hierarchy", "textual_hierarchy", "hierarchical_loss", "no_part")
-FRACTIONS = ("0.5", "0.25", "0.125")
+ROWS = ("siglip", "flair", "visual_hierarchy", "textual_hierarchy", "hierarchical_loss", "no_part", "softmax")
+GRAPHS = ("ablation", "batches", "scaling", "scaling/paper")
+SIZES = (1000, 2000, 4000, 8000, 16000, 32000)
 
 
 # ---- graphs
@@ -48,53 +56,87 @@ def resolved(name: str) -> set[str]:
 
 def test_the_ablation_has_every_row_and_seed() -> None:
     rates = {f"rate@{row}" for row in ROWS}
-    assert resolved("ablation") == rates | {f"row@{row}-{seed}" for row, seed in product(ROWS, range(3))} | {"summary"}
+    assert resolved("ablation") == rates | {f"row@{row}-{seed}" for row, seed in product(ROWS, range(5))} | {"summary"}
     stages = content("ablation")["stages"]
     for name, item in stages["row"]["foreach"].items():
         assert name == f"{item['row']}-{item['seed']}"
         assert (PROJECT / f"pipelines/ablation/{item['row']}.yaml").exists()
     summary = stages["summary"]
-    assert [word.partition("=")[0] for word in summary["cmd"].split()[3:]] == list(ROWS)
-    assert {f"metrics/ablation/{name}.json" for name in stages["row"]["foreach"]} <= set(summary["deps"])
+    rows, _, pairs = (" ".join(summary["cmd"].split()[3:])).partition(" --pairs ")
+    assert [word.partition("=")[0] for word in rows.split()] == list(ROWS)
+    neighbours = {f"{row}-{before}" for before, row in pairwise(ROWS[:-1])}
+    assert set(pairs.split()) == neighbours | {"hierarchical_loss-flair", "softmax-hierarchical_loss"}
+    names = stages["row"]["foreach"]
+    assert {f"{kind}/ablation/{name}.json" for kind, name in product(("metrics", "plots"), names)} <= set(
+        summary["deps"]
+    )
 
 
-def test_the_curves_have_two_methods_at_four_nested_sizes() -> None:
-    sizes = ["all", *(f"{equal}-{share}" for equal, share in product(("samples", "epochs"), FRACTIONS))]
-    names = [f"{method}-{size}" for method, size in product(("caft", "flair"), sizes)]
-    assert resolved("scaling") == {f"point@{name}" for name in names} | {"summary"}
+def test_the_curves_have_two_methods_at_six_nested_sizes_over_three_seeds() -> None:
+    sizes = [f"{'both' if size == 4000 else 'epochs'}-{size}" for size in SIZES]
+    sizes += [f"samples-{size}" for size in SIZES if size != 4000]
+    names = ["-".join(parts) for parts in product(("caft", "flair"), sizes, "012")]
+    data = {"source", "fetch", "captions", "sentences", "select", "index", "leakage", "superpixels"}
+    assert resolved("scaling") == data | {f"point@{name}" for name in names} | {"summary"}
     stages = content("scaling")["stages"]
+    budget_of_4000 = 4000 / SIZES[-1]
     for name, item in stages["point"]["foreach"].items():
-        method, _, size = name.partition("-")
-        assert item["row"] == {"caft": "hierarchical_loss", "flair": "flair"}[method] and item["name"] == name
-        assert size == "all" and item["fraction"] == 1 or size == f"{item['equal']}-{item['fraction']}"
-    found = {f"{kind}/scaling/{name}.json" for kind, name in product(("metrics", "plots"), names)}
+        method, kind, size, seed = name.split("-")
+        assert item["row"] == {"caft": "hierarchical_loss", "flair": "flair"}[method] and item["seed"] == int(seed)
+        assert item["fraction"] == int(size) / SIZES[-1]
+        assert item["samples_of"] == (budget_of_4000 if kind == "samples" else item["fraction"])
+    found = {f"scaling/{kind}/{name}.json" for kind, name in product(("metrics", "plots"), names)}
     assert found <= set(stages["summary"]["deps"])
 
 
-@pytest.mark.parametrize("name", ["ablation", "scaling"])
+def test_both_forms_of_the_loss_have_the_same_rates_and_batches() -> None:
+    items = content("batches")["stages"]["point"]["foreach"]
+    assert list(items) == ["-".join(parts) for parts in product(("sigmoid", "softmax"), ("16", "64", "256"), "012")]
+    for name, item in items.items():
+        form, batch, seed = name.split("-")
+        assert item["row"] == {"sigmoid": "hierarchical_loss", "softmax": "softmax"}[form]
+        assert (item["batch"], item["seed"]) == (int(batch), int(seed))
+        assert item["rate"] == pytest.approx(0.003 * (int(batch) / 48) ** 0.5, rel=0.02)
+    assert resolved("batches") == {f"point@{name}" for name in items} | {"summary"}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
 def test_only_towers_of_superpixels_need_them(name: str) -> None:
     for group in ("rate", "row", "point"):
         for item in content(name)["stages"].get(group, {"foreach": {}})["foreach"].values():
             row = load_params(PROJECT / "params.yaml", [PROJECT / f"pipelines/ablation/{item['row']}.yaml"])
             flat = row.selected_model.superpixels is None
-            assert item["tower"] == ("data/index/index.json" if flat else "models/sfcn.safetensors")
+            place = "scaling/" if name == "scaling" else ""
+            needed = f"{place}data/index/index.json" if flat else f"{place}models/sfcn.safetensors"
+            assert item.get("tower", "models/sfcn.safetensors") == needed
 
 
-@pytest.mark.parametrize("name", ["ablation", "scaling"])
-def test_the_budget_is_of_the_default_recipe_alone(name: str) -> None:
-    overlay = PROJECT / f"pipelines/{name}/budget.yaml"
-    assert set(yaml.safe_load(overlay.read_text())) == {"recipes"}
+@pytest.mark.parametrize("path", ["batches/budget.yaml", "scaling/larger.yaml"])
+def test_the_budget_is_of_the_default_recipe_alone(path: str) -> None:
+    overlay = PROJECT / "pipelines" / path
     plain, over = load_params(PROJECT / "params.yaml"), load_params(PROJECT / "params.yaml", [overlay])
     assert {key for key in plain.recipes if plain.recipes[key] != over.recipes[key]} == {"smoke"}
     changed = {key for key, value in plain.recipes["smoke"] if value != getattr(over.recipes["smoke"], key)}
-    assert changed <= {
-        "samples",
-        "learning_rate",
-        "warmup_steps",
-        "validation_images",
-        "validate_every",
-        "checkpoint_every",
-    }
+    assert changed == {"samples"}
+
+
+def test_the_larger_corpus_has_the_sets_of_the_default_one_and_its_sizes_to_the_image() -> None:
+    params = load_params(PROJECT / "params.yaml", [PROJECT / "pipelines/scaling/larger.yaml"])
+    (name,) = params.corpora
+    larger, plain = (params.corpus[key].model_dump() for key in (name, "scenes"))
+    assert {key for key in plain if plain[key] != larger[key]} == {"images", "port"}
+    assert larger["images"] - params.selected_recipe.validation_images == SIZES[-1]
+    # Ten passes over each size.
+    assert params.selected_recipe.samples == 10 * SIZES[-1]
+    for name, benchmark in params.benchmarks.items():
+        assert "/scenes/" not in benchmark.path, name
+
+
+def test_hours_are_of_the_samples_of_every_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert sum(trainings("ablation").values()) == 60_000 * (2 * 7 + 4 * 7)  # two rates; the first seed is one of them
+    assert sum(trainings("batches").values()) == 40_000 * 18
+    assert sum(trainings("scaling").values()) == 6 * (10 * sum(SIZES) + 5 * 40_000)
 
 
 # ---- subsets
@@ -141,13 +183,13 @@ def with_fraction(fraction: float, recipe: str = "smoke") -> Params:
 
 
 @pytest.mark.usefixtures("in_folder_of_an_index")
-def test_budgets_are_of_equal_samples_or_equal_epochs() -> None:
+def test_budgets_are_those_of_a_fraction_with_equal_passes() -> None:
     # 1,000 images, 128 held out: 872; a quarter is 218.
-    assert budget(with_fraction(0.25), "samples") == 60_000
-    assert budget(with_fraction(0.25), "epochs") == 15_000
+    assert budget(with_fraction(1.0), 1.0) == budget(with_fraction(0.25), 1.0) == 60_000
+    assert budget(with_fraction(0.5), 0.25) == 15_000
     # 250 of 1,000 are the most that are held out, so 750; 32 passes are 500 batches of 48, to which 24,000 comes.
-    assert budget(with_fraction(0.25, "paper"), "samples") == 24_000
-    assert budget(with_fraction(0.25, "paper"), "epochs") == round(24_000 * 188 / 750)
+    assert budget(with_fraction(0.25, "paper"), 1.0) == 24_000
+    assert budget(with_fraction(0.25, "paper"), 0.25) == round(24_000 * 188 / 750)
 
 
 @pytest.mark.usefixtures("in_folder_of_an_index")
@@ -177,77 +219,152 @@ def test_values_are_set_after_overlays_and_named_as_origins(tmp_path: Path) -> N
     assert params.effective()["seed"] == (5, "selection (--set seed=5)")
 
 
-# ---- intervals and slopes
+# ---- starts
 
 
-def test_an_interval_over_seeds_worked_by_hand() -> None:
-    # Mean 2, deviation 1; Student's 97.5th percentile with two degrees of freedom is 4.3027.
-    found = over_seeds([1.0, 2.0, 3.0])
-    reach = 4.3027 / 3**0.5
-    assert (found.value, found.sd) == (2.0, 1.0)
-    assert (found.low, found.high) == (pytest.approx(2 - reach, abs=1e-4), pytest.approx(2 + reach, abs=1e-4))
-    assert over_seeds([7.0]) == Interval(7.0, None, None)
-    assert over_seeds([5.0, 5.0]) == Interval(5.0, 5.0, 5.0, 0.0)
+def test_rows_start_alike_in_what_they_share() -> None:
+    """The first step of a paired difference; docs/curves.md says which rows do not."""
 
+    def start(row: str) -> dict[str, torch.Tensor]:
+        params = load_params(PROJECT / "params.yaml", [PROJECT / f"pipelines/ablation/{row}.yaml"])
+        recipe = params.selected_recipe
+        seed_step(0, -1, 0)
+        return CAFT(params.selected_model, recipe.chunks, recipe.scale_start, recipe.bias_start).state_dict()
 
-def test_no_order_without_a_gap() -> None:
-    assert order(Interval(5, 4, 6), Interval(2, 1, 3)) == "higher"
-    assert order(Interval(2, 1, 3), Interval(5, 4, 6)) == "lower"
-    assert order(Interval(5, 3, 7), Interval(2, 1, 3)) == "not separated"  # they touch
-    assert order(Interval(90, None, None), Interval(2, 1, 3)) == "not separated"  # one run says nothing
-
-
-def test_a_slope_worked_by_hand_and_polyfit() -> None:
-    # Through (2, 10), (3, 30), (4, 20): mean 3 and 20, slope (-1 * -10 + 1 * 0) / 2 = 5, at zero 20 - 15.
-    assert slope([100, 1000, 10_000], [10.0, 30.0, 20.0]).tolist() == pytest.approx([5.0, 5.0])
-    images, scores = np.array([484, 968, 1936, 3872]), np.random.default_rng(0).random((6, 4)) * 100
-    expected = [np.polyfit(np.log10(images), row, 1) for row in scores]
-    np.testing.assert_allclose(slope(images, scores), expected, rtol=1e-9)
-    with pytest.raises(ValueError, match="two sizes"):
-        slope([5, 5], [1.0, 2.0])
-
-
-def test_the_bootstrap_draws_the_same_queries_for_all_and_has_the_right_spread() -> None:
-    hits = np.random.default_rng(1).random(400) < 0.3
-    drawn = bootstrap(np.stack([hits, hits, ~hits]), draws=3000)
-    assert drawn.shape == (3000, 3)
-    assert (drawn[:, 0] == drawn[:, 1]).all()
-    np.testing.assert_allclose(drawn[:, 0] + drawn[:, 2], 100)
-    share = hits.mean()
-    assert drawn[:, 0].mean() == pytest.approx(100 * share, abs=0.2)
-    assert drawn[:, 0].std() == pytest.approx(100 * (share * (1 - share) / 400) ** 0.5, rel=0.05)
+    starts = {row: start(row) for row in ROWS}
+    alike = [("siglip", "flair"), *combinations(("textual_hierarchy", "hierarchical_loss", "no_part", "softmax"), 2)]
+    for first, second in alike:
+        shared = starts[first].keys() & starts[second].keys()
+        other = {key for key in shared if not torch.equal(starts[first][key], starts[second][key])}
+        assert len(shared) > 90 and other <= {"part_bias", "whole_bias"}, (
+            first,
+            second,
+        )  # the form of the loss sets these
+    image = {key for key in starts["visual_hierarchy"] if key.startswith(("vision.", "superpixels."))}
+    assert all(torch.equal(starts["visual_hierarchy"][key], starts["textual_hierarchy"][key]) for key in image)
 
 
 # ---- summaries
 
-
-def run_of(score: float, seed: int, kind: str = "whole", **more: Any) -> dict[str, Any]:
-    scores = {"random": {"pairs": 4, kind: {"i2t_r1": score, "t2i_r1": 50.0}}, "docci": {"not_run": "not there"}}
-    return {"seed": seed, "learning_rate": 0.1, "images": 9, "samples": 90, "corpora": ["x"], "scores": scores, **more}
+PAIRS, SEEDS = 40, 3
 
 
-def test_a_summary_claims_an_order_only_where_intervals_are_apart() -> None:
-    runs_of = {
-        "first": [run_of(value, seed, "conditioned") for seed, value in enumerate((10.0, 11.0, 12.0))],
-        "second": [run_of(value, seed) for seed, value in enumerate((60.0, 61.0, 62.0))],
-        "third": [run_of(value, seed) for seed, value in enumerate((50.0, 70.0, 90.0))],
+def point_of(
+    seed: int, shares: dict[str, tuple[float, float]], margin: float | None = None, **more: Any
+) -> dict[str, Any]:
+    """A synthetic point: of each score, the share of hits of images and of texts; every seed finds other queries."""
+    rng = np.random.default_rng(seed)
+
+    def bits(share: float) -> str:
+        return "".join(np.where(rng.permutation(PAIRS) < share * PAIRS, "1", "0"))
+
+    hits = {kind: dict(zip(("i2t", "t2i"), map(bits, ways), strict=True)) for kind, ways in shares.items()}
+    scores = {kind: {f"{way}_r1": 100 * h.count("1") / PAIRS for way, h in ways.items()} for kind, ways in hits.items()}
+    margins = [] if margin is None else [margin + number % 3 for number in range(12)]
+    return {
+        "seed": seed,
+        "learning_rate": 0.1,
+        "images": 9,
+        "samples": 90,
+        "corpora": ["x"],
+        "scores": {"random": {"pairs": PAIRS, **scores}, "docci": {"not_run": "not there"}},
+        "items": {
+            "retrieval": {"random": hits},
+            "referring": {"phrase": {"pictures": [number // 2 for number in range(12)], "margin": margins}},
+        },
+        **more,
     }
-    summary = summarize(runs_of, {"first": "conditioned", "second": "whole", "third": "whole"})
-    claims = {(c["first"], c["second"], c["direction"]): c["claim"] for c in summary["order"]}
-    assert claims == {
-        ("second", "first", "I2T"): "higher",
-        ("second", "first", "T2I"): "not separated",  # equal
-        ("third", "second", "I2T"): "not separated",  # 70 on average against 61, but seeds scatter
-        ("third", "second", "T2I"): "not separated",
+
+
+def runs_of(shares: dict[str, tuple[float, float]], margin: float | None = None) -> list[dict[str, Any]]:
+    return [point_of(seed, shares, margin) for seed in range(SEEDS)]
+
+
+def rows() -> dict[str, list[dict[str, Any]]]:
+    """Points of rows as the ablation has them: with other scores each."""
+    flair = {"global": (0.2, 0.3), "conditioned": (0.4, 0.5), "blend_0.3": (0.5, 0.5)}
+    caft = {"whole": (0.9, 0.95), "conditioned": (0.4, 0.5), "blend_0.3": (0.95, 1.0)}
+    return {
+        "flair": runs_of(flair, 5.0),
+        "visual_hierarchy": runs_of({**flair, "global": (0.2, 0.3)}, 25.0),
+        "textual_hierarchy": runs_of(caft, 25.0),
+        "hierarchical_loss": runs_of(caft, 26.0),
+        "no_part": runs_of({"whole": (0.2, 0.2)}),
     }
-    assert [(line["row"], line["value"], line["seeds"]) for line in table(summary) if line["direction"] == "i2t"] == [
-        ("first", 11.0, 3),
-        ("second", 61.0, 3),
-        ("third", 70.0, 3),
+
+
+COMPARED = {"flair": "conditioned", "visual_hierarchy": "conditioned"} | dict.fromkeys(
+    ("textual_hierarchy", "hierarchical_loss", "no_part"), "whole"
+)
+NEIGHBOURS = [(second, first) for first, second in pairwise(COMPARED)]
+
+
+def test_differences_are_paired_by_seed_and_query_in_every_score_that_both_rows_have() -> None:
+    summary = summarize(rows(), COMPARED, NEIGHBOURS)
+    claims = {(d["first"], d["score"], d["direction"]): d for d in summary["differences"]}
+    # The same queries in each seed, so that nothing is left of any difference.
+    assert claims["visual_hierarchy", "whole", "i2t"]["claim"] == "not separated"
+    assert claims["visual_hierarchy", "conditioned", "t2i"]["value"] == 0
+    assert claims["visual_hierarchy", "margin", ""]["claim"] == "higher by 20.0 to 20.0 points (95 %)"
+    # From one text to a whole caption, 0.9 - 0.2; each row by its own score, 0.9 - 0.4 and 0.95 - 0.5.
+    assert claims["textual_hierarchy", "whole", "i2t"]["value"] == pytest.approx(70)
+    assert claims["textual_hierarchy", "compared", "i2t"]["value"] == pytest.approx(50)
+    assert claims["textual_hierarchy", "compared", "t2i"]["claim"].startswith("higher by ")
+    assert claims["no_part", "whole", "t2i"]["claim"].startswith("lower by ")
+    assert {score for first, score, _ in claims if first == "no_part"} == {"whole"}
+    assert {score for first, score, _ in claims if first == "visual_hierarchy"} == {
+        "whole",
+        "conditioned",
+        "blend_0.3",
+        "margin",
+    }
+    found = summary["rows"]["hierarchical_loss"]
+    assert found["scores"]["random"]["blend_0.3"]["t2i_r1"] == {"value": 100, "low": 100, "high": 100, "sd": 0}
+    whole = found["scores"]["random"]["whole"]["t2i_r1"]
+    assert whole["value"] == 95 and whole["low"] > 0 and whole["high"] <= 100
+    assert found["referring"]["phrase"]["value"] == 27 and summary["rows"]["no_part"]["referring"] == {}
+    # What mixing in brings, image to text less text to image, and the steps against each other.
+    contrasts = {
+        (c.get("row", c.get("first")), c["of"], c.get("second", c["direction"])): c for c in summary["contrasts"]
+    }
+    assert contrasts["hierarchical_loss", "blend_0.3 minus whole", "t2i"]["value"] == pytest.approx(5)
+    assert contrasts["flair", "blend_0.3 minus whole", "i2t"]["value"] == pytest.approx(30)
+    assert contrasts["flair", "conditioned I2T minus T2I", ""]["value"] == pytest.approx(-10)
+    gain = [
+        c
+        for c in summary["contrasts"]
+        if (c.get("first"), c.get("second")) == ("textual_hierarchy", "visual_hierarchy")
     ]
+    # The step is 50 and 45 points, the one before nothing.
+    assert [(c["direction"], c["value"]) for c in gain] == [("i2t", pytest.approx(50)), ("t2i", pytest.approx(45))]
+    lines = [line for line in table(summary) if line["row"] == "flair" and line["compared"]]
+    assert [(line["direction"], line["value"], line["seeds"]) for line in lines] == [("i2t", 40, 3), ("t2i", 50, 3)]
+
+
+def test_pages_and_tables_have_every_pair_in_a_sentence() -> None:
+    summary = summarize(rows(), COMPARED, NEIGHBOURS)
     page = ablation_page(summary, table_3([]))
-    assert page.count("not separated") == 3 and page.count("higher") == 1 and "61.0 (58.5 to 63.5)" in page
+    claims = [line["claim"] for line in summary["differences"]]
+    assert page.count("not separated") == claims.count("not separated") > 3
     assert "Table 3: 30 not run" in page
+    text = effects.ablation(summary)
+    for claim in set(claims):
+        assert text.count(claim) >= claims.count(claim)
+    assert "| `flair`, conditioned * |" in text and "| `no_part` |" not in text
+    own = next(d["claim"] for d in summary["differences"] if (d["score"], d["direction"]) == ("compared", "t2i"))
+    assert f"| `textual_hierarchy` against `visual_hierarchy` | {own} | not separated |" in effects.ablation_in_short(
+        summary
+    )
+
+
+def test_only_seeds_that_both_rows_have_are_paired() -> None:
+    runs = rows()
+    fewer = {"flair": runs["flair"][:2], "visual_hierarchy": runs["visual_hierarchy"][1:]}
+    (first, *_) = summarize(fewer, COMPARED, [("visual_hierarchy", "flair")])["differences"]
+    assert first["seeds"] == 1 and first["claim"] == "not separated"
+    apart = {"flair": runs["flair"][:1], "visual_hierarchy": runs["visual_hierarchy"][1:]}
+    with pytest.raises(DataError, match="visual_hierarchy and flair: have no seed in common"):
+        summarize(apart, COMPARED, [("visual_hierarchy", "flair")])
 
 
 def test_rows_of_the_papers_size_fill_its_table_by_their_means_and_deviations() -> None:
@@ -256,17 +373,13 @@ def test_rows_of_the_papers_size_fill_its_table_by_their_means_and_deviations() 
 
     def row(model: Any, kind: str, i2t: tuple[float, ...], corpora: list[Any] = data) -> Any:
         card = {**retrained(), "model": model.model_dump(mode="json"), "data": corpora}
+        scores = [{"dci": {"pairs": 7805, kind: {"i2t_r1": value, "t2i_r1": 52.0}}} for value in i2t]
         points = [
-            {
-                **run_of(0.0, seed),
-                "scores": {
-                    "dci": {"pairs": 7805, kind: {"i2t_r1": value, "t2i_r1": 52.0}},
-                    "iiw": {"not_run": "IIW is not there"},
-                },
-            }
-            for seed, value in enumerate(i2t)
+            {"seed": n, "scores": found | {"iiw": {"not_run": "IIW is not there"}}} for n, found in enumerate(scores)
         ]
-        over = summarize({"row": points}, {"row": kind})["rows"]["row"]["scores"]
+        sd = float(np.std(i2t, ddof=1)) if len(i2t) > 1 else None
+        ways = {"i2t_r1": {"value": float(np.mean(i2t)), "sd": sd}, "t2i_r1": {"value": 52.0, "sd": 0.0}}
+        over = {"dci": {kind: ways}}
         return paper_model(params, card, points, over, {"commit": "c", "fingerprint": "a b c"})
 
     # R@1 of 7,805 pairs is known to 1.1 points; 58.6 is too far from the paper's 56.6, with a deviation of 1.5 it is not.
@@ -288,40 +401,110 @@ def test_rows_of_the_papers_size_fill_its_table_by_their_means_and_deviations() 
 
 
 def test_a_summary_refuses_runs_that_do_not_belong_together() -> None:
+    shares = {"whole": (0.5, 0.5)}
     with pytest.raises(DataError, match="more than the seed"):
-        summarize({"a": [run_of(1.0, 0), run_of(1.0, 1, samples=45)]}, {"a": "whole"})
-    with pytest.raises(DataError, match="no score conditioned; it has"):
-        summarize({"a": [run_of(1.0, 0)]}, {"a": "conditioned"})
+        summarize({"a": [point_of(0, shares), point_of(1, shares, samples=45)]}, {"a": "whole"}, [])
+    with pytest.raises(DataError, match="no score conditioned; it has whole"):
+        summarize({"a": runs_of(shares)}, {"a": "conditioned"}, [])
 
 
 def test_the_best_rate_is_that_of_the_largest_mean() -> None:
     assert best({"0.1": {"a": 10.0, "b": 30.0}, "0.2": {"a": 41.0, "b": 1.0}, "0.4": {"a": 5.0, "b": 5.0}}) == "0.2"
 
 
-def test_fits_and_their_difference() -> None:
-    rng = np.random.default_rng(0)
-    compared = {"caft": "whole", "flair": "conditioned"}
-    points = []
-    for (method, kind), (place, images) in product(compared.items(), enumerate((100, 1000, 10_000))):
-        # CAFT gains 20 points a decade, FLAIR none.
-        share = 0.2 + 0.2 * place if method == "caft" else 0.2
-        bits = "".join(np.where(rng.permutation(500) < 500 * share, "1", "0"))
-        score = {"i2t_r1": 100 * share, "t2i_r1": 100 * share}
-        scores = {"random": {"pairs": 500, kind: score}}
-        point = {"method": method, "images": images, "samples": 1, "corpora": ["x"], "scores": scores}
-        points.append(point | {"hits": {"random": {kind: {"i2t": bits, "t2i": bits}}}})
-    fits = fitted("equal samples", points, compared)
-    assert [(fit["method"], fit["direction"], fit["slope"]) for fit in fits] == [
-        ("caft", "i2t", 20.0),
-        ("caft", "t2i", 20.0),
-        ("flair", "i2t", 0.0),
-        ("flair", "t2i", 0.0),
+# ---- scaling
+
+
+def test_weights_of_sizes_make_what_polyfit_makes() -> None:
+    # Through (2, 10), (3, 30), (4, 20): mean 3 and 20, slope (-1 * -10 + 1 * 0) / 2 = 5, at 2, 3, 4 the line has 15, 20, 25.
+    images, scores = [100, 1000, 10_000], np.array([10.0, 30.0, 20.0])
+    assert slope_weights(images) @ scores == pytest.approx(5)
+    np.testing.assert_allclose(residual_weights(images) @ scores, [-5, 10, -5])
+    images, scores = [484, 968, 1936, 3872], np.random.default_rng(0).random((4, 3, 5)) * 100
+    lines_of = np.polyfit(np.log10(images), scores.reshape(4, -1), 1)
+    np.testing.assert_allclose(weighted(slope_weights(images), scores).ravel(), lines_of[0])
+    left = scores.reshape(4, -1) - (np.log10(images)[:, None] * lines_of[0] + lines_of[1])
+    np.testing.assert_allclose(
+        np.stack([weighted(row, scores) for row in residual_weights(images)]).reshape(4, -1), left, atol=1e-9
+    )
+    with pytest.raises(ValueError, match="two sizes"):
+        slope_weights([5, 5])
+
+
+METHODS = {"caft": "whole", "flair": "conditioned"}
+
+
+def curve(caft: tuple[float, ...], flair: tuple[float, ...], seeds: int = 3) -> list[dict[str, Any]]:
+    """Points at 100, 1,000 ... images, by shares of hits."""
+    return [
+        point_of(seed, {kind: (share, share)}) | {"method": method, "images": 100 * 10**place}
+        for (method, kind), shares in zip(METHODS.items(), (caft, flair), strict=True)
+        for place, share in enumerate(shares)
+        for seed in range(seeds)
     ]
-    assert all(fit["low"] < fit["slope"] < fit["high"] for fit in fits)
+
+
+def test_slopes_residuals_steps_and_the_difference_of_two_methods() -> None:
+    points = curve((0.2, 0.4, 0.6), (0.2, 0.2, 0.2))
+    summary, lines = summarize_scaling({"equal epochs": points}, METHODS)
+    fits = {(fit["method"], fit["direction"]): fit for fit in summary["fits"]}
+    assert {key: fit["slope"] for key, fit in fits.items()} == {
+        ("caft", "i2t"): 20.0,
+        ("caft", "t2i"): 20.0,
+        ("flair", "i2t"): 0.0,
+        ("flair", "t2i"): 0.0,
+    }
+    fit = fits["caft", "i2t"]
+    assert fit["low"] < 20 < fit["high"] and (fit["sizes"], fit["seeds"], fit["intercept"]) == (3, 3, -20.0)
+    assert [rest["value"] for rest in fit["residuals"]] == [0, 0, 0]
+    assert [(step["from"], step["to"], step["value"]) for step in fit["steps"]] == [(100, 1000, 20), (1000, 10_000, 20)]
+    assert fits["flair", "i2t"]["flat_after"] == 100
+    found = {(c["of"], c["direction"]): c["value"] for c in summary["contrasts"]}
+    assert found == {("slope", "i2t"): 20, ("slope", "t2i"): 20, ("level", "i2t"): 20, ("level", "t2i"): 20}
+    line = lines[0]
+    assert (line["images"], line["r1"], line["seeds"], line["compared"]) == (100, 20.0, 3, True)
+    assert 0 <= line["low"] < 20 < line["high"]
+    assert "equal epochs, level" in effects.scaling(summary)
+    assert scaling_page(summary, lines).count("<svg") == 2
+
+
+@pytest.mark.parametrize(
+    ("claims", "size"),
+    [
+        (("higher by 1.0 to 2.0", "higher by 1.0 to 2.0"), None),
+        (("higher by 1.0 to 2.0", "not separated"), 2000),
+        (("not separated", "higher by 1.0 to 2.0"), None),
+        (("not separated", "lower by 1.0 to 2.0"), 1000),
+    ],
+)
+def test_a_curve_is_flat_after_its_last_step_that_is_separated(claims: tuple[str, str], size: int | None) -> None:
+    steps = [{"from": 1000, "to": 2000, "claim": claims[0]}, {"from": 2000, "to": 4000, "claim": claims[1]}]
+    assert flat_after(steps) == size
+
+
+def test_one_run_a_size_has_intervals_of_other_queries_alone() -> None:
+    summary, lines = summarize_scaling({"paper": curve((0.2, 0.4, 0.6), (0.2, 0.2, 0.2), seeds=1)}, METHODS)
+    fit = summary["fits"][0]
     # Independent queries: a slope over two decades is half the difference of the ends, of these deviations.
-    deviation = 100 * (0.6 * 0.4 / 500 + 0.2 * 0.8 / 500) ** 0.5 / 2
-    assert fits[0]["high"] - fits[0]["low"] == pytest.approx(2 * 1.96 * deviation, rel=0.1)
-    found = differences({"equal samples": points}, compared)
-    assert [(each["value"], each["claim"]) for each in found] == [(20.0, "steeper")] * 2
-    line = lines("equal samples", points[0], compared)[0]
-    assert (line["images"], line["r1"], line["compared"]) == (100, 20.0, True) and line["low"] < 20 < line["high"]
+    deviation = 100 * (0.6 * 0.4 / PAIRS + 0.2 * 0.8 / PAIRS) ** 0.5 / 2
+    assert fit["high"] - fit["low"] == pytest.approx(2 * 1.96 * deviation, rel=0.25)
+    assert lines[0]["high"] - lines[0]["low"] == pytest.approx(2 * 196 * (0.2 * 0.8 / (PAIRS - 1)) ** 0.5, abs=0.02)
+
+
+def test_sizes_with_other_seeds_are_refused() -> None:
+    with pytest.raises(DataError, match="sizes of caft have other seeds"):
+        summarize_scaling({"equal epochs": curve((0.2, 0.4), (0.2, 0.2))[1:]}, METHODS)
+
+
+# ---- the form of the loss
+
+
+def test_the_difference_of_two_forms_at_each_batch_and_from_small_to_large() -> None:
+    shares = {"sigmoid-16": 0.8, "softmax-16": 0.5, "sigmoid-256": 0.9, "softmax-256": 0.8}
+    runs = {name: runs_of({"whole": (share, share)}) for name, share in shares.items()}
+    summary = summarize_batches(runs, [16, 256])
+    found = {(line["batch"], line["direction"]): line["value"] for line in summary["differences"]}
+    assert found == {(batch, way): pytest.approx(v) for batch, v in ((16, 30), (256, 10)) for way in ("i2t", "t2i")}
+    assert [(gap["direction"], gap["value"]) for gap in summary["gaps"]] == [("i2t", 20), ("t2i", 20)]
+    assert summary["scores"]["softmax-16"]["random"]["whole"]["i2t_r1"]["value"] == 50
+    assert "| at 16 less at 256 | 20.0 (" in effects.batches(summary)

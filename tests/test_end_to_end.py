@@ -230,20 +230,35 @@ def test_a_fetch_killed_half_way_is_completed_by_the_next_run(finished: Path, tm
 
 @pytest.mark.verify
 def test_a_point_of_the_scaling_graph_is_trained_on_its_share_once(finished: Path) -> None:
-    (finished / "pipelines/scaling/budget.yaml").write_text("train: {samples: 640}\n")
-    target = "pipelines/scaling/dvc.yaml:point@flair-epochs-0.5"
+    """On a corpus of its own, under scaling/; the root graph's data stay as they are."""
+    before = {path: path.read_bytes() for path in (finished / "data/index").iterdir()}
+    overlay = finished / "pipelines/scaling/larger.yaml"
+    content = yaml.safe_load(overlay.read_text())
+    scenes = yaml.safe_load((finished / "params.yaml").read_text())["corpus"]["scenes"]
+    content["corpus"]["scenes_32k"] = {**scenes, "port": free_port()}
+    content["train"] = {"samples": 640}
+    overlay.write_text(yaml.safe_dump(content))
+    target = "pipelines/scaling/dvc.yaml:point@flair-epochs-16000-1"
     done = dvc(finished, "repro", target)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
-    assert len(stages_run(done.stdout)) == 1
-    point = read(finished / "metrics/scaling/flair-epochs-0.5.json")
+    ran = [name.rpartition(":")[2] for name in stages_run(done.stdout)]
+    data = ["source", "fetch", "captions", "sentences", "select", "index", "leakage"]
+    assert sorted(ran) == sorted([*data, "point@flair-epochs-16000-1"])
+    assert {path: path.read_bytes() for path in (finished / "data/index").iterdir()} == before
+    point = read(finished / "scaling/metrics/flair-epochs-16000-1.json")
     # A quarter of the images is held out; half of the others, and of the samples, in batches of 32.
-    assert (point["images"], point["samples"]) == (IMAGES * 3 // 4 // 2, 320)
-    for name, found in read(finished / "plots/scaling/flair-epochs-0.5.json").items():
-        assert set(found) == {"global", "conditioned"}
+    assert (point["images"], point["samples"], point["seed"]) == (IMAGES * 3 // 4 // 2, 320, 1)
+    items = read(finished / "scaling/plots/flair-epochs-16000-1.json")
+    for name, found in items["retrieval"].items():
+        assert set(found) == {"global", "conditioned", "blend_0.3", "blend_0.7"}
         for kind, ways in found.items():
             for way, hits in ways.items():
                 assert 100 * hits.count("1") / PAIRS == pytest.approx(
                     point["scores"][name][kind][f"{way}_r1"], abs=0.01
                 )
+    for name, found in items["referring"].items():
+        assert len(found["pictures"]) == len(found["margin"])
+        mean = sum(found["margin"]) / len(found["margin"])
+        assert mean == pytest.approx(point["referring"][name]["margin"], abs=0.02)
     again = dvc(finished, "repro", target)
     assert again.returncode == 0 and stages_run(again.stdout) == []

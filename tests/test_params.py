@@ -310,7 +310,10 @@ def test_dvc_sets_every_key_and_nothing_else_and_keeps_every_comment(tmp_path: P
     assert comments(path) == comments(Path("params.yaml")) and len(comments(path)) > 100
 
 
-GRAPHS = ["dvc.yaml", *(f"pipelines/{name}/dvc.yaml" for name in ("ablation", "scaling", "score"))]
+GRAPHS = [
+    "dvc.yaml",
+    *(f"pipelines/{name}/dvc.yaml" for name in ("ablation", "batches", "scaling", "scaling/paper", "score")),
+]
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import committed
+from pipelines import committed, results
 
 PROJECT = Path(__file__).parents[1]
 README, RESULTS = PROJECT / "README.md", PROJECT / "docs/results.md"
@@ -129,15 +129,16 @@ def interval(found: dict[str, float]) -> str:
     return f"{found['value']:.1f} ({found['low']:.1f} to {found['high']:.1f})"
 
 
-def rows_of_curves() -> list[str]:
+def rows_of_earlier_code() -> list[str]:
+    """What metrics/ has of the ablation and of scaling, as long as it is of the code before they were designed anew."""
     columns = [(name, way) for name in ("random", "look_alike") for way in ("i2t", "t2i")]
     rows = []
-    for name, entry in metrics("ablation")["rows"].items():
+    for name, entry in metrics("ablation")["rows"].items() if "contrasts" not in metrics("ablation") else ():
         for kind in entry["scores"]["random"].keys() - {"global"}:
             star = " *" if kind == entry["compared"] else ""
             cells = (interval(entry["scores"][place][kind][f"{way}_r1"]) for place, way in columns)
             rows.append(row(f"`{name}`, {kind}{star}", *cells, f"{entry['learning_rate']:g}"))
-    fits = metrics("scaling")["fits"]
+    fits = metrics("scaling")["fits"] if "contrasts" not in metrics("scaling") else []
     for curve, method, kind in dict.fromkeys((fit["curve"], fit["method"], fit["score"]) for fit in fits):
         found = {(f["set"], f["direction"]): f for f in fits if (f["curve"], f["method"]) == (curve, method)}
         cells = (interval({**found[column], "value": found[column]["slope"]}) for column in columns)
@@ -145,15 +146,36 @@ def rows_of_curves() -> list[str]:
     return rows
 
 
-def test_ablation_and_scaling_are_those_of_the_committed_runs() -> None:
+@pytest.mark.parametrize("page", [README, RESULTS], ids=str)
+def test_ablation_scaling_and_the_form_of_the_loss_are_what_was_measured(page: Path) -> None:
+    text = page.read_text()
+    assert results.written(text, PROJECT / "metrics") == text, "run `python -m pipelines.results`"
+
+
+def test_what_is_of_earlier_code_says_so_and_is_what_was_measured_then() -> None:
     lines = RESULTS.read_text().splitlines()
-    rows = rows_of_curves()
-    assert len(rows) == 11
-    missing = [line for line in rows if line not in lines]
+    missing = [line for line in rows_of_earlier_code() if line not in lines]
     assert not missing, "docs/results.md lacks these rows:\n" + "\n".join(missing)
+    old = [name for name in ("ablation", "scaling") if "contrasts" not in metrics(name)]
+    assert RESULTS.read_text().count("**run with earlier code**") == len(old)
 
 
-def test_an_order_is_claimed_only_if_there_is_one() -> None:
-    text = RESULTS.read_text()
-    is_separated = any(claim["claim"] != "not separated" for claim in metrics("ablation")["order"])
-    assert ("so no order is claimed" in text) == (not is_separated)
+def test_the_places_of_a_page_are_filled_from_new_metrics_alone(tmp_path: Path) -> None:
+    from caft.eval.analysis.ablation import summarize
+    from tests.test_curves import COMPARED, NEIGHBOURS, rows
+
+    before = RESULTS.read_text()
+    marks = [f"<!-- {'end of ' * end}{place}{'' if end else ': by python -m pipelines.results'} -->"
+             for place in ("ablation", "scaling", "batches") for end in (0, 1)]  # fmt: skip
+    assert all(before.count(mark) == 1 for mark in marks)
+    assert results.written(before, tmp_path) == before  # nothing has run
+    summary = summarize(rows(), COMPARED, NEIGHBOURS)
+    (tmp_path / "ablation.json").write_text(json.dumps(summary))
+    after = results.written(before, tmp_path)
+    # Of the three places one is new; all around it stays.
+    assert (
+        after.split(marks[0])[0] == before.split(marks[0])[0] and after.split(marks[1])[1] == before.split(marks[1])[1]
+    )
+    for line in summary["differences"]:
+        assert line["claim"] in after
+    assert "`visual_hierarchy` against `flair`, conditioned" in after and results.written(after, tmp_path) == after

@@ -89,12 +89,15 @@ class CAFT(nn.Module):
             sizes = config.image_size, config.patch, width, config.heads, config.mlp_ratio, config.blocks[0]
             self.vision = FlatVisionEncoder(*sizes)
         eps = self.vision.norm_eps
+        # Also drawn where they are left out: with the same seed, the ablation's rows then start alike in what they share.
+        part, whole = _projection(width, embed), _projection(width, embed)
         self.part_norm = nn.LayerNorm(width, eps=eps) if has_part else None
-        self.part_projection = _projection(width, embed) if has_part else None
+        self.part_projection = part if has_part else None
         self.whole_norm = nn.LayerNorm(width, eps=eps) if has_whole else None
-        self.whole_projection = _projection(width, embed) if has_whole else None
+        self.whole_projection = whole if has_whole else None
         self.sub_caption = SubCaptionTransformer(text.vocabulary, text.context, text.width, text.heads, text.sub_layers)
-        self.sub_caption_projection = _projection(text.width, embed) if has_part else None
+        sub_caption = _projection(text.width, embed)
+        self.sub_caption_projection = sub_caption if has_part else None
         self.whole_caption: WholeCaptionTransformer | None = None
         if text.whole_layers is not None and text.adapter is not None:
             self.whole_caption = WholeCaptionTransformer(

@@ -1,8 +1,6 @@
 """The report as a stranger reads it, in Chromium at 1280 and 390 pixels: how long, how wide, what stands first, and that all
 of it can be reached; for a default run, for every published set and several seeds, for given weights, and with little."""
 
-import csv
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +10,11 @@ import pytest
 from PIL import Image, ImageFilter
 
 from caft.data.sets import RetrievalSet
+from caft.eval.analysis.ablation import summarize
 from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.examples import KINDS, Answers, Look, Nested, Retrieved, Segmented
 from caft.eval.analysis.granularity import Asked
+from caft.eval.analysis.scaling import summarize as summarize_scaling
 from caft.eval.paper.compare import compare
 from caft.eval.paper.models import of_model
 from caft.eval.report import report_page
@@ -25,6 +25,8 @@ from caft.eval.report.scaling import scaling_page
 from caft.params import load_params
 from tests.eval.browser import SCREENS, browse, problems, read
 from tests.eval.test_paper import GIVEN, TARGETS, metrics_of, retrained
+from tests.test_curves import COMPARED, METHODS, NEIGHBOURS, curve
+from tests.test_curves import rows as rows_of_table_3
 
 PROJECT = Path(__file__).parents[2]
 LARGEST = 5_000_000  # bytes; a default run's page has 1.8 million, one with pictures of every published set 3.7
@@ -92,13 +94,8 @@ def pages(tmp_path_factory):
     name = {**GIVEN, "name": f"{LONG}.pt"}
     some = metrics_of({"urban1k", "refcoco_val"})
     scored = of_model(GIVEN, load_params(PROJECT / "params.yaml"), some, {}, {})
-    summary = json.loads((PROJECT / "metrics/ablation.json").read_text())
-    with (PROJECT / "plots/scaling/points.csv").open(newline="") as file:
-        rows = [
-            {k: float(v) if k in ("r1", "low", "high") else v for k, v in row.items()} for row in csv.DictReader(file)
-        ]
-    for row in rows:
-        row["compared"] = row["compared"] in ("True", "true", "1")
+    summary = summarize(rows_of_table_3(), COMPARED, NEIGHBOURS)
+    curves, points = summarize_scaling({"equal epochs": curve((0.2, 0.4, 0.6), (0.1, 0.3, 0.5))}, METHODS)
     return {
         "every set": report_page(of_every_set(folder, {**retrained(), "seed": 0})),
         "given weights": report_page(of_every_set(folder, GIVEN)),
@@ -109,7 +106,7 @@ def pages(tmp_path_factory):
         "no set": report_page(Report(GIVEN, metrics_of(set()), [], [], {})),
         "nothing": report_page(Report({}, {}, [], [], {})),
         "ablation": ablation_page(summary, compare(TARGETS, [scored], {})[:30]),
-        "scaling": scaling_page(json.loads((PROJECT / "metrics/scaling.json").read_text()), rows),
+        "scaling": scaling_page(curves, points),
     }
 
 

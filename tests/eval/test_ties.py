@@ -87,8 +87,9 @@ def test_a_blind_model_hits_nothing_in_the_ablation(blind, small, monkeypatch):
     params, folder = small
     monkeypatch.chdir(folder)
     entries, hits = score_hits(params, blind)
-    assert set(entries["random"]) == {"pairs", "whole", "conditioned"}
-    assert entries["random"]["whole"] == entries["random"]["conditioned"] == {"i2t_r1": 0, "t2i_r1": 0}
+    kinds = {"whole", "conditioned", "blend_0.3", "blend_0.7"}
+    assert set(entries["random"]) == {"pairs", *kinds}
+    assert all(entries["random"][kind] == {"i2t_r1": 0, "t2i_r1": 0} for kind in kinds)
     assert {places for ways in hits["random"].values() for places in ways.values()} == {"0" * 16}
 
 

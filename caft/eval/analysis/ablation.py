@@ -1,14 +1,12 @@
-"""The ablation over seeds: scores of each row, the orders that their intervals separate, and the cells of Table 3."""
+"""The ablation over seeds: scores of each row, paired differences of rows with their intervals, and the cells of Table 3."""
 
-import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from caft import storage
 from caft.errors import DataError
-from caft.eval.analysis.curves import Interval, order, over_seeds
+from caft.eval.analysis.paired import Point, contrasts, differences, items_of, means
 from caft.eval.paper.compare import Cell, compare
 from caft.eval.paper.models import PaperModel, of_model
 from caft.eval.paper.targets import load_targets
@@ -18,71 +16,38 @@ from caft.params import Params
 from caft.train.tracking.origin import changes, commit
 
 GRAPH = "pipelines/ablation/dvc.yaml"
-FOLDER, MODELS = Path("metrics/ablation"), Path("models/ablation")
+FOLDER, ITEMS, MODELS = Path("metrics/ablation"), Path("plots/ablation"), Path("models/ablation")
 # The paper's part score is the mean over the chunks of the conditioned one.
 _PAPER = {"whole": "whole", "conditioned": "part"}
 COLUMNS = ("row", "set", "score", "compared", "direction", "value", "low", "high", "sd", "seeds")
 
 
-def read_points(row: str) -> list[dict[str, Any]]:
-    """Returns the points of a row, one for each seed.
+def summarize(
+    runs: Mapping[str, Sequence[Point]], compared: Mapping[str, str], pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Scores of rows over seeds and items, and the paired differences of `pairs`.
+
+    Args:
+        runs: Points of each row.
+        compared: Score of each row that the paper compares.
+        pairs: Row and row that it is compared with.
 
     Raises:
-        DataError: The row has no point.
-    """
-    paths = [path for path in sorted(FOLDER.glob(f"{row}-*.json")) if re.fullmatch(rf"{row}-\d+", path.stem)]
-    if not paths:
-        raise DataError(f"{FOLDER}: no point of the row {row}; run `dvc repro {GRAPH}`")
-    return [storage.read_json(path, GRAPH) for path in paths]
-
-
-def summarize(runs: Mapping[str, Sequence[Mapping[str, Any]]], compared: Mapping[str, str]) -> dict[str, Any]:
-    """Scores over seeds, and orders of neighbouring rows; `compared` is the score of each row that the paper compares.
-
-    Raises:
-        DataError: A row has no such score, or its runs differ in more than the seed.
+        DataError: A row has no such score, or its runs differ in more than the seed; or two rows have no seed in common.
     """
     rows: dict[str, Any] = {}
     for row, points in runs.items():
         facts = [{key: point[key] for key in ("learning_rate", "images", "samples", "corpora")} for point in points]
         if any(fact != facts[0] for fact in facts):
-            raise DataError(f"{FOLDER}: runs of {row} differ in more than the seed: {facts}")
-        rows[row] = {
-            **facts[0],
-            "seeds": [point["seed"] for point in points],
-            "compared": compared[row],
-            "scores": _over_seeds([point["scores"] for point in points]),
-        }
-        if not any(compared[row] in found for found in rows[row]["scores"].values()):
-            known = sorted({kind for found in rows[row]["scores"].values() for kind in found})
+            raise DataError(f"{row}: its runs differ in more than the seed: {facts}")
+        scores, referring = means(items_of(points))
+        if not any(compared[row] in found for found in scores.values()):
+            known = sorted({kind for found in scores.values() for kind in found})
             raise DataError(f"{row}: has no score {compared[row]}; it has {', '.join(known)}")
-    return {"rows": rows, "order": _orders(rows)}
-
-
-def _over_seeds(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        name: {
-            kind: {way: over_seeds([point[name][kind][way] for point in points]).rounded() for way in ways}
-            for kind, ways in entry.items()
-            if isinstance(ways, Mapping)
-        }
-        for name, entry in points[0].items()
-        if "not_run" not in entry
-    }
-
-
-def _orders(rows: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Each row against the one before, by the compared scores: an order only where their intervals are apart."""
-    claims = []
-    for before, row in pairwise(rows):
-        first, second = (rows[name]["scores"] for name in (row, before))
-        for name in first:
-            for way in ("i2t_r1", "t2i_r1"):
-                ours = Interval(**first[name][rows[row]["compared"]][way])
-                theirs = Interval(**second[name][rows[before]["compared"]][way])
-                where = {"first": row, "second": before, "set": name, "direction": way[:3].upper()}
-                claims.append({**where, "claim": order(ours, theirs)})
-    return claims
+        seeds = [point["seed"] for point in points]
+        rows[row] = {**facts[0], "seeds": seeds, "compared": compared[row], "scores": scores, "referring": referring}
+    found = [line for first, second in pairs for line in differences(runs, compared, first, second)]
+    return {"rows": rows, "differences": found, "contrasts": list(contrasts(runs, compared))}
 
 
 def paper_cells(
@@ -151,18 +116,22 @@ def table_3(rows: Sequence[PaperModel]) -> list[Cell]:
 
 def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line for each row, set, score and direction."""
-    return [
-        {
-            "row": row,
-            "set": name,
-            "score": kind,
-            "compared": kind == entry["compared"],
-            "direction": way[:3],
-            **interval,
-            "seeds": len(entry["seeds"]),
-        }
-        for row, entry in summary["rows"].items()
-        for name, kinds in entry["scores"].items()
-        for kind, ways in kinds.items()
-        for way, interval in ways.items()
-    ]
+    lines: list[dict[str, Any]] = []
+    for row, entry in summary["rows"].items():
+        found = [
+            (name, kind, way, interval)
+            for name, kinds in entry["scores"].items()
+            for kind, ways in kinds.items()
+            for way, interval in ways.items()
+        ]
+        found += [(name, "margin", "", interval) for name, interval in entry["referring"].items()]
+        for name, kind, way, interval in found:
+            where = {
+                "row": row,
+                "set": name,
+                "score": kind,
+                "compared": kind == entry["compared"],
+                "direction": way[:3],
+            }
+            lines.append({**where, **interval, "seeds": len(entry["seeds"])})
+    return lines

@@ -18,15 +18,12 @@ def images_and_fraction(params: Params) -> tuple[int, int]:
     return training, max(1, round(params.data.fraction * training))
 
 
-def budget(params: Params, equal: str) -> int:
-    """Returns the samples of a run.
-
-    With equal "samples", the recipe's on all images; "epochs", as many passes over the run's fraction of them.
-    """
+def budget(params: Params, of: float) -> int:
+    """Returns the samples that a fraction of the images gets, with as many passes over it as the recipe has over all."""
     recipe = params.selected_recipe
-    everything, mine = images_and_fraction(params)
+    everything, _ = images_and_fraction(params)
     whole = recipe.samples if recipe.samples is not None else recipe.steps(everything) * recipe.batch
-    return whole if equal == "samples" else round(whole * mine / everything)
+    return round(whole * max(1, round(of * everything)) / everything)
 
 
 def description(params: Params, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ _KINDS = {
     "global": "class token and text",
     "whole": "class token and whole caption",
     "conditioned": "text-conditioned pooling",
+    "compared": "the compared scores",
 }
 
 

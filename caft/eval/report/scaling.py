@@ -24,7 +24,7 @@ def _chart(title: str, rows: Sequence[Mapping[str, Any]]) -> Chart | None:
     lines = []
     for colour, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["images"])
-        points = [(float(row["images"]), row["r1"]) for row in mine]
+        points = [(float(row["images"]), float(row["r1"])) for row in mine]
         band = [(float(row["images"]), row["low"], row["high"]) for row in mine]
         lines.append(Series(f"{method}, {mine[0]['score']}", points, colour, band=band))
     return line_chart(title, lines, "images", "R@1, percent", log=True, span="close")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -61,6 +62,37 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
     if network is None:
         loaders = {kind: lambda _: Missing(NO_PART_LEVEL) for kind in loaders}
     return score_sets(params, loaders, score), rows
+
+
+def score_margins(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How much better the mask of an expression fits its object than the other objects of the picture, by set.
+
+    A map that ignores the words has a margin of zero. Expressions about the only object of a picture are left out.
+
+    Returns:
+        `miou`, `miou_wrong_expression` and `margin`, the mean of their difference, in percent and points; and of each
+        expression the number of its `pictures` and its `margin`, in points.
+    """
+    margins: dict[str, Any] = {}
+    network = part_network(model)
+
+    def score(name: str, loaded: ReferringSet) -> dict[str, Any]:
+        assert network is not None  # else nothing was loaded
+        found, rows = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        level = network.config.tokens[network.config.part_stage - 1]
+        numbers: dict[str, int] = {}
+        places: list[int] = []
+        own: list[float] = []
+        for row in rows:
+            if row.level == level and row.score.wrong is not None:
+                places.append(numbers.setdefault(row.image, len(numbers)))
+                own.append(100 * (row.score.iou - row.score.wrong))
+        margins[name] = {"pictures": places, "margin": [round(value, 2) for value in own]}
+        means = {key: found[key] for key in ("miou", "miou_wrong_expression")}
+        return {**means, "margin": fmean(own) if own else None}
+
+    load = load_referring if network else lambda _: Missing(NO_PART_LEVEL)
+    return score_sets(params, {"referring": load}, score), margins
 
 
 def write_expressions(folder: Path, rows: Mapping[str, Sequence[ExpressionScore]]) -> None:

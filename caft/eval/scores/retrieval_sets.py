@@ -153,8 +153,8 @@ def score_hits(params: Params, model: Model) -> tuple[dict[str, Any], dict[str, 
     """R@1 of each score that a model of the ablation or of a curve can form, and which queries found their match.
 
     A model with a flat text encoder has a `global` score, of class token and text; one with a hierarchy has `whole`,
-    of class token and whole caption; both have `conditioned`, by text-conditioned pooling, unless they have no part
-    level. Of a long caption in chunks, it is the mean over these.
+    of class token and whole caption; both have `conditioned`, by text-conditioned pooling, and the blends of the two
+    (CAFT++), unless they have no part level. Of a long caption in chunks, `conditioned` is the mean over these.
 
     Returns:
         By set and score, `i2t_r1` and `t2i_r1` in percent; and by set, score and direction, a 0 or 1 for each query.
@@ -166,11 +166,15 @@ def score_hits(params: Params, model: Model) -> tuple[dict[str, Any], dict[str, 
         encoded = encode_pairs(model, pairs.images, pairs.captions, params.evaluation.batch)
         entry: dict[str, Any] = {"pairs": len(pairs.ids)}
         hits[name] = {}
-        for level, matrix in level_scores(model.network, *encoded).items():
-            found = rank(matrix.numpy(), pairs.truth)
-            entry[names[level]] = recalls(found, ks=(1,))
+        scores = level_scores(model.network, *encoded)
+        rankings = {names[level]: rank(matrix.numpy(), pairs.truth) for level, matrix in scores.items()}
+        for weight in params.evaluation.blend if "part" in scores else ():
+            space = params.evaluation.blend_space
+            rankings[f"blend_{weight:g}"] = _rank_blend(model.network, scores, weight, space, pairs.truth)
+        for kind, found in rankings.items():
+            entry[kind] = recalls(found, ks=(1,))
             ranks = {"i2t": found.images, "t2i": found.texts}
-            hits[name][names[level]] = {way: "".join(np.where(places < 1, "1", "0")) for way, places in ranks.items()}
+            hits[name][kind] = {way: "".join(np.where(places < 1, "1", "0")) for way, places in ranks.items()}
         return entry
 
     return score_sets(params, {"retrieval": load_retrieval}, score), hits
