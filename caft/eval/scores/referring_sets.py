@@ -11,6 +11,7 @@ from caft import storage
 from caft.data.sets import Missing, ReferringSet, load_referring
 from caft.data.tables.meanings import schema
 from caft.eval.analysis.matching import score_match
+from caft.eval.leaked import Leaked
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.referring import ExpressionScore, score_expressions
 from caft.eval.sets import score_sets
@@ -37,8 +38,12 @@ SCHEMA = schema(
 )
 
 
-def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
+def score_benchmarks(
+    params: Params, model: RetrievalModel, leaked: Leaked | None = None
+) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
     """Scores a model on every referring set of the settings.
+
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.leaked.twice`.
 
     Returns:
         Entries of grounding.json, with what `score_match` gives as `match`, and every expression at every level, by set.
@@ -49,12 +54,13 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
 
     def score(name: str, loaded: ReferringSet) -> dict[str, Any]:
         assert network is not None  # else nothing was loaded
-        found, rows[name] = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        found, expressions = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        rows.setdefault(name, expressions)  # of the set as it is, which comes first
         found["match"] = score_match(network, loaded, references, params.evaluation.batch)
         return found | counted("expressions", found["expressions"], loaded.expected)
 
     load = load_referring if network else lambda _: Missing(NO_PART_LEVEL)
-    return score_sets(params, {"referring": load}, score), rows
+    return score_sets(params, {"referring": load}, score, leaked), rows
 
 
 def write_expressions(folder: Path, rows: Mapping[str, Sequence[ExpressionScore]]) -> None:

@@ -18,8 +18,9 @@ _TEMPERATURE = ("part_scale", "part_bias", "whole_scale", "whole_bias")
 # Of an evaluation set, or of a random answer on it.
 _CONSTANTS = {
     *("pairs", "expressions", "rows", "images", "classes", "chunks_cut", "tokens_seen", "miou_all_foreground"),
+    *("leaked_images",),
 }
-_TABLES = ("match", "by_box_mode", "miou_by_level", "tied_rows")
+_TABLES = ("match", "by_box_mode", "miou_by_level", "by_kind", "tied_rows")
 # What people compare first, and of how many sets, so that all fit beside each other.
 _HEADLINES = {r"retrieval/[^/]+/whole/t2i_r1": 2, r"grounding/[^/]+/miou": 1, r"regions(/[^/]+)?/hard": 1}
 # The other settings do not affect training; they are in the run's settings.json only.
