@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from caft.data.sets import Missing, folder_of
 from caft.errors import DataError
-from caft.eval.leaked import Leaked, twice
+from caft.eval.leaked import Leaked
+from caft.eval.without import twice
 from caft.params import Params
 from caft.params.sets import BenchmarkParams
 
@@ -50,7 +51,7 @@ def score_sets(
     """Returns by name what `score` gives for the name and content of each set, or `{"not_run": reason}`.
 
     What is left out of a set stands beside its scores, as `LeftOut.record` has it. With `leaked`, images by set that were
-    trained on, a set that has some is scored without them too, as `caft.eval.leaked.twice` has it. All sets are read before
+    trained on, a set that has some is scored without them too, as `caft.eval.without.twice` has it. All sets are read before
     the first is scored, so that what is wrong with any is found at once.
 
     Raises:

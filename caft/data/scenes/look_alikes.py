@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def variants(scene: Scene, kind: str, rng: np.random.Generator) -> list[Scene]:
         return [_with(scene, {i: replace(item, cell=cell)}) for i, item in enumerate(objects) for cell in free]
     taken = {(item.shape, item.colour) for item in objects}
     changed = [
-        (i, replace(item, **{kind: option}))
+        (i, _changed(item, kind, option))
         for i, item in enumerate(objects)
         for option in _OPTIONS[kind]
         if option != getattr(item, kind)
@@ -88,6 +89,11 @@ def variants(scene: Scene, kind: str, rng: np.random.Generator) -> list[Scene]:
 def _with(scene: Scene, items: dict[int, SceneObject]) -> Scene:
     """The scene with other objects at some places."""
     return replace(scene, objects=tuple(items.get(i, item) for i, item in enumerate(scene.objects)))
+
+
+def _changed(item: SceneObject, attribute: str, option: str) -> SceneObject:
+    changes: dict[str, Any] = {attribute: option}
+    return replace(item, **changes)
 
 
 def _at(item: SceneObject, other: SceneObject) -> SceneObject:

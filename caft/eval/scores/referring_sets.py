@@ -43,7 +43,7 @@ def score_benchmarks(
 ) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
     """Scores a model on every referring set of the settings.
 
-    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.leaked.twice`.
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.without.twice`.
 
     Returns:
         Entries of grounding.json, with what `score_match` gives as `match`, and every expression at every level, by set.

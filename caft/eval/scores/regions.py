@@ -28,7 +28,7 @@ BOX_MODES: tuple[BoxMode, ...] = ("masked_pool", "crop", "avg_pool")
 def score_benchmarks(params: Params, model: RetrievalModel, leaked: Leaked | None = None) -> dict[str, dict[str, Any]]:
     """Scores a model on every set of regions of the settings, by set.
 
-    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.leaked.twice`.
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.without.twice`.
     """
     network = part_network(model)
 

@@ -43,7 +43,7 @@ def score_benchmarks(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores a model on every retrieval and zero-shot set of the settings.
 
-    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.leaked.twice`.
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.without.twice`.
 
     Returns:
         Entries of retrieval.json by set, and the rows of blend.csv.
