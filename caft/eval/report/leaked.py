@@ -13,7 +13,9 @@ def leaked_words(report: Report) -> str:
     """What is known of the sets that were scored: no image, which images, or nothing; empty where no file says it."""
     counts: dict[str, int | str] = {}
     for entries in (report.metrics.get("retrieval", {}), report.metrics.get("grounding", {}), region_sets(report)):
-        counts |= {name or "regions": entry["leaked_images"] for name, entry in entries.items() if "leaked_images" in entry}
+        counts |= {
+            name or "regions": entry["leaked_images"] for name, entry in entries.items() if "leaked_images" in entry
+        }
     unknown = [name for name, count in counts.items() if count == UNKNOWN]
     some = {name: count for name, count in counts.items() if count not in (UNKNOWN, 0)}
     words = []
