@@ -13,7 +13,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
     model = place.model(params)
-    scores, rows = score_benchmarks(params, model)
+    scores, rows = score_benchmarks(params, model, place.leaked())
     write_expressions(place.reports / "expressions", rows)
     publish(params, model.card, place.metrics / "grounding.json", scores)
     for name, found in scores.items():

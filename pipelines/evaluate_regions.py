@@ -13,7 +13,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
     place = place_of(arguments)
     model = place.model(params)
-    of_set = score_benchmarks(params, model)
+    of_set = score_benchmarks(params, model, place.leaked())
     # The first set of the settings is the file's own; others are nested by name.
     scores = {key: value for found in list(of_set.values())[:1] for key, value in found.items()}
     scores |= dict(list(of_set.items())[1:])

@@ -22,8 +22,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     found: list[dict[str, Any]] = [{"weights": first, "retrieval": storage.read_json(FOLDER / "retrieval.json", GRAPH)}]
     place = Place(FOLDER, FOLDER, Path("reports/external"))
     for number, weights in enumerate(more, start=1):
-        model = replace(place, number=number).model(params)
-        scores, _ = score_benchmarks(params, model)
+        its = replace(place, number=number)
+        model = its.model(params)
+        scores, _ = score_benchmarks(params, model, its.leaked())
         log_scores(params, model.card, "retrieval", scores)
         found.append({"weights": weights, "retrieval": rounded(scores)})
     storage.write_json(FOLDER / "sizes.json", found)

@@ -148,6 +148,7 @@ def test_git_sees_metrics_and_the_lock_and_nothing_else(finished: Path) -> None:
         ),
         "plots/train.csv",
         "plots/blend.csv",
+        "plots/kinds.csv",
     }
 
 

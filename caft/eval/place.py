@@ -6,6 +6,7 @@ from pathlib import Path
 
 from caft import storage
 from caft.eval.given import load_given, settings_of
+from caft.eval.leaked import Leaked, read_leaked
 from caft.model.protocols import RetrievalModel
 from caft.params import Params
 from caft.weights.placed import load_model, on_device
@@ -35,6 +36,14 @@ class Place:
         expected = storage.read_json(WEIGHTS, GRAPH)
         described = [expected, *expected["more"]][self.number]
         return on_device(load_given(settings_of(params)[self.number], params, described))
+
+    def leaked(self) -> Leaked:
+        """Evaluation images that the model was trained on, by set; of given weights nothing is known.
+
+        Raises:
+            DataError: The stage `leakage` has not run.
+        """
+        return read_leaked() if self.number is None else {}
 
 
 def place_of(arguments: argparse.Namespace) -> Place:

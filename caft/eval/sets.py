@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from caft.data.sets import Missing
+from caft.data.sets import Missing, folder_of
 from caft.errors import DataError
+from caft.eval.leaked import Leaked
+from caft.eval.without import twice
 from caft.params import Params
 from caft.params.sets import BenchmarkParams
 
@@ -41,12 +43,16 @@ def present_sets(params: Params, loaders: Mapping[str, Loader[T]]) -> Iterator[t
 
 
 def score_sets(
-    params: Params, loaders: Mapping[str, Loader[Any]], score: Callable[[str, Any], dict[str, Any]]
+    params: Params,
+    loaders: Mapping[str, Loader[Any]],
+    score: Callable[[str, Any], dict[str, Any]],
+    leaked: Leaked | None = None,
 ) -> dict[str, Any]:
     """Returns by name what `score` gives for the name and content of each set, or `{"not_run": reason}`.
 
-    What is left out of a set stands beside its scores, as `LeftOut.record` has it. All sets are read before the first is
-    scored, so that what is wrong with any is found at once.
+    What is left out of a set stands beside its scores, as `LeftOut.record` has it. With `leaked`, images by set that were
+    trained on, a set that has some is scored without them too, as `caft.eval.without.twice` has it. All sets are read before
+    the first is scored, so that what is wrong with any is found at once.
 
     Raises:
         DataError: Sets are damaged, or have items that cannot be scored; it names them all.
@@ -72,5 +78,9 @@ def score_sets(
             left_out = loaded.left_out.record()
             if left_out:
                 logger.warning("%s: %s", name, left_out)
-            scores[name] = score(name, loaded) | left_out
+            if leaked is None:
+                scores[name] = score(name, loaded) | left_out
+            else:
+                folder = folder_of(params.benchmarks[name])
+                scores[name] = twice(score, name, loaded, folder, leaked) | left_out
     return scores

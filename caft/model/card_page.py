@@ -68,7 +68,8 @@ def _data(card: ModelCard) -> list[str]:
 def _scores(metrics: Mapping[str, Any]) -> list[str]:
     tables = []
     if retrieval := _sets(metrics.get("retrieval", {}), "pairs"):
-        kinds = [kind for kind, scores in next(iter(retrieval.values())).items() if isinstance(scores, Mapping)]
+        first = next(iter(retrieval.values()))
+        kinds = [kind for kind, found in first.items() if isinstance(found, Mapping) and "t2i_r1" in found]
         rows = [
             (name, str(entry["pairs"]), *(_both(entry.get(kind)) for kind in kinds))
             for name, entry in retrieval.items()

@@ -1,9 +1,11 @@
 """The evaluation sets on disk, read with plain loops and compared with the scenes they were written from."""
 
+import csv
 import json
 import pickle
 import pickletools
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from caft.data.scenes import examples as rendered
+from caft.data.scenes.corpus import WORKING, links
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
-from caft.data.scenes.sets import write_benchmarks, write_referring
+from caft.data.scenes.grammar import RANDOM, SPEC, generator, random_scene, training_scene
+from caft.data.scenes.look_alikes import content
+from caft.data.scenes.sets import write_benchmarks, write_referring, write_regions
 from caft.errors import ParamsError
+from caft.params import load_params
 from caft.params.corpora import Faults, ScenesCorpus
+from tests.data.test_scenes_captions import BACKGROUND, NAME, place_of, told
 
+PROJECT = Path(__file__).parents[2]
 PAIRS, REGIONS = 32, 40
 FILES = {"1_attributes": 1, "2_attributes": 2, "3_attributes": 3, "shuffle_negatives": None}
 NOUN = re.compile(
@@ -94,6 +103,92 @@ def test_the_look_alike_set_is_a_test_split_of_four_each_with_captions_of_their_
     for first in range(0, PAIRS, 4):
         group = [set(re.split(r"(?<=\.)\s", row["description"])) for row in rows[first : first + 4]]
         assert all(group[a] != group[b] for a in range(4) for b in range(a))
+
+
+def test_the_groups_of_the_look_alike_set_are_in_a_file_of_their_own(folder: Path) -> None:
+    with (folder / "look_alike/groups.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds = ["colour", "pattern", "shape", "size", "place", "relation", "count", "colour"]
+    assert [row["id"] for row in rows] == [f"test_{number:05d}" for number in range(PAIRS)]
+    assert [row["group"] for row in rows] == [str(number // 4) for number in range(PAIRS)]
+    assert [row["kind"] for row in rows] == [kinds[number // 4] for number in range(PAIRS)]
+
+
+Said = frozenset[tuple[str, str, str | None, str | None, tuple[int, int] | None]]
+
+
+def said(caption: str) -> Said:
+    """What a caption says of each object: colour, shape, and pattern, size and place where it names them."""
+    found = set()
+    for sentence in re.split(r"(?<=\.)\s", caption):
+        names = NAME.findall(sentence)
+        if len(names) == 1 and not BACKGROUND.search(sentence):
+            pattern, size = told(sentence, {"plain", "striped", "dotted"}), told(sentence, {"small", "large"})
+            found.add((*names[0], pattern, size, place_of(sentence)))
+    return frozenset(found)
+
+
+def test_captions_of_a_group_say_what_differs_and_nothing_else_differs() -> None:
+    """Read back by the parser of the captions' own tests, synonyms taken as one, over five groups of each kind."""
+    examples = look_alike_examples(corpus(evaluation_images=140, image_size=16))
+    for first in range(0, 140, 4):
+        kind = ("colour", "pattern", "shape", "size", "place", "relation", "count")[first // 4 % 7]
+        group = [said(example.caption) for example in examples[first : first + 4]]
+        assert len(set(group)) == 4, [example.caption for example in examples[first : first + 4]]
+        for number, objects in enumerate(group):
+            assert len(objects) == len(examples[first + number].scene.objects)
+            gone, come = group[0] - objects, objects - group[0]
+            if kind == "count":
+                assert {len(gone), len(come)} == ({0} if objects == group[0] else {0, 1})
+                continue
+            assert len(gone) == len(come) == (0 if number == 0 else 2 if kind == "relation" else 1)
+            differing = {
+                place
+                for one in gone
+                for other in come
+                for place in range(5)
+                if one[:2] == other[:2] and one[place] != other[place]
+            }
+            named = {"pattern": {2}, "size": {3}, "place": {4}, "relation": {4}}
+            if number:
+                assert differing == named.get(kind, set()), kind  # another colour or shape is another object by name
+            if kind in ("colour", "shape") and number:
+                ((one,), (other,)) = gone, come
+                kept = 1 if kind == "colour" else 0
+                assert one[kept] == other[kept] and one[2:] == other[2:]
+            # All else is said in the same words: those of a place and a relation change, or of a name and its repetition.
+            words = [Counter(re.findall(r"[a-z]+", examples[first + n].caption.lower())) for n in (0, number)]
+            assert (words[0] - words[1]).total() <= (
+                2 if kind == "relation" else 1 if kind in ("pattern", "size") else 5
+            )
+
+
+def test_no_evaluation_scene_is_a_training_scene() -> None:
+    settings = load_params(PROJECT / "params.yaml").corpus["scenes"]
+    assert isinstance(settings, ScenesCorpus)
+    small = settings.model_copy(update={"image_size": 8})
+    trained = {content(training_scene(small.seed, number)) for kind, number in links(small) if kind == WORKING}
+    assert len(trained) > 3900
+    evaluated = [*random_examples(small), *look_alike_examples(small)]
+    assert len(evaluated) == 2048 and not trained & {content(example.scene) for example in evaluated}
+
+
+def test_a_scene_that_is_trained_on_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = corpus(seed=991, images=8, image_size=8)  # a seed that no other test has: what is trained on is kept
+    drawn = random_scene(generator(small.evaluation_seed, RANDOM, 1, SPEC))
+    monkeypatch.setattr(rendered, "training_scene", lambda seed, number: drawn)
+    scenes = [content(example.scene) for example in random_examples(small)]
+    assert content(drawn) not in scenes
+    usual = [content(random_scene(generator(small.evaluation_seed, RANDOM, n, SPEC))) for n in range(PAIRS)]
+    assert [n for n in range(PAIRS) if scenes[n] != usual[n]] == [1]
+
+
+def test_regions_are_the_same_however_large_the_random_set_is(tmp_path: Path) -> None:
+    examples = random_examples(corpus(evaluation_images=264, image_size=16))
+    write_regions(tmp_path / "few", examples[:256], REGIONS, 4)
+    write_benchmarks(tmp_path / "all", corpus(evaluation_images=264, image_size=16))
+    for file in FILES:
+        assert (tmp_path / f"few/{file}.json").read_bytes() == (tmp_path / f"all/fg_ovd/{file}.json").read_bytes()
 
 
 def test_look_alikes_have_fresh_pixels_even_where_nothing_changed() -> None:

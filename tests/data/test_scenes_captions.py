@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from caft.data.scenes.captions import ANNOTATORS, THOROUGH, captions, join, long_caption, phrase
+from caft.data.scenes.captions import ANNOTATORS, captions, describers, join, long_caption, phrase
 from caft.data.scenes.grammar import TRAIN, WORDS, Scene, SceneObject, generator, training_scene
 
 NUMBERS = range(300)
@@ -106,9 +106,12 @@ def test_annotators_leave_out_what_they_are_said_to() -> None:
 
 
 def test_those_who_describe_look_alikes_name_all_that_changes() -> None:
-    for annotator in THOROUGH:
+    for kind in ("colour", "shape", "pattern", "place", "relation", "count"):
+        assert describers(kind) == ("ib", "sv")
+    for annotator in describers("place"):
         shares = omissions(annotator)
         assert shares["pattern"] == shares["place"] == 0
+    assert describers("size") == ("sv",) and omissions("sv")["size"] == 0
 
 
 def test_sentences_come_in_no_fixed_order() -> None:

@@ -104,6 +104,84 @@ def test_masks_and_boxes_have_the_intervals_that_are_known():
     assert "boxes | 150 | 150 | – |" in rows
 
 
+def ends(value, low, high):
+    return {
+        "i2t_r1": {"value": value, "low": low, "high": high},
+        "t2i_r1": {"value": value + 1, "low": low, "high": high},
+    }
+
+
+def test_look_alikes_are_a_line_for_each_kind():
+    kind = {
+        "groups": 37,
+        "queries": 148,
+        "chance": 25.0,
+        "whole": ends(24.3, 18.2, 31.1),
+        "blend_0.3": ends(40.0, 33.0, 47.0),
+    }
+    entry = RETRIEVAL["random"] | {"by_kind": {"place": kind | {"part": ends(30.0, 23.0, 37.0)}}}
+    rows = lines_of(
+        section("Results", report(metrics={"retrieval": {"look_alike": entry, "random": RETRIEVAL["random"]}}))
+    )
+    columns = "T2I, whole | I2T, whole | T2I, part | I2T, part | T2I, CAFT++ 0.3 | I2T, CAFT++ 0.3"
+    assert f"look_alike, pairs that differ in | {columns} | chance | pairs | groups |" in rows
+    scores = "25.3 [18.2–31.1] | 24.3 [18.2–31.1] | 31.0 [23.0–37.0] | 30.0 [23.0–37.0] | 41.0 [33.0–47.0] | 40.0 [33.0–47.0]"
+    assert f"place | {scores} | 25.0 | 148 | 37 |" in rows
+    assert sum(", pairs that differ in" in row for row in rows) == 1  # a set without groups has no table
+
+
+def test_scores_without_leaked_images_stand_below_those_as_published():
+    rest = {
+        **RETRIEVAL["random"],
+        "pairs": 200,
+        "whole": recalls((60.0, 99.0, 100.0), (50.0, 98.0, 100.0)),
+        "blend_0.3": None,
+    }
+    masks = GROUNDING["phrase"] | {"miou": 50.0, "expressions": 300}
+    boxes = {key: value for key, value in REGIONS.items() if not key.startswith("trivial")} | {"rows": 40, "hard": 11.0}
+    metrics = {
+        "retrieval": {
+            "random": RETRIEVAL["random"] | {"leaked_images": 56, "without_leaked": rest},
+            "coco": RETRIEVAL["coco"] | {"leaked_images": 0},
+            "all": RETRIEVAL["random"] | {"leaked_images": 256, "without_leaked": None},
+            "imagenet": {
+                "top1": 50.0, "top5": 70.0, "images": 90, "classes": 10, "leaked_images": 1,
+                "without_leaked": {"top1": 40.0, "top5": 60.0, "images": 89, "classes": 10},
+            },
+        },
+        "grounding": {"phrase": GROUNDING["phrase"] | {"leaked_images": 3, "without_leaked": masks}},
+        "regions": REGIONS | {"leaked_images": 2, "without_leaked": boxes},
+    }  # fmt: skip
+    rows = lines_of(section("Results", report(metrics=metrics)))
+    said = "Evaluation images that were trained on: random 56, all 256, imagenet 1, phrase 3, regions 2. Scores of these sets"
+    assert any(row.startswith(said) for row in rows)
+    assert any("No image of the other sets looks like one that was trained on" in row for row in rows)
+    first = rows.index("random without the 56 images that were trained on: 200 pairs |")
+    ends = binomtest(100, 200).proportion_ci(method="wilson")
+    assert f"50.0 [{100 * ends.low:.1f}–{100 * ends.high:.1f}]" in rows[first + 1]
+    assert "without the 256 images that were trained on nothing is left |" in rows
+    assert any(row.startswith("imagenet without the image that was trained on: 89 images | 40.0 [") for row in rows)
+    assert "phrase without the 3 images that were trained on: 300 expressions | 50.0 | 58.9 | 84.4 |" in rows
+    place = rows.index("the same without the 2 images that were trained on: 40 boxes |")
+    assert rows[place + 1] == "right description above all wrong ones | 11.0 | 20.0 | – |"
+    # No set of regions of its own.
+    assert not any(row.startswith("without_leaked") for row in rows)
+
+
+def test_where_the_training_data_is_unknown_no_second_score_is_invented():
+    metrics = {"retrieval": {"random": RETRIEVAL["random"] | {"leaked_images": "unknown"}}}
+    page = section("Results", report(metrics=metrics))
+    assert "Which evaluation images were trained on is unknown, and scores without them cannot be given." in page
+    metrics["grounding"] = {"phrase": GROUNDING["phrase"] | {"leaked_images": 0}}
+    page = section("Results", report(metrics=metrics))
+    assert (
+        "Which evaluation images of random were trained on is unknown" in page and "No image of the other sets" in page
+    )
+    metrics = {"grounding": metrics["grounding"]}
+    page = section("Results", report(metrics=metrics))
+    assert "No image of these sets looks like one that was trained on, so that their scores stand once." in page
+
+
 def test_overall_iou_and_superpixels_have_theirs_too():
     intervals = {"phrase": {"overall_iou": Interval(58.89, 55.2, 62.1)}}
     superpixels = {

@@ -110,7 +110,8 @@ def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
     }
     assert set(scores) == {"random", "look_alike", "urban1k", "composition"} | absent
     for name in ("random", "look_alike"):
-        facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen"}
+        facts = {"pairs", "tied_rows", "chunks_cut", "tokens_seen", "leaked_images"}
+        facts |= {"by_kind"} if name == "look_alike" else set()
         assert set(scores[name]) == facts | {"whole", "part", "blend_0.3", "blend_0.7"}
         assert scores[name]["pairs"] == 16
         assert (scores[name]["chunks_cut"], scores[name]["tokens_seen"]) == (0, 100)
@@ -123,6 +124,29 @@ def test_retrieval_writes_the_agreed_keys(checkout, evaluated):
             scores[name]["not_run"],
         )
         assert f"{name} is not run: {scores[name]['not_run']}" in evaluated["evaluate_retrieval"].stderr
+
+
+def test_look_alikes_are_scored_by_kind_in_the_metrics_in_a_table_and_in_the_report(checkout, evaluated):
+    found = metrics(checkout, "retrieval")["look_alike"]["by_kind"]
+    modes = ("whole", "part", "blend_0.3", "blend_0.7")
+    assert set(found) == {"colour", "pattern", "shape", "size"}  # of 16 pairs there are four groups
+    for entry in found.values():
+        assert set(entry) == {"groups", "queries", "chance", *modes}
+        assert (entry["groups"], entry["queries"], entry["chance"]) == (1, 4, 25.0)
+    rows = list(csv.DictReader((checkout / "plots/kinds.csv").read_text().splitlines()))
+    assert len(rows) == 4 * len(modes) * 2 and {row["set"] for row in rows} == {"look_alike"}
+    for row in rows:
+        assert float(row["r1"]) == found[row["kind"]][row["score"]][f"{row['direction']}_r1"]["value"]
+    assert "look_alike, pairs that differ in" in (checkout / "reports/index.html").read_text(encoding="utf-8")
+
+
+def test_what_no_audit_knows_is_unknown(checkout, evaluated):
+    """The checkout's audit saw no set."""
+    for name in ("retrieval", "grounding"):
+        scored = [entry for entry in metrics(checkout, name).values() if "not_run" not in entry]
+        assert scored and all(entry["leaked_images"] == "unknown" for entry in scored)
+    assert metrics(checkout, "regions")["leaked_images"] == "unknown"
+    assert "trained on is unknown" in (checkout / "reports/index.html").read_text(encoding="utf-8")
 
 
 def test_a_partial_set_is_scored_and_says_of_how_many(checkout, evaluated):
@@ -159,7 +183,7 @@ def test_grounding_writes_the_agreed_keys(checkout, evaluated):
     controls = {"miou_wrong_expression", "miou_all_foreground", "miou_whole_image"}
     for name in ("phrase", "phrase_place", "sentence"):
         assert set(scores[name]) == {
-            "miou", "miou_by_level", "match", "overall_iou", "pointing", "expressions", *controls
+            "miou", "miou_by_level", "match", "overall_iou", "pointing", "expressions", "leaked_images", *controls
         }  # fmt: skip
         kinds = {"all", "colour", "shape", "nonsense", "other_picture"}
         assert kinds <= set(scores[name]["match"]["auroc"]) == set(scores[name]["match"]["auroc_percentile"])
@@ -212,7 +236,15 @@ def test_regions_writes_the_first_set_flat_and_others_by_name(checkout, evaluate
     check_form(scores)
     levels = {"hard", "medium", "easy", "trivial"}
     of_mode = {f"{a}{b}" for a in levels for b in ("", "_optimistic")}
-    assert set(scores) == {"rows", "fg_ovd", "box_mode", "by_box_mode", *of_mode, *(f"{a}_chance" for a in levels)}
+    assert set(scores) == {
+        "rows",
+        "fg_ovd",
+        "leaked_images",
+        "box_mode",
+        "by_box_mode",
+        *of_mode,
+        *(f"{a}_chance" for a in levels),
+    }
     assert scores["box_mode"] == "masked_pool" and set(scores["by_box_mode"]) == {"masked_pool", "crop", "avg_pool"}
     assert all(set(found) == of_mode for found in scores["by_box_mode"].values())
     assert scores["by_box_mode"]["masked_pool"] == {key: scores[key] for key in scores if key in of_mode}

@@ -92,9 +92,9 @@ def test_scores_are_the_committed_ones(runs: list[dict[str, Any]]) -> None:
 def test_every_seed_learns(runs: list[dict[str, Any]], seed: int) -> None:
     run = runs[seed]
     retrieval, phrase = run["retrieval"]["random"], run["grounding"]["phrase"]
-    assert retrieval["whole"]["t2i_r1"] >= 55
-    assert retrieval["blend_0.7"]["t2i_r1"] >= 65
-    assert retrieval["blend_0.3"]["t2i_r1"] >= 60
+    assert retrieval["whole"]["t2i_r1"] >= 34  # of 1,024 pairs, as 55 of 256: by the odds of one model on both
+    assert retrieval["blend_0.7"]["t2i_r1"] >= 43  # as 65
+    assert retrieval["blend_0.3"]["t2i_r1"] >= 40  # as 60
     assert run["retrieval"]["look_alike"]["blend_0.7"]["t2i_r1"] >= 30
     assert phrase["miou"] >= 48
     assert phrase["miou"] - phrase["miou_wrong_expression"] >= 30

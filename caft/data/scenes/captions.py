@@ -106,8 +106,6 @@ ANNOTATORS = {
         short="The image shows {things}.",
     ),
 }
-# Those who always name shape, colour, pattern and place: what look-alike scenes differ in.
-THOROUGH = ("ib", "sv")
 
 RAW = (
     "{thing} picture",
@@ -115,6 +113,12 @@ RAW = (
     "{thing} on {background} background, free download",
     "{thing} and {other}",
 )
+
+
+def describers(kind: str) -> tuple[str, ...]:
+    """Annotators who always say what look-alike scenes of a kind differ in."""
+    thorough = (name for name, style in ANNOTATORS.items() if not style.omits)
+    return tuple(name for name in thorough if kind != "size" or ANNOTATORS[name].names_size)
 
 
 def phrase(item: SceneObject, place: str | None = None) -> str:

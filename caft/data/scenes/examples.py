@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
-from caft.data.scenes.captions import ANNOTATORS, THOROUGH, Sentence, join, long_caption
+from caft.data.scenes.captions import ANNOTATORS, Sentence, describers, join, long_caption
 from caft.data.scenes.grammar import (
-    GROUP,
     LOOK_ALIKE,
     PIXELS,
     RANDOM,
@@ -17,9 +17,9 @@ from caft.data.scenes.grammar import (
     WORDS,
     Scene,
     generator,
-    look_alike_group,
-    random_scene,
+    training_scene,
 )
+from caft.data.scenes.look_alikes import GROUP, KINDS, Content, content, fresh_scene, kind_of, look_alike_group
 from caft.data.scenes.render import Rendering, jpeg, render
 from caft.params.corpora import ScenesCorpus
 from caft.progress import track
@@ -51,31 +51,42 @@ class Example:
 
 def random_examples(corpus: ScenesCorpus) -> list[Example]:
     """Returns scenes with no relation to each other, described by the three annotators in turn."""
-    annotators = tuple(ANNOTATORS)
+    annotators, trained = tuple(ANNOTATORS), _trained(corpus.seed, corpus.images)
     examples = []
     for number in track(range(corpus.evaluation_images), "random scenes"):
-        scene = random_scene(generator(corpus.evaluation_seed, RANDOM, number, SPEC))
-        examples.append(_example(scene, annotators[number % len(annotators)], RANDOM, number, corpus))
+        scene = fresh_scene(generator(corpus.evaluation_seed, RANDOM, number, SPEC), trained)
+        words = generator(corpus.evaluation_seed, RANDOM, number, WORDS)
+        examples.append(_example(scene, annotators[number % len(annotators)], words, RANDOM, number, corpus))
     return examples
 
 
 def look_alike_examples(corpus: ScenesCorpus) -> list[Example]:
-    """Returns groups of four in which three differ from the first by one change.
+    """Returns groups of four in which three differ from the first in one thing; its kinds take turns.
 
-    Only annotators who name everything that may have changed describe them: else two captions of a
-    group could be equally true of both images.
+    A group's captions are by one annotator, who always says what differs and draws the same words for all of them: what
+    tells them apart is what differs, and no two are equally true of both images.
     """
+    seed, trained = corpus.evaluation_seed, _trained(corpus.seed, corpus.images)
     examples = []
     for group in track(range(corpus.evaluation_images // GROUP), "look-alike groups"):
-        annotator = THOROUGH[group % len(THOROUGH)]
-        for member, scene in enumerate(look_alike_group(corpus.evaluation_seed, group)):
-            examples.append(_example(scene, annotator, LOOK_ALIKE, group * GROUP + member, corpus))
+        annotators = describers(kind_of(group))
+        annotator = annotators[group // len(KINDS) % len(annotators)]
+        scenes = look_alike_group(generator(seed, LOOK_ALIKE, group, SPEC), kind_of(group), trained)
+        for number, scene in enumerate(scenes, start=group * GROUP):
+            words = generator(seed, LOOK_ALIKE, group, WORDS)
+            examples.append(_example(scene, annotator, words, LOOK_ALIKE, number, corpus))
     return examples
 
 
-def _example(scene: Scene, annotator: str, stream: int, number: int, corpus: ScenesCorpus) -> Example:
-    seed = corpus.evaluation_seed
-    rendering = render(scene, generator(seed, stream, number, PIXELS), corpus.image_size)
-    words = generator(seed, stream, number, WORDS)
+@lru_cache(maxsize=1)
+def _trained(seed: int, images: int) -> Collection[Content]:
+    """What the training scenes show: no evaluation scene may show the same."""
+    return frozenset(content(training_scene(seed, number)) for number in range(images))
+
+
+def _example(
+    scene: Scene, annotator: str, words: np.random.Generator, stream: int, number: int, corpus: ScenesCorpus
+) -> Example:
+    rendering = render(scene, generator(corpus.evaluation_seed, stream, number, PIXELS), corpus.image_size)
     sentences = long_caption(scene, annotator, words)
     return Example(scene, rendering, sentences, join(sentences, annotator, words))

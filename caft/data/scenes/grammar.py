@@ -24,7 +24,6 @@ NUM_OBJECTS = (2, 4)  # fewest and most
 # Share of training scenes that repeat an earlier one but for one change. Without such pairs the
 # gist of a scene tells it from all others, and nothing rewards looking at the parts.
 LOOK_ALIKE_SHARE = 0.25
-GROUP = 4  # scenes of a look-alike group for evaluation
 CHANGES = ("shape", "colour", "pattern", "cell")
 
 # Streams of random numbers. Equal seeds for training and evaluation still give different scenes.
@@ -126,17 +125,6 @@ def training_scene(seed: int, number: int) -> Scene:
         earlier = int(rng.integers(number))
         return changed(training_scene(seed, earlier), rng)
     return random_scene(rng)
-
-
-def look_alike_group(seed: int, number: int) -> list[Scene]:
-    """Returns `GROUP` different scenes: a random one, and others that each differ from it by one change."""
-    rng = generator(seed, LOOK_ALIKE, number, SPEC)
-    group = [random_scene(rng)]
-    while len(group) < GROUP:
-        candidate = changed(group[0], rng)
-        if candidate not in group:
-            group.append(candidate)
-    return group
 
 
 def _without(options: tuple[str, ...], *excluded: str) -> tuple[str, ...]:

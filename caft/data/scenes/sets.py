@@ -7,6 +7,8 @@ and ten false descriptions: these replace one, two or all three of shape, colour
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 import pickle
@@ -20,12 +22,14 @@ from caft.data.run_lengths import run_lengths
 from caft.data.scenes.captions import PLACES, phrase
 from caft.data.scenes.examples import Example, look_alike_examples, random_examples
 from caft.data.scenes.grammar import COLOURS, PATTERNS, RANDOM, SHAPES, Scene, SceneObject
+from caft.data.scenes.look_alikes import GROUP, kind_of
 from caft.data.scenes.suites import write_suites
 from caft.errors import ParamsError
 from caft.params.corpora import ScenesCorpus
 
 STYLES = ("phrase", "phrase_place", "sentence")
 SCENES = 128  # of the random set are referred to; some 390 objects suffice, and every one costs an attention map
+REGION_SCENES = 256  # have boxes: the same boxes, however many scenes the set has beyond
 CATEGORIES = {shape: number for number, shape in enumerate(SHAPES, start=1)}
 NEGATIVES = 10
 # File -> attributes that are replaced: hard, medium, easy; the last takes other scenes' phrases.
@@ -35,7 +39,7 @@ FILES = {"1_attributes": 1, "2_attributes": 2, "3_attributes": 3, "shuffle_negat
 def write_benchmarks(folder: Path, corpus: ScenesCorpus) -> None:
     """Writes the sets `random`, `look_alike`, `refer`, `fg_ovd` and those of `write_suites` into `folder`.
 
-    All but `look_alike` are on the images of `random`.
+    All but `look_alike` are on the images of `random`, most on its first ones.
 
     Raises:
         ParamsError: More regions are asked for than there are objects.
@@ -43,8 +47,9 @@ def write_benchmarks(folder: Path, corpus: ScenesCorpus) -> None:
     random = random_examples(corpus)
     write_urban1k(folder / "random", random)
     write_docci(folder / "look_alike", look_alike_examples(corpus))
+    write_groups(folder / "look_alike", corpus.evaluation_images)
     write_referring(folder / "refer", random)
-    write_regions(folder / "fg_ovd", random, corpus.regions, corpus.evaluation_seed)
+    write_regions(folder / "fg_ovd", random[:REGION_SCENES], corpus.regions, corpus.evaluation_seed)
     write_suites(folder, random, corpus.evaluation_seed)
 
 
@@ -62,11 +67,28 @@ def write_docci(folder: Path, examples: list[Example]) -> None:
     (folder / "images").mkdir(parents=True)
     rows = []
     for number, example in enumerate(examples):
-        name = f"test_{number:05d}"
+        name = _docci_name(number)
         (folder / "images" / f"{name}.jpg").write_bytes(example.jpeg)
         row = {"example_id": name, "split": "test", "image_file": f"{name}.jpg", "description": example.caption}
         rows.append(json.dumps(row) + "\n")
     (folder / "docci_descriptions.jsonlines").write_text("".join(rows), encoding="utf-8")
+
+
+def write_groups(folder: Path, pairs: int) -> None:
+    """Writes `groups.csv`: which pairs of a set in DOCCI's layout are look-alikes, and what these differ in.
+
+    A file of its own, read by `caft.data.sets.groups`: the published ones have no place for it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "group", "kind"))
+    for number in range(pairs):
+        writer.writerow([_docci_name(number), number // GROUP, kind_of(number // GROUP)])
+    (folder / "groups.csv").write_text(text.getvalue(), encoding="utf-8")
+
+
+def _docci_name(number: int) -> str:
+    return f"test_{number:05d}"
 
 
 # ---- referring expressions
@@ -166,7 +188,7 @@ def write_regions(folder: Path, examples: list[Example], regions: int, seed: int
     if regions > len(objects):
         raise ParamsError(
             f"corpus.scenes.regions = {regions}: the {len(examples)} evaluation images show {len(objects)} objects; "
-            f"lower it to {len(objects)} or less, or raise corpus.scenes.evaluation_images"
+            f"lower it to {len(objects)} or less, or raise corpus.scenes.evaluation_images, of which {REGION_SCENES} count"
         )
     rng = np.random.default_rng((seed, RANDOM))
     chosen = sorted(objects[position] for position in rng.permutation(len(objects))[:regions])

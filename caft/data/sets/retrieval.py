@@ -8,7 +8,9 @@ from caft.captions.words import unreadable
 from caft.data.sets.captions import Item, dci, docci, iiw, karpathy, sharegpt4v, urban1k
 from caft.data.sets.files import Missing, NotThereError, folder_of
 from caft.data.sets.findings import Findings, LeftOut
+from caft.data.sets.groups import FILE, Group, read_groups
 from caft.data.sets.pictures import can_be_scored, find_picture
+from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
 
 _LAYOUTS: dict[str, Callable[[Path, BenchmarkParams, Findings], Iterator[Item]]] = {
@@ -28,6 +30,7 @@ class RetrievalSet:
         truth: Image of each caption, its place in `images`; None: caption j belongs to image j.
         expected: How many captions the publisher counts, where that is known; more than are here in a partial set.
         left_out: What of it is not here.
+        groups: Look-alikes among its pairs, where the set says which are.
     """
 
     ids: list[str]
@@ -36,6 +39,7 @@ class RetrievalSet:
     truth: list[int] | None = None
     expected: int | None = None
     left_out: LeftOut = LeftOut()
+    groups: tuple[Group, ...] = ()
 
     def one_to_one(self) -> "RetrievalSet":
         """The set with the first caption of each image alone."""
@@ -67,13 +71,17 @@ def load_retrieval(benchmark: BenchmarkParams) -> RetrievalSet | Missing:
     findings.count(len(items), benchmark.images, "images")
     left_out = findings.settle()
     several = any(len(item.captions) > 1 for item in items)
+    ids = [identity for item in items for identity in item.ids]
+    if several and (folder / FILE).exists():
+        raise DataError(f"{folder / FILE}: groups are of sets with one caption an image; remove the file")
     return RetrievalSet(
-        [identity for item in items for identity in item.ids],
+        ids,
         [item.image for item in items],
         captions,
         [number for number, item in enumerate(items) for _ in item.captions] if several else None,
         benchmark.pairs,
         left_out,
+        () if several else read_groups(folder, ids, benchmark.partial),
     )
 
 

@@ -9,6 +9,8 @@ from caft.eval.analysis.intervals import wilson
 from caft.eval.report.absent import absent_sets
 from caft.eval.report.charts import Chart, Series, line_chart
 from caft.eval.report.content import Report
+from caft.eval.report.kinds import look_alikes
+from caft.eval.report.leaked import leaked_words, nothing_left, without_leaked
 from caft.eval.report.left_out import left_out
 from caft.eval.report.suites import composition, segmentation
 from caft.eval.report.summary import short_referring, short_retrieval
@@ -34,6 +36,8 @@ def results(report: Report) -> dict[str, Any]:
         "retrieved": fold(
             _HEADER, [row for name, entry in retrieved.items() for row in _retrieval(report, name, entry)]
         ),
+        "look_alikes": [table for name, entry in retrieved.items() if (table := look_alikes(name, entry)).rows],
+        "leaked": leaked_words(report),
         "several_captions": any("images" in entry for entry in retrieved.values()),
         "recalls": short_retrieval(retrieved),
         "masks": short_referring(report),
@@ -55,19 +59,28 @@ def _retrieval(report: Report, name: str, entry: Mapping[str, Any]) -> Iterator[
     images = f", {entry['images']:,} images" if "images" in entry else ""
     note = f": {report.notes[name]}" if name in report.notes else ""
     yield Row([f"{name}, {entry['pairs']:,} pairs{of}{images}{note}"], "head")
-    for label, recall in _modes(entry).items():
-        yield Row([label, *(wilson(recall[key], _queries(entry, key)) for key in RECALLS)])
-    yield Row(["chance", *(min(100.0, 100 * int(key[5:]) / _images(entry)) for key in RECALLS)], CHANCE)
+    yield from _recalls(entry)
     if "tokens_seen" in entry:
         seen, cut = entry["tokens_seen"], entry["chunks_cut"]
         yield Row([f"{seen:.1f} % of the captions' tokens were read, {cut:.1f} % of the chunks cut"], "control")
     if entry["tied_rows"]:
         yield Row([f"{entry['tied_rows']:,} tied rows, counted as misses"], "control")
     yield from _left_out(entry)
+    for title, rest in without_leaked(name, entry, "pairs"):
+        yield Row([title], "head")
+        yield from _recalls(rest)
+
+
+def _recalls(entry: Mapping[str, Any]) -> Iterator[Row]:
+    """Recalls by each score, and by chance."""
+    for label, recall in _modes(entry).items():
+        yield Row([label, *(wilson(recall[key], _queries(entry, key)) for key in RECALLS)])
+    yield Row(["chance", *(min(100.0, 100 * int(key[5:]) / _images(entry)) for key in RECALLS)], CHANCE)
 
 
 def _left_out(entry: Mapping[str, Any]) -> Iterator[Row]:
-    return (Row([line], "control") for line in left_out(entry))
+    yield from (Row([line], "control") for line in left_out(entry))
+    yield from nothing_left(entry)
 
 
 def _queries(entry: Mapping[str, Any], key: str) -> int:
@@ -94,6 +107,8 @@ def _classes(retrieval: Mapping[str, Any]) -> Iterator[Row]:
             title = f"{name}, {entry['images']:,} images of {entry['classes']:,} classes"
             yield Row([title, *(wilson(entry[key], entry["images"]) for key in ("top1", "top5"))])
             yield from _left_out(entry)
+            for line, rest in without_leaked(name, entry, "images"):
+                yield Row([line, *(wilson(rest[key], rest["images"]) for key in ("top1", "top5"))])
 
 
 def _referring(report: Report) -> Iterator[Row]:
@@ -110,6 +125,10 @@ def _referring(report: Report) -> Iterator[Row]:
         for label, key in _CONTROLS.items():
             yield Row([label, score.get(key, entry[key]), "", ""], "control")
         yield from _left_out(entry)
+        for line, rest in without_leaked(name, entry, "expressions"):
+            yield Row([line, rest["miou"], rest["overall_iou"], rest["pointing"]], "head")
+            for label, key in _CONTROLS.items():
+                yield Row([label, rest[key], "", ""], "control")
 
 
 _MATCHES = {"auroc": "AUROC of the probability", "auroc_percentile": "AUROC of the percentile", "greyed": "mask grey"}
@@ -149,6 +168,10 @@ def _boxes(entry: Mapping[str, Any], boxes: Mapping[str, int]) -> Iterator[Row]:
     if boxes:
         yield Row(["boxes", *(boxes.get(level) for level in REGION_FILES)], "control")
     yield from _left_out(entry)
+    for title, rest in without_leaked("the same", entry, "rows"):
+        yield Row([title], "head")
+        yield Row(["right description above all wrong ones", *(rest.get(level) for level in REGION_FILES)])
+        yield Row(["chance", *(rest.get(f"{level}_chance") for level in REGION_FILES)], CHANCE)
 
 
 def _superpixels(metrics: Mapping[str, Any]) -> Folded:

@@ -104,5 +104,6 @@ def region_sets(report: Report) -> dict[str, Mapping[str, Any]]:
     """Entries of the region sets that were scored, by name; the first set is flat in the metrics file."""
     scores = report.metrics.get("regions", {})
     first = next(iter(report.boxes), "")
-    of_set = {first: scores} | {name: entry for name, entry in scores.items() if isinstance(entry, Mapping)}
+    others = {name: entry for name, entry in scores.items() if isinstance(entry, Mapping) and name != "without_leaked"}
+    of_set = {first: scores} | others
     return {name: entry for name, entry in of_set.items() if "rows" in entry}

@@ -12,6 +12,7 @@ from caft import storage
 from caft.data.sets import Missing, ReferringSet, SegmentationSet, load_referring, load_segmentation
 from caft.data.tables.meanings import schema
 from caft.eval.analysis.matching import score_match
+from caft.eval.leaked import Leaked
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.referring import ExpressionScore, score_expressions
 from caft.eval.scores.segmentation import score_segmentation
@@ -39,8 +40,12 @@ SCHEMA = schema(
 )
 
 
-def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
+def score_benchmarks(
+    params: Params, model: RetrievalModel, leaked: Leaked | None = None
+) -> tuple[dict[str, Any], dict[str, list[ExpressionScore]]]:
     """Scores a model on every referring and segmentation set of the settings.
+
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.without.twice`.
 
     Returns:
         Entries of grounding.json, with what `score_match` gives as `match`, and every expression at every level, by set;
@@ -54,14 +59,15 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
         assert network is not None  # else nothing was loaded
         if isinstance(loaded, SegmentationSet):
             return score_segmentation(network, loaded, params.evaluation.batch, params.evaluation.membership)
-        found, rows[name] = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        found, expressions = score_expressions(network, loaded, params.evaluation.batch, params.evaluation.membership)
+        rows.setdefault(name, expressions)  # of the set as it is, which comes first
         found["match"] = score_match(network, loaded, references, params.evaluation.batch)
         return found | counted("expressions", found["expressions"], loaded.expected)
 
     loaders: dict[str, Loader[Any]] = {"referring": load_referring, "segmentation": load_segmentation}
     if network is None:
         loaders = {kind: lambda _: Missing(NO_PART_LEVEL) for kind in loaders}
-    return score_sets(params, loaders, score), rows
+    return score_sets(params, loaders, score, leaked), rows
 
 
 def score_margins(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from caft.data.sets import Missing, Region, RegionSet, load_regions, open_annotated
+from caft.eval.leaked import Leaked
 from caft.eval.scores.features import encode_pictures
 from caft.eval.scores.metrics import counted
 from caft.eval.sets import score_sets
@@ -24,8 +25,11 @@ from caft.progress import track
 BOX_MODES: tuple[BoxMode, ...] = ("masked_pool", "crop", "avg_pool")
 
 
-def score_benchmarks(params: Params, model: RetrievalModel) -> dict[str, dict[str, Any]]:
-    """Scores a model on every set of regions of the settings, by set."""
+def score_benchmarks(params: Params, model: RetrievalModel, leaked: Leaked | None = None) -> dict[str, dict[str, Any]]:
+    """Scores a model on every set of regions of the settings, by set.
+
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.without.twice`.
+    """
     network = part_network(model)
 
     def score(name: str, loaded: RegionSet) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> dict[str, dict[st
         return found
 
     load = load_regions if network else lambda _: Missing(NO_PART_LEVEL)
-    return score_sets(params, {"regions": load}, score)
+    return score_sets(params, {"regions": load}, score, leaked)
 
 
 def score_regions(

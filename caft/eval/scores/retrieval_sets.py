@@ -22,9 +22,11 @@ from caft.data.sets import (
     load_retrieval,
     load_zero_shot,
 )
+from caft.eval.leaked import Leaked
 from caft.eval.scores.cache import encode_pairs
 from caft.eval.scores.certified import needed_part_scores
 from caft.eval.scores.composition import score_composition
+from caft.eval.scores.kinds import score_kinds
 from caft.eval.scores.metrics import counted
 from caft.eval.scores.rerank import rerank
 from caft.eval.scores.retrieval import Ranking, rank, rank_rows, recalls
@@ -44,13 +46,17 @@ WEIGHTS = [number / 10 for number in range(11)]
 LOADERS = {"retrieval": load_retrieval, "zero_shot": load_zero_shot, "composition": load_composition}
 
 
-def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def score_benchmarks(
+    params: Params, model: RetrievalModel, leaked: Leaked | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores a model on every retrieval, zero-shot and composition set of the settings.
+
+    With `leaked`, images by set that were trained on, sets are scored without these too; see `caft.eval.without.twice`.
 
     Returns:
         Entries of retrieval.json by set, and the rows of blend.csv.
     """
-    curve: list[dict[str, Any]] = []
+    curve: dict[str, list[dict[str, Any]]] = {}
     features = storage.features_folder(params) / str(model.card.fingerprint)
 
     def score(name: str, loaded: RetrievalSet | ZeroShotSet | CompositionSet) -> dict[str, Any]:
@@ -61,10 +67,11 @@ def score_benchmarks(params: Params, model: RetrievalModel) -> tuple[dict[str, A
             return score_composition(model, loaded, params.evaluation)
         logger.info("%s: %d pairs", name, len(loaded.ids))
         entry, rows = score_retrieval(model, loaded, params.evaluation, features)
-        curve.extend({"set": name, **row} for row in rows)
+        curve.setdefault(name, [{"set": name, **row} for row in rows])  # of the set as it is, which comes first
         return entry
 
-    return score_sets(params, LOADERS, score), curve
+    scores = score_sets(params, LOADERS, score, leaked)
+    return scores, [row for rows in curve.values() for row in rows]
 
 
 def score_retrieval(
@@ -74,13 +81,15 @@ def score_retrieval(
 
     A model without a part level has null for the part score and the blends, and no curve. With the setting `rerank` they
     are null too, and the blends among the best by the whole score stand beside them, under names that say so. Encoded
-    sets are kept in the folder `features`; None keeps nothing.
+    sets are kept in the folder `features`; None keeps nothing. Look-alikes have `by_kind`; see `score_kinds`.
     """
     images, captions = encode_pairs(model, benchmark.images, benchmark.captions, settings.batch, features)
     entry, curve = score_encoded(model.network, images, captions, settings, benchmark.truth)
     entry |= counted("pairs", len(benchmark.captions), benchmark.expected)
     if benchmark.truth is not None:
         entry["images"] = len(benchmark.images)
+    if benchmark.groups:
+        entry["by_kind"] = score_kinds(model.network, images, captions, settings, benchmark.groups)
     return entry, curve
 
 

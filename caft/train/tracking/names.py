@@ -28,9 +28,10 @@ _CONSTANTS = {
         "tokens_seen",
         "miou_all_foreground",
     ),
+    *("leaked_images",),
 }
 _TABLES = (
-    *("match", "by_box_mode", "miou_by_level", "tied_rows"),
+    *("match", "by_box_mode", "miou_by_level", "by_kind", "tied_rows"),
     *("by_category", "chance", "tied", "same_captions", "same_name", "iou", "miou_interval"),
 )
 # What people compare first, and of how many sets, so that all fit beside each other.
