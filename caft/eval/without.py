@@ -39,8 +39,8 @@ def twice(
 def without(loaded: Any, folder: Path, images: Collection[str]) -> tuple[int, Any]:
     """Returns how many images of a set are among some, and the set without these and all that belongs to them.
 
-    That are captions, which are then neither queries nor candidates, expressions, boxes, labels and questions. The rest counts as
-    whole: no publisher says how many there should be. None if nothing is left to score.
+    That are captions, which are then neither queries nor candidates, expressions, boxes, labels and questions. The rest
+    counts as whole: no publisher says how many there should be. None if nothing is left to score.
     """
     paths = [image.path for image in loaded.images] if isinstance(loaded, ReferringSet) else loaded.images
     kept = [place for place, path in enumerate(paths) if os.path.relpath(path, folder) not in images]
