@@ -1,0 +1,119 @@
+"""Files of graphs: programs of torch.export, and ONNX from these, in float32 or with weights of eight bits."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from caft.errors import CaftError
+from caft.export.graphs import Graph
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+OPSET = 20  # the first with GELU, and what torch's exporter writes without conversion
+_MOST = 2**31  # bytes of one ONNX file
+
+
+def require_onnx() -> None:
+    """Makes sure that what writes and runs ONNX is there.
+
+    Raises:
+        CaftError: A package is missing.
+    """
+    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+        raise CaftError(
+            f"ONNX needs {', '.join(ONNX_PACKAGES)}, and {', '.join(missing)} cannot be found; install the extra: "
+            "pip install 'caft[export]'"
+        )
+
+
+def trace(graph: Graph) -> ExportedProgram:
+    """The graph as torch's program, with its open sizes."""
+    sizes = {
+        letter: Dim(letter, min=1, max=graph.most.get(letter))
+        for dims in graph.open.values()
+        for letter in dims.values()
+    }
+    shapes = {name: {place: sizes[letter] for place, letter in dims.items()} for name, dims in graph.open.items()}
+    with torch.no_grad(), _quiet():
+        return torch.export.export(graph.module.eval(), (), graph.inputs, dynamic_shapes=shapes)
+
+
+def write_program(program: ExportedProgram, path: Path) -> None:
+    """Writes a program for `torch.export.load`."""
+    torch.export.save(program, path)
+
+
+def write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
+    """Writes ONNX in float32, weights inside.
+
+    Raises:
+        CaftError: The weights are more than one ONNX file can hold.
+    """
+    held = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if held >= _MOST:
+        raise CaftError(
+            f"{path.name}: the weights take {held / 1e9:.1f} GB, and an ONNX file holds at most 2; use --torch-export"
+        )
+    with torch.no_grad(), _quiet():
+        names = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
+        written = torch.onnx.export(
+            program, (), dynamo=True, opset_version=OPSET, external_data=False, verbose=False, **names
+        )
+    assert written is not None
+    model = written.model
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()  # the lines of code that it came from, by their place on this machine
+    for function in model.functions.values():
+        for node in function.all_nodes():
+            node.metadata_props.clear()
+    letters = dict[str, str]()  # of tracing's own names
+    for value in model.graph.inputs:
+        assert value.name is not None and value.shape is not None
+        letters |= {str(value.shape[place]): letter for place, letter in graph.open[value.name].items()}
+    import onnx_ir
+
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        assert value.shape is not None
+        value.shape = onnx_ir.Shape(
+            [size if isinstance(size, int) else letters.get(str(size), str(size)) for size in value.shape]
+        )
+    written.save(path)
+
+
+def write_int8(path: Path, output: Path) -> None:
+    """Writes an ONNX file again with the weights of its matrix products and embeddings in eight bits, by onnxruntime.
+
+    What these products are given is brought to eight bits as it comes, each time by its own range. Convolutions stay: their
+    labels and picks are choices, which a coarser number changes.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        quantize_dynamic(
+            path,
+            output,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what exporters say of their own state: neither the user nor we can act on it."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "root")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
