@@ -109,8 +109,8 @@ class Traced:
             "reading": {"splitter": card.splitter, "chunks": chunks_of(network), "rule": card.balanced_rule},
             "temperatures": {
                 level: {
-                    "scale": float(network.temperature(level)[0].exp()),
-                    "bias": float(network.temperature(level)[1]),
+                    "scale": float(network.temperature(level)[0].detach().exp()),
+                    "bias": float(network.temperature(level)[1].detach()),
                 }
                 for level in (("whole", "part") if network.has_part else ("whole",))
             },

@@ -77,7 +77,7 @@ def _retrieval(form: Form, model: Model, pairs: RetrievalSet) -> dict[str, float
             parts.append(texts["texts"])
     scores = network.whole_scale * whole @ np.concatenate(captions).T
     if network.has_part:
-        bias = float(network.temperature("part")[1])
+        bias = float(network.temperature("part")[1].detach())
         rows = []
         for found in images:
             logits = [form.run("score", {"segments": found["segments"], "texts": part})["logits"] for part in parts]
