@@ -33,19 +33,24 @@ def require_onnx() -> None:
 
 def trace(graph: Graph) -> ExportedProgram:
     """The graph as torch's program, with its open sizes."""
+    with torch.no_grad(), _quiet():
+        return torch.export.export(graph.module.eval(), (), graph.inputs, dynamic_shapes=_shapes(graph))
+
+
+def _shapes(graph: Graph) -> dict[str, dict[int, Dim]]:
+    """Open sizes by input and dimension; equal letters are equal sizes."""
     sizes = {
         letter: Dim(letter, min=1, max=graph.most.get(letter))
         for dims in graph.open.values()
         for letter in dims.values()
     }
-    shapes = {name: {place: sizes[letter] for place, letter in dims.items()} for name, dims in graph.open.items()}
-    with torch.no_grad(), _quiet():
-        return torch.export.export(graph.module.eval(), (), graph.inputs, dynamic_shapes=shapes)
+    return {name: {place: sizes[letter] for place, letter in dims.items()} for name, dims in graph.open.items()}
 
 
 def write_program(program: ExportedProgram, path: Path) -> None:
     """Writes a program for `torch.export.load`."""
-    torch.export.save(program, path)
+    with _quiet():
+        torch.export.save(program, path)
 
 
 def write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
@@ -59,30 +64,22 @@ def write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
         raise CaftError(
             f"{path.name}: the weights take {held / 1e9:.1f} GB, and an ONNX file holds at most 2; use --torch-export"
         )
+    names = {"input_names": list(graph.inputs), "output_names": list(graph.outputs), "dynamic_shapes": _shapes(graph)}
     with torch.no_grad(), _quiet():
-        names = {"input_names": list(graph.inputs), "output_names": list(graph.outputs)}
         written = torch.onnx.export(
             program, (), dynamo=True, opset_version=OPSET, external_data=False, verbose=False, **names
         )
     assert written is not None
-    model = written.model
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()  # the lines of code that it came from, by their place on this machine
-    for function in model.functions.values():
-        for node in function.all_nodes():
-            node.metadata_props.clear()
-    letters = dict[str, str]()  # of tracing's own names
-    for value in model.graph.inputs:
-        assert value.name is not None and value.shape is not None
-        letters |= {str(value.shape[place]): letter for place, letter in graph.open[value.name].items()}
-    import onnx_ir
-
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        assert value.shape is not None
-        value.shape = onnx_ir.Shape(
-            [size if isinstance(size, int) else letters.get(str(size), str(size)) for size in value.shape]
-        )
+    graphs = [written.model.graph, *(function.graph for function in written.model.functions.values())]
+    for node in (node for one in graphs for node in one.all_nodes()):
+        node.metadata_props.clear()  # lines of code, by their place on this machine: findings/torch_onnx_source_paths.sh
     written.save(path)
+
+
+def load_program(path: Path) -> torch.nn.Module:
+    """What `write_program` wrote, ready to be called."""
+    with _quiet():
+        return torch.export.load(path).module()
 
 
 def write_int8(path: Path, output: Path) -> None:

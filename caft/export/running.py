@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caft.export.graphs import Graph
+from caft.export.programs import load_program
 from caft.network.caft import CAFT
 from caft.network.vision.graph_pool import GraphPool, Pooled
 
@@ -79,7 +80,7 @@ class Programs:
     """Files of `torch.export`, in a folder."""
 
     def __init__(self, folder: Path, graphs: list[Graph]) -> None:
-        self._modules = {graph.name: torch.export.load(folder / f"{graph.name}.pt2").module() for graph in graphs}
+        self._modules = {graph.name: load_program(folder / f"{graph.name}.pt2") for graph in graphs}
         self._outputs = {graph.name: graph.outputs for graph in graphs}
 
     @torch.no_grad()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,7 +72,7 @@ def test_sizes_that_may_change_have_letters_and_no_place_of_this_machine_is_in_a
 
 @pytest.mark.parametrize("form", ["onnx", "programs"])
 def test_the_manifest_has_digests_licence_and_parity(form, exported, small_model):
-    folder, (model, path) = exported / form, small_model
+    folder, (_, path) = exported / form, small_model
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {file.name for file in folder.iterdir() if file.suffix in (".onnx", ".pt2")}
     assert set(manifest["files"]) == files and {file.split(".")[0] for file in files} == set(manifest["graphs"])
