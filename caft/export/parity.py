@@ -31,7 +31,7 @@ class Difference:
 
     Attributes:
         largest: Largest absolute difference of each output, by `graph.output`: of pictures only where the same segments
-            were chosen.
+            were chosen, and absent if there is none.
         scale: Largest absolute value of each output, at least one.
         pictures: Number of pictures.
         same: How many of them have every label and every pick as in the network.
@@ -84,8 +84,8 @@ def compare(form: Form, given: Sequence[Case]) -> Difference:
         for name, wanted in case.wanted.items():
             if not name.startswith(_CHOICES):
                 key = f"{case.graph}.{name}"
-                apart = np.abs(found[name][kept] - wanted[kept]).max(initial=0.0)
-                largest[key] = max(largest.get(key, 0.0), float(apart))
+                if kept.any():
+                    largest[key] = max(largest.get(key, 0.0), float(np.abs(found[name][kept] - wanted[kept]).max()))
                 scale[key] = max(scale.get(key, 1.0), float(np.abs(wanted).max()))
     return Difference(largest, scale, pictures, same)
 
@@ -109,8 +109,10 @@ def table(differences: Mapping[str, Difference], scores: Mapping[str, Mapping[st
         one = differences.get(form)
         apart = ["-", "-"] if one is None else [f"{max(one.largest.values()):.1e}", f"{one.same} of {one.pictures}"]
         rows.append([form, *apart, *(f"{scores[form][name][key]:.2f}" for name, key in columns)])
-    outputs = list(next(iter(differences.values())).largest)
-    detail = [[f"`{name}`", *(f"{one.largest[name]:.1e}" for one in differences.values())] for name in outputs]
+    detail = [
+        [f"`{name}`", *(f"{one.largest[name]:.1e}" if name in one.largest else "-" for one in differences.values())]
+        for name in next(iter(differences.values())).scale
+    ]
     return "\n\n".join([_table(header, rows), _table(["largest difference of", *differences], detail)]) + "\n"
 
 

@@ -64,10 +64,17 @@ def write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
         raise CaftError(
             f"{path.name}: the weights take {held / 1e9:.1f} GB, and an ONNX file holds at most 2; use --torch-export"
         )
-    names = {"input_names": list(graph.inputs), "output_names": list(graph.outputs), "dynamic_shapes": _shapes(graph)}
     with torch.no_grad(), _quiet():
         written = torch.onnx.export(
-            program, (), dynamo=True, opset_version=OPSET, external_data=False, verbose=False, **names
+            program,
+            (),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=_shapes(graph),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
         )
     assert written is not None
     graphs = [written.model.graph, *(function.graph for function in written.model.functions.values())]

@@ -84,8 +84,8 @@ def _retrieval(form: Form, model: Model, pairs: RetrievalSet) -> dict[str, float
             rows.append(np.concatenate(logits, axis=1))
         part_scores = np.concatenate(rows).reshape(len(scores), len(pairs.captions), -1).mean(2) - bias
         scores = (1 - _PART_WEIGHT) * scores + _PART_WEIGHT * part_scores
-    found = recall_at_k(scores, pairs.truth, ks=(1,))
-    return {"R@1 I2T": found["i2t_r1"], "R@1 T2I": found["t2i_r1"]}
+    recall = recall_at_k(scores, pairs.truth, ks=(1,))
+    return {"R@1 I2T": recall["i2t_r1"], "R@1 T2I": recall["t2i_r1"]}
 
 
 def _crops(paths: Sequence[Path], size: int) -> Iterator[NDArray[np.uint8]]:
