@@ -139,7 +139,7 @@ def _port(value: NDArray[Any], letters: Mapping[int, str]) -> dict[str, Any]:
 def _require_equal(differences: Mapping[str, parity.Difference], folder: Path) -> None:
     for name, one in differences.items():
         if name != "int8" and (one.worst > _LARGEST or 2 * one.same < one.pictures):
-            output = max(one.largest, key=lambda key: one.largest[key] / one.scale[key])
+            output = max(one.largest, key=one.share)
             raise CaftError(
                 f"{folder}: not written, since {name} gives other numbers than the network: {output} by "
                 f"{one.largest[output]:.1e} (at most {_LARGEST:.0e} of {one.scale[output]:.1e}), {one.same} of {one.pictures} "

@@ -1,5 +1,6 @@
 """How far the forms of a model are from the network: on random batches and lengths, and as a table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +45,13 @@ class Difference:
 
     @property
     def worst(self) -> float:
-        """The largest difference of all, as a share of the output's scale."""
-        return max((value / self.scale[name] for name, value in self.largest.items()), default=0.0)
+        """The largest difference of all, as a share of the output's scale; infinite where a value is no number."""
+        return max((self.share(name) for name in self.largest), default=0.0)
+
+    def share(self, name: str) -> float:
+        """The largest difference of an output as a share of its scale."""
+        value = self.largest[name] / self.scale[name]
+        return math.inf if math.isnan(value) else value
 
 
 def cases(network: Network, seed: int = 0) -> list[Case]:
@@ -85,7 +91,8 @@ def compare(form: Form, given: Sequence[Case]) -> Difference:
             if not name.startswith(_CHOICES):
                 key = f"{case.graph}.{name}"
                 if kept.any():
-                    largest[key] = max(largest.get(key, 0.0), float(np.abs(found[name][kept] - wanted[kept]).max()))
+                    apart = np.abs(found[name][kept] - wanted[kept]).max()
+                    largest[key] = float(np.maximum(largest.get(key, 0.0), apart))  # which keeps what is no number
                 scale[key] = max(scale.get(key, 1.0), float(np.abs(wanted).max()))
     return Difference(largest, scale, pictures, same)
 

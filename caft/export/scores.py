@@ -43,7 +43,10 @@ def find_sets(params: Params, names: Sequence[str] | None) -> Sets:
         benchmark = params.benchmarks[name]
         if names is None and benchmark.kind in kinds:
             continue
-        loaded = loaders[benchmark.kind](benchmark)
+        try:
+            loaded = loaders[benchmark.kind](benchmark)
+        except DataError as error:
+            raise DataError(f"benchmark {name}: {error}") from error
         if not isinstance(loaded, Missing):
             found[name] = loaded
             kinds.add(benchmark.kind)

@@ -44,7 +44,7 @@ def small_model(tmp_path_factory) -> tuple[Model, Path]:
     tiny = sizes()
     text = tiny.text.model_copy(update={"sub_layers": 1})
     config = tiny.model_copy(update={"image_size": 32, "tokens": (16, 8, 4), "blocks": (1, 1, 1), "text": text})
-    card = ModelCard(splitter="dreamlip", chunks=4, balanced_rule="paper", model=config, fingerprint="0123456789abcdef")
+    card = ModelCard(splitter="spacy", chunks=4, balanced_rule="paper", model=config, fingerprint="0123456789abcdef")
     model = Model(random_network(config), card)
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
     save_model(model.network, path, card)

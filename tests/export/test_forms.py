@@ -76,6 +76,16 @@ def test_a_form_with_other_weights_picks_or_labels_is_found_out() -> None:
             found = super().run(graph, inputs)
             return found | ({"picks_2": np.roll(found["picks_2"], 1, 1)} if graph == "image" else {})
 
+    class Broken(running.Network):
+        def run(self, graph: str, inputs: running.Arrays) -> running.Arrays:
+            found = super().run(graph, inputs)
+            return (
+                found | ({"whole": found["whole"] * np.nan} if len(found["whole"]) == 2 else {})
+                if "whole" in found
+                else found
+            )
+
+    assert parity.compare(Broken(network), cases).worst == np.inf
     difference = parity.compare(Swapped(network), cases)
     assert difference.same == 0 and "image.whole" not in difference.largest  # nothing was compared there
     table = parity.table({"swapped": difference}, {"network": {"a": {"R@1": 1.0}}, "swapped": {"a": {"R@1": 0.5}}})
