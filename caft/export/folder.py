@@ -67,9 +67,9 @@ class Traced:
             _require_equal(differences, folder)
             scores = {"network": self.of_network} | {name: self.scores(form) for name, form in forms.items()}
             table = parity.table(differences, scores)
-            (temporary / "parity.md").write_text(table)
+            (temporary / "parity.md").write_text(table, encoding="utf-8")
             page = render(self.model.card).rstrip()
-            (temporary / "card.md").write_text(f"{page}\n\n## Exported\n\n{_about(kind)}\n\n{table}")
+            (temporary / "card.md").write_text(f"{page}\n\n## Exported\n\n{_about(kind)}\n\n{table}", encoding="utf-8")
             # The last file: without it, nothing is whole.
             facts = self._facts(temporary, kind, differences, scores)
             (temporary / "manifest.json").write_text(json.dumps(facts, indent=1) + "\n")

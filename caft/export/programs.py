@@ -34,7 +34,10 @@ def require_onnx() -> None:
 def trace(graph: Graph) -> ExportedProgram:
     """The graph as torch's program, with its open sizes."""
     with torch.no_grad(), _quiet():
-        return torch.export.export(graph.module.eval(), (), graph.inputs, dynamic_shapes=_shapes(graph))
+        program = torch.export.export(graph.module.eval(), (), graph.inputs, dynamic_shapes=_shapes(graph))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # places of this machine, which would go into the file
+    return program
 
 
 def _shapes(graph: Graph) -> dict[str, dict[int, Dim]]:
@@ -79,7 +82,7 @@ def write_onnx(program: ExportedProgram, graph: Graph, path: Path) -> None:
     assert written is not None
     graphs = [written.model.graph, *(function.graph for function in written.model.functions.values())]
     for node in (node for one in graphs for node in one.all_nodes()):
-        node.metadata_props.clear()  # lines of code, by their place on this machine: findings/torch_onnx_source_paths.sh
+        node.metadata_props.clear()  # more of these: findings/torch_onnx_source_paths.sh
     written.save(path)
 
 

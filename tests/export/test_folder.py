@@ -65,9 +65,9 @@ def test_sizes_that_may_change_have_letters_and_no_place_of_this_machine_is_in_a
             assert shapes[name, port] == value["shape"]
     assert shapes["image", "pixels"] == ["B", 3, 32, 32] and shapes["text", "tokens"] == ["T", "L"]
     assert shapes["score", "attention"] == ["B", "T", 8]
-    for path in exported.rglob("*"):
-        if path.suffix in (".onnx", ".json", ".md"):
-            assert not re.search(rb"site-packages|\.py\b|" + re.escape(str(PROJECT).encode()), path.read_bytes()), path
+    place = re.compile(rb"/\w{3,}\.py\b|site-packages|" + re.escape(str(PROJECT).encode()))
+    for path in exported.rglob("*.*"):
+        assert not (found := place.search(path.read_bytes())), (path, found)
 
 
 @pytest.mark.parametrize("form", ["onnx", "programs"])
