@@ -35,8 +35,9 @@ def trace(graph: Graph) -> ExportedProgram:
     """The graph as torch's program, with its open sizes."""
     with torch.no_grad(), _quiet():
         program = torch.export.export(graph.module.eval(), (), graph.inputs, dynamic_shapes=_shapes(graph))
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # places of this machine, which would go into the file
+    for module in program.graph_module.modules():  # blocks under autocast are modules of their own
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # places of this machine, which would go into the file
     return program
 
 
