@@ -8,7 +8,7 @@
 What is given goes to `uv pip compile`. Each version carries the hashes of all its files, for every platform. torch stands
 apart, since it has one version and two builds: `requirements-cpu.lock` has the hashes of PyTorch's own CPU builds,
 `requirements-cuda.lock` those of PyPI (CUDA on Linux) and the libraries which that build needs. `requirements-peers.lock` has
-what the extra `peers` brings beyond all else.
+what the extras `peers` and `export` bring beyond all else.
 """
 
 import re

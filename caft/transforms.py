@@ -52,13 +52,18 @@ def nearest_pixels(values: NDArray[_Kind], height: int, width: int) -> NDArray[_
 
 def center_crop(image: Image.Image, size: int) -> Tensor:
     """The middle of the picture after its short side was brought to `size`, bicubic: uint8 (3, S, S)."""
+    return _tensor(cropped(image, size))
+
+
+def cropped(image: Image.Image, size: int) -> Image.Image:
+    """As `center_crop`, a picture: for who runs an exported model without torch."""
     image = _without_ends(image)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    return _tensor(image.crop((left, top, left + size, top + size)))
+    return image.crop((left, top, left + size, top + size))
 
 
 def random_resized_crop(image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import ftfy
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,13 +72,18 @@ def tokenize(texts: str | Sequence[str], context_length: int = CONTEXT) -> Tenso
 
 def pad(texts: Sequence[Sequence[int]], context_length: int = CONTEXT) -> Tensor:
     """Rows of `tokenize` from ids without start and end, (B, L)."""
+    import torch  # what is tokenized for a table needs none
+
+    return torch.from_numpy(token_rows(texts, context_length))
+
+
+def token_rows(texts: Sequence[Sequence[int]], context_length: int = CONTEXT) -> NDArray[np.int64]:
+    """As `pad`, an array: for who runs an exported model without torch."""
     rows = np.zeros((len(texts), context_length), np.int64)
     for row, ids in zip(rows, texts, strict=True):
         framed = frame(ids, context_length)
         row[: len(framed)] = framed
-    import torch  # what is tokenized for a table needs none
-
-    return torch.from_numpy(rows)
+    return rows
 
 
 @functools.cache

@@ -21,6 +21,7 @@ Use a trained CAFT model on your own pictures and texts.
   caft chunk "A cat. It sleeps. The chair is red."
   caft info models/caft.safetensors
   caft convert release.pt -o release.safetensors
+  caft export models/caft.safetensors --onnx exported
 
 A model is a .safetensors file with its .json beside it, a torch checkpoint with this project's names and the same .json,
 or the authors' checkpoint of CAFT or FLAIR. {MODEL} is what `dvc repro` trains. Results go to standard
@@ -94,6 +95,19 @@ def _convert(one: argparse.ArgumentParser) -> None:
     one.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file; the card goes beside it")
 
 
+def _export(one: argparse.ArgumentParser) -> None:
+    one.add_argument("model", nargs="?", type=_name, default=MODEL, help=f"weights ({MODEL})")
+    one.add_argument("--onnx", type=_path, metavar="FOLDER", help="a new folder for ONNX files")
+    one.add_argument("--torch-export", type=_path, metavar="FOLDER", help="a new folder for programs of torch.export")
+    one.add_argument("--int8", action="store_true", help="with --onnx: also files with weights of eight bits")
+    one.add_argument(
+        "--sets",
+        type=_names,
+        metavar="NAME,NAME",
+        help="evaluation sets of params.yaml on which each form is scored (the first of retrieval and of masks)",
+    )
+
+
 # What each takes, its line of help, and more of its own help.
 _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = {
     "ground": (
@@ -135,6 +149,14 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         "Turns the authors' checkpoint into this project's two files, weights and card.",
         "Every name and shape is checked. The two files load faster, and hold nothing that could be executed.\n"
         "example: caft convert release.pt -o release.safetensors",
+    ),
+    "export": (
+        _export,
+        "Writes a model as ONNX or as programs of torch.export, for runtimes without this project.",
+        "Four graphs: image, text, caption and score, of any number of pictures and texts; docs/export.md says what goes\n"
+        "in and out. Beside them manifest.json (sizes, licence, sha256), the model's card, and parity.md: how far each\n"
+        "form is from the network. ONNX needs the extra `export`: pip install 'caft[export]'.\n"
+        "example: caft export models/caft.safetensors --onnx exported --int8",
     ),
 }
 
@@ -186,6 +208,10 @@ def _name(word: str) -> str:
 
 def _path(word: str) -> Path:
     return Path(_name(word))
+
+
+def _names(word: str) -> list[str]:
+    return [name.strip() for name in word.split(",") if name.strip()]
 
 
 def _positive(word: str) -> int:

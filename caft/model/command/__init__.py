@@ -21,6 +21,7 @@ _HOMES = {
     **dict.fromkeys(("ground", "segment", "search"), "pictures"),
     "chunk": "captions",
     **dict.fromkeys(("info", "convert"), "weights"),
+    "export": "export",
 }
 
 
