@@ -16,7 +16,8 @@ import yaml
 from caft.digests import NO_RESULT, ROOT, closure, has_code
 
 SCORE = "pipelines/score/dvc.yaml"
-GRAPHS = ("dvc.yaml", "pipelines/ablation/dvc.yaml", "pipelines/scaling/dvc.yaml", SCORE)
+AUDIT = "pipelines/audit/dvc.yaml"
+GRAPHS = ("dvc.yaml", "pipelines/ablation/dvc.yaml", AUDIT, "pipelines/scaling/dvc.yaml", SCORE)
 PACKAGES = ("caft", "pipelines", "slurm", "benchmarks")
 
 # No result depends on it, as on `NO_RESULT`.
@@ -32,7 +33,7 @@ GIVEN = {"caft/eval/given.py", "caft/weights/authors.py", "caft/weights/flair.py
 # What some stages import although their results do not depend on it.
 NOT_OF = {
     # puts lost images back, and verifies that they are the same
-    "caft/data/crawl/fetch.py": {"captions", "leakage", "superpixels", "train", "rate", "row", "point"},
+    "caft/data/crawl/fetch.py": {"captions", "leakage", "superpixels", "support", "train", "rate", "row", "point"},
     # reads and writes weights; it imports all of the model
     "caft/weights/files.py": {"superpixels", "evaluate_superpixels"},
     # read pictures, by a reader that also gives texts
