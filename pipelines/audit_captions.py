@@ -77,7 +77,9 @@ def worst(model: Model, shards: list[Shard], tables: list[Path]) -> list[Worst]:
 
 def more(parser: argparse.ArgumentParser) -> None:
     """The stage's own arguments."""
-    parser.add_argument("--model", default="models/caft.safetensors", help="weights that judge (models/caft.safetensors)")
+    parser.add_argument(
+        "--model", default="models/caft.safetensors", help="weights that judge (models/caft.safetensors)"
+    )
     parser.add_argument(
         "--share", type=float, metavar="S", help="flag this share of the sentences; without, Tukey's fence says which"
     )

@@ -79,7 +79,12 @@ def _settings(arguments: argparse.Namespace, arm: str, seed: int, home: Path) ->
     if arm == "filtered":
         values.append(f"data.exclude_unsupported={home / 'dirty/data/support'}")
     overlays = (word for path in arguments.overlay for word in ("--overlay", str(Path(path).resolve())))
-    return ["--params", str(Path(arguments.params).resolve()), *overlays, *(word for v in values for word in ("--set", v))]
+    return [
+        "--params",
+        str(Path(arguments.params).resolve()),
+        *overlays,
+        *(word for v in values for word in ("--set", v)),
+    ]
 
 
 def _step(folder: Path, storage: Path, module: str, words: Sequence[str]) -> None:
@@ -101,7 +106,9 @@ def _step(folder: Path, storage: Path, module: str, words: Sequence[str]) -> Non
     environment: Mapping[str, str] = {
         **os.environ, "PYTHONPATH": str(ROOT), "CAFT_STORAGE": str(storage), "DVC_ROOT": str(folder),
     }  # fmt: skip
-    ended = subprocess.run([sys.executable, "-m", f"pipelines.{module}", *words], cwd=folder, env=environment, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{module}", *words], cwd=folder, env=environment, check=False
+    )
     if ended.returncode:
         raise LaunchError(
             f"{folder}: stage {module} has ended with code {ended.returncode}; its message is above. Mend that and repeat the "

@@ -33,7 +33,9 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
 
 def more(parser: argparse.ArgumentParser) -> None:
     """The stage's own arguments."""
-    parser.add_argument("--model", default="models/caft.safetensors", help="weights that judge (models/caft.safetensors)")
+    parser.add_argument(
+        "--model", default="models/caft.safetensors", help="weights that judge (models/caft.safetensors)"
+    )
     parser.add_argument("--scenes", type=int, default=SCENES, help=f"of each seed ({SCENES})")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of scenes and false sentences ({SEEDS})")
     parser.add_argument("--output", default="metrics/audit/planted.json", help="(metrics/audit/planted.json)")

@@ -80,7 +80,9 @@ def _search(one: argparse.ArgumentParser) -> None:
 
 
 def _audit(one: argparse.ArgumentParser) -> None:
-    one.add_argument("source", type=_path, help="table with the columns image and caption, or folder of pictures and texts")
+    one.add_argument(
+        "source", type=_path, help="table with the columns image and caption, or folder of pictures and texts"
+    )
     one.add_argument("-o", "--output", type=_path, help="a .csv, .json or .parquet file (NAME.audit.csv)")
     one.add_argument("--page", type=_path, help="also an .html file with the sentences that have the least support")
     one.add_argument("--share", type=_share, metavar="S", help="flag this share of the sentences (by Tukey's fence)")
@@ -132,8 +134,8 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         "Flags the sentences of captions that no region of their picture bears out.",
         "The table: .csv, .tsv, .json, .jsonl or .parquet, paths from its own folder. The folder: a.txt beside a.jpg. Each\n"
         "sentence is compared with up to 128 of the other pictures: support 0 is what a picture gets that has nothing to do\n"
-        "with it, 1 what those get that fit it best. Flagged is what lies 1.5 interquartile ranges below the lower quartile of\n"
-        "all supports, or with --share the lowest share. docs/auditor.md says what this finds, and what not.\n"
+        "with it, 1 what those get that fit it best. Flagged is what lies 1.5 interquartile ranges below the lower quartile\n"
+        "of all supports, or with --share the lowest share. docs/auditor.md says what this finds, and what not.\n"
         "example: caft audit captions.csv -o audit.parquet --page worst.html",
     ),
     "chunk": (

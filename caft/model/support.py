@@ -92,7 +92,7 @@ class Judge:
 
 
 def support(own: ArrayLike, others: ArrayLike, counted: ArrayLike) -> NDArray[np.float64]:
-    """Where a sentence's own logit (S,) lies between the mean and the best tenth of those logits (R, S) that are counted (R, S).
+    """Where a sentence's own logit (S,) lies between mean and best tenth of those logits (R, S) that are counted (R, S).
 
     The best tenth are R // 10 logits, one at least. NaN where the others do not differ, or fewer than two are counted.
     """

@@ -36,7 +36,9 @@ def is_true(sentence: str, scene: Scene) -> bool:
     if counted:
         kinds = {(item.colour, item.shape) for item in scene.objects}
         number = {"two": 2, "three": 3, "four": 4}[counted[1]]
-        return number == len(scene.objects) and set(names) <= kinds and BACKGROUND.findall(sentence) == [scene.background]
+        return (
+            number == len(scene.objects) and set(names) <= kinds and BACKGROUND.findall(sentence) == [scene.background]
+        )
     if not names:
         return BACKGROUND.findall(sentence) == [scene.background]
     if len(names) == 2:

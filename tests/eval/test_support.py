@@ -199,7 +199,10 @@ def test_what_was_caught_is_counted_by_kind(tmp_path):
         for n, (text, value, flag) in enumerate(zip(texts, supports, flags, strict=True))
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows, schema=SUPPORT), tmp_path / "00000.parquet")
-    truth = [Planted(4, "long_ib", 0, "colour", "A green cat.", "A red cat."), Planted(4, "long_ib", 1, "colour", "x", texts[1])]
+    truth = [
+        Planted(4, "long_ib", 0, "colour", "A green cat.", "A red cat."),
+        Planted(4, "long_ib", 1, "colour", "x", texts[1]),
+    ]
     write_truth(tmp_path / "truth.csv", truth)
     found = caught([tmp_path / "00000.parquet"], tmp_path / "truth.csv")
     assert (found["flagged"], found["false"], found["both"]) == (2, 2, 1)

@@ -1,8 +1,10 @@
 """`caft audit`: its table against the library, sentence by sentence, its page, and what it refuses."""
 
 import csv
+import html
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -55,6 +57,8 @@ def test_the_table_has_every_sentence_with_its_place_score_and_flag(run, model_f
     rows = pq.read_table("a.parquet").to_pylist()
     model = caft.load(model_file)
     pictures = [Image.open(folder / f"{number}.png") for number in range(COUNT)]
+    texts = [CAPTIONS[n][a:b] for n in range(2) for a, b in spans(CAPTIONS[n], model.card.splitter)]
+    scores = [{match.text: match.logit for match in model.match(picture, texts)} for picture in pictures]
     place = 0
     for number in range(COUNT):
         caption = CAPTIONS[number % 2]
@@ -68,7 +72,7 @@ def test_the_table_has_every_sentence_with_its_place_score_and_flag(run, model_f
             place += 1
             assert (row["image"], row["row"]) == (str(folder / f"{number}.png"), number)
             assert (row["number"], row["start"], row["end"], row["sentence"]) == (count, a, b, caption[a:b])
-            logits = [model.match(picture, [caption[a:b]])[0].logit for picture in pictures]
+            logits = [of_picture[caption[a:b]] for of_picture in scores]
             assert row["logit"] == pytest.approx(logits[number], abs=1e-3)
             others = logits[:number] + logits[number + 1 :]
             mean, best = np.mean(others), np.max(others)  # of nine pictures, the best tenth is one
@@ -76,11 +80,11 @@ def test_the_table_has_every_sentence_with_its_place_score_and_flag(run, model_f
     assert place == len(rows)
     least = least_support([row["support"] for row in rows])
     assert [row["flagged"] for row in rows] == [row["support"] < least for row in rows]
-    page = (run_page := open("w.html", encoding="utf-8")).read()
-    run_page.close()
-    worst = min(rows, key=lambda row: row["support"])
-    assert page.count('<div class="case">') == min(24, len(rows)) and "<script" not in page
-    assert page.index(worst["sentence"].split("\n")[0]) < page.index("support ", page.index("case"))
+    page = Path("w.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<span class="kind">.*?</span> (.*?)<br>\s*<small>support (\S+),', page, re.S)
+    by_support = sorted(rows, key=lambda row: row["support"])[:24]
+    assert [(html.escape(row["sentence"], quote=False), f"{row['support']:.2f}") for row in by_support] == shown
+    assert "<script" not in page and page.count("data:image/webp") == 2 * len(by_support)
 
 
 def test_a_folder_and_each_kind_of_table_give_the_same(run, model_file, folder, tmp_path):
@@ -130,8 +134,9 @@ def test_what_is_no_table_is_one_error(run, model_file, tmp_path, name, content,
 
 
 def test_outputs_are_refused_before_the_work(run, model_file, folder):
-    for words in (["-o", "x.png"], ["--page", "w.txt"], ["-o", "."]):
-        code, output, errors = run(folder, "--model", model_file, *words)
-        assert (code, output) == (2, "") and ("-o" in errors or "--page" in errors), errors
+    refused = {"-o": ("x.png", "x.png: expected a name that ends in one of"), "--page": ("w.txt", "ends in .html")}
+    for option, (name, message) in refused.items():
+        code, output, errors = run(folder, "--model", "nowhere.safetensors", option, name)
+        assert (code, output) == (2, "") and message in errors, errors
     code, _, errors = run("nothing.csv", "--model", model_file)
     assert code == 2 and "no such file or folder" in errors

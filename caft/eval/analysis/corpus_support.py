@@ -110,7 +110,9 @@ def score_shard(judge: Judge, shard: Shard, splitter: Splitter, target: Path) ->
     captions = open_table(shard.captions, CAPTIONS).read(columns=["row_id", *FIELDS])
     sentences = open_table(shard.sentences, SENTENCES).read(columns=["row_id", f"{splitter}_spans"])
     if captions["row_id"].to_pylist() != sentences["row_id"].to_pylist():
-        raise DataError(f"{shard.sentences}: its rows are not those of {shard.captions}; run `dvc repro sentences` again")
+        raise DataError(
+            f"{shard.sentences}: its rows are not those of {shard.captions}; run `dvc repro sentences` again"
+        )
     if not shard.tar.exists():
         raise DataError(f"{shard.tar}: not found; run `dvc repro --force fetch@{shard.tar.parent.name}`")
     counts = {"sentences": 0, "unreadable": 0}
@@ -139,7 +141,13 @@ def _score(
             logger.warning("row %d: its sentences have no support: %s", row.row_id, error)
     of_rows = [
         [
-            {"row_id": row.row_id, "caption": field, "number": number, **span, "sentence": text[field][slice(*span.values())]}
+            {
+                "row_id": row.row_id,
+                "caption": field,
+                "number": number,
+                **span,
+                "sentence": text[field][slice(*span.values())],
+            }
             for field in FIELDS
             for number, span in enumerate(found[field])
         ]
@@ -169,7 +177,9 @@ def flag(tables: Sequence[Path], share: float | None = None) -> dict[str, Any]:
         flagged = table["support"].to_numpy() < np.float32(threshold)  # what is not known is not below
         place = table.schema.get_field_index("flagged")
         with replacing(path) as temporary:
-            pq.write_table(table.set_column(place, SUPPORT.field("flagged"), pa.array(flagged)), temporary, compression="zstd")
+            pq.write_table(
+                table.set_column(place, SUPPORT.field("flagged"), pa.array(flagged)), temporary, compression="zstd"
+            )
         counts["flagged"] += int(flagged.sum())
         frame = table.select(["row_id", "caption"]).to_pandas().assign(flagged=flagged)
         counts["captions"] += int(frame.groupby(["row_id", "caption"])["flagged"].all().sum())

@@ -127,7 +127,9 @@ def _write_page(model: Any, name: str, rows: list[Row], counts: dict[str, Any], 
     with importing():
         from caft.eval.report.worst import MOST, Worst, worst_page
     cases = []
-    for row in sorted((row for row in rows if row["support"] is not None), key=lambda row: float(row["support"]))[:MOST]:
+    for row in sorted((row for row in rows if row["support"] is not None), key=lambda row: float(row["support"]))[
+        :MOST
+    ]:
         picture = read_rgb(Path(row["image"]), upright=True)
         values = model.ground(picture, [row["sentence"]], (picture.height, picture.width))[0]
         name_of = Path(row["image"]).name
