@@ -98,7 +98,8 @@ def _rows(table: Path, kind: str) -> list[Any]:
     if kind == ".parquet":
         import pyarrow.parquet as pq
 
-        return pq.read_table(table).to_pylist()  # type: ignore[no-any-return]  # the library has no types
+        found: list[Any] = pq.read_table(table).to_pylist()
+        return found
     with table.open(encoding="utf-8-sig", newline="") as file:
         if kind == ".json":
             found = json.load(file)

@@ -95,7 +95,8 @@ def score_shares(model: Model, image: Picture, caption: str, part_weight: float 
     pool = deepcopy(network.pool).cpu().double()
     of_chunks = (scales["part"] * _cosines(pool, picture.part[0], captions.parts[0])).tolist()
     alone = (scales["part"] * _cosines(pool, picture.part[0], encode_sub_captions(network, texts))).tolist()
-    shares, places = [0.0] * len(texts), [()] * len(texts)
+    shares = [0.0] * len(texts)
+    places: list[tuple[int, ...]] = [()] * len(texts)
     for chunk, (group, logit) in enumerate(zip(groups, of_chunks, strict=True)):
         mean = sum(alone[i] for i in group) / len(group)
         for i in group:

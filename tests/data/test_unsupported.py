@@ -221,9 +221,7 @@ def test_a_corpus_is_audited_sentence_by_sentence_and_flagged_as_a_whole(network
     assert pq.read_schema(tmp_path / "left.parquet").equals(SENTENCES)
 
 
-def test_a_picture_that_cannot_be_read_is_counted_and_never_flagged(
-    network, root: Path, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+def test_a_picture_that_cannot_be_read_is_counted_and_never_flagged(network, root: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (shard, second) = shards_of(root)
     damaged = tmp_path / "damaged.tar"
     content = bytearray(shard.tar.read_bytes())

@@ -1,4 +1,4 @@
-"""The experiment of docs/auditor.md with a tiny budget: three arms through all their stages, and the result of what they wrote."""
+"""The experiment of docs/auditor.md with a tiny budget: three arms through all stages, and their result."""
 
 import csv
 import json

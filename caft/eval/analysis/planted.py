@@ -4,7 +4,7 @@ The scenes are held out: of the stream `RANDOM`, which no training renders. Each
 sentences, so that the intervals are those of both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,12 +89,12 @@ def measure(network: CAFT, scenes: int, rate: float, seed: int, image_size: int)
 def _by_kind(cases: Sequence[Case], support: np.ndarray, logits: np.ndarray) -> dict[str, dict[str, float]]:
     true = np.array([not case.kind for case in cases])
     flagged = support < least_support(support)
-    tests: dict[str, Callable[[Case], bool]] = {kind: (lambda case, kind=kind: case.kind == kind) for kind in KINDS}
-    tests[ELSEWHERE] = lambda case: case.kind == "colour" and case.elsewhere
-    tests["all"] = lambda case: bool(case.kind)
+    kinds = np.array([case.kind for case in cases])
+    which = {kind: kinds == kind for kind in KINDS}
+    which[ELSEWHERE] = which["colour"] & np.array([case.elsewhere for case in cases])
+    which["all"] = ~true
     found: dict[str, dict[str, float]] = {}
-    for kind, test in tests.items():
-        false = np.array([test(case) for case in cases])
+    for kind, false in which.items():
         of = "colour" if kind == ELSEWHERE else kind
         among = true & np.array([kind == "all" or of in case.could for case in cases])
         if false.any() and among.any():
