@@ -42,7 +42,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         for arm in ARMS:
             folder = home / arm
-            for module, words in steps(arm, arguments.rate, home):
+            for module, words in steps(arm, arguments.share, home):
                 _step(folder, home / "storage", module, [*words, *_settings(arguments, arm, seed, home)])
             scores[arm][str(seed)] = read_json(folder / "metrics/retrieval.json", "evaluate_retrieval")
         truth, tables = (home / "dirty/data" / name / CORPUS for name in ("benchmarks", "support"))
@@ -52,8 +52,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     write_json("metrics/audit/compare.json", {**result, "scores": scores, "regained": regained(scores)})
 
 
-def steps(arm: str, rate: float, home: Path) -> Iterator[tuple[str, list[str]]]:
-    """Stages of an arm in their order, each with its own arguments."""
+def steps(arm: str, share: float | None, home: Path) -> Iterator[tuple[str, list[str]]]:
+    """Stages of an arm in their order, each with its own arguments; `share` is what the dirty arm's audit flags."""
     if arm != "filtered":
         yield from ((stage, [CORPUS]) for stage in _DATA)
         yield "select", []
@@ -61,7 +61,7 @@ def steps(arm: str, rate: float, home: Path) -> Iterator[tuple[str, list[str]]]:
         _share(home / "dirty" / "data", home / arm / "data")
     yield from ((stage, []) for stage in ("index", *_TRAINING))
     if arm == "dirty":
-        yield "audit_captions", []
+        yield "audit_captions", [] if share is None else ["--share", str(share)]
 
 
 def _share(source: Path, target: Path) -> None:
@@ -120,6 +120,7 @@ def _step(folder: Path, storage: Path, module: str, words: Sequence[str]) -> Non
 def more(parser: argparse.ArgumentParser) -> None:
     """The script's own arguments."""
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training (0)")
+    parser.add_argument("--share", type=float, metavar="S", help="flag this share of the sentences (by Tukey's fence)")
     parser.add_argument("--rate", type=float, default=RATE, help=f"share of sentences that are false ({RATE})")
 
 
