@@ -39,9 +39,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "CAFT_STORAGE": str(folder / "storage")}
-    words = ["--params", str(PROJECT / "params.yaml"), "--overlay", str(folder / "tiny.yaml")]
+    words = ["--share", "0.1", "--params", str(PROJECT / "params.yaml"), "--overlay", str(folder / "tiny.yaml")]
     subprocess.run(
-        [sys.executable, "-m", "pipelines.audit_compare", "--share", "0.1", *words], cwd=folder, env=environment, check=True, timeout=3600
+        [sys.executable, "-m", "pipelines.audit_compare", *words], cwd=folder, env=environment, check=True, timeout=3600
     )
 
 
