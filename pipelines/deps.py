@@ -16,9 +16,11 @@ import yaml
 from caft.digests import NO_RESULT, ROOT, closure, has_code
 
 SCORE = "pipelines/score/dvc.yaml"
+AUDIT = "pipelines/audit/dvc.yaml"
 GRAPHS = (
     "dvc.yaml",
     *(f"pipelines/{name}/dvc.yaml" for name in ("ablation", "batches", "scaling", "scaling/paper")),
+    AUDIT,
     SCORE,
 )
 PACKAGES = ("caft", "pipelines", "slurm", "benchmarks")
@@ -36,7 +38,7 @@ GIVEN = {"caft/eval/given.py", "caft/weights/authors.py", "caft/weights/flair.py
 # What some stages import although their results do not depend on it.
 NOT_OF = {
     # puts lost images back, and verifies that they are the same
-    "caft/data/crawl/fetch.py": {"captions", "leakage", "superpixels", "train", "rate", "row", "point"},
+    "caft/data/crawl/fetch.py": {"captions", "leakage", "superpixels", "support", "train", "rate", "row", "point"},
     # reads and writes weights; it imports all of the model
     "caft/weights/files.py": {"superpixels", "evaluate_superpixels"},
     # read pictures, by a reader that also gives texts

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from caft.data.scenes.corpus import write_csv
+from caft.data.scenes.false_sentences import write_truth
 from caft.data.scenes.sets import write_benchmarks
 from caft.data.tables.records import CUSTOM, DREAMLIP
 from caft.data.tables.source import convert_table
@@ -28,7 +29,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
             # The lock: an experiment's copy may render other scenes at the same time, into the same table.
             with locked(work, f"rendering the table of {name}"):
                 csv_path = work / f"{name}.csv"
-                write_csv(csv_path, corpus)
+                if planted := write_csv(csv_path, corpus):
+                    write_truth(benchmarks / "false_sentences.csv", planted)  # beside the sets: no training reads it
                 convert_table(csv_path, name, Path("data/urls"), work, DREAMLIP, memory_gb)
         else:
             text = f"The corpus {name} brings no evaluation sets. Folders of other sets are described one level up.\n"

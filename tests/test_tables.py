@@ -17,6 +17,7 @@ from caft.data.crawl.rows import COUNTED
 from caft.data.sets.referring import schema as references
 from caft.data.tables.schema import CAPTIONS, FIELDS, REJECTS, SENTENCES, URLS
 from caft.data.tables.sentence_table import write_sentences
+from caft.data.tables.support_table import SUPPORT
 from caft.data.training.overlap import PAIRS
 from caft.eval.scores.referring_sets import SCHEMA
 from tests.peers import peer
@@ -29,6 +30,7 @@ SCHEMAS = {
     "data/images/<corpus>.parquet": COUNTED,
     "data/captions/<corpus>/NNNNN.parquet": CAPTIONS,
     "data/sentences/<corpus>/NNNNN.parquet": SENTENCES,
+    "data/support/<corpus>/NNNNN.parquet": SUPPORT,
     "data/leakage.parquet": PAIRS,
     "reports/expressions/<set>.parquet": SCHEMA,
 }
@@ -53,7 +55,7 @@ def test_every_column_says_what_it_means(schema: pa.Schema) -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_page_has_the_columns_of_the_schema(name: str) -> None:
-    rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*) \| (\w*) \|$", SECTIONS[name], re.M)
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*) \| ([\w ]*) \|$", SECTIONS[name], re.M)
     said = [(field.name, field.metadata) for field in SCHEMAS[name]]
     assert rows == [(column, data[b"meaning"].decode(), data.get(b"unit", b"").decode()) for column, data in said]
 
@@ -68,7 +70,7 @@ CAPTION = {"raw": ["a red bus", None, "A RED cat"], "long_sv": ["Ein Bär. It's 
 CAPTION["long_lla"] = ["A bus. It waits.", "x", None]
 
 
-def rows_of(number: int, schema: pa.Schema, **columns: list[Any]) -> pa.Table:
+def rows_of(number: int, schema: pa.Schema, /, **columns: list[Any]) -> pa.Table:
     """A table of `number` rows; columns that are not given are null."""
     held = {field.name: columns.get(field.name, [None] * number) for field in schema}
     return pa.table([pa.array(held[field.name], field.type) for field in schema], schema=schema)
@@ -88,6 +90,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             4, COUNTED, row_id=[0, 1, 5, 6], url=["a", "b", "c", "d"], shard=["00000", "00000", "00001", "00001"],
             cause=[None, "http_404", None, None], width=[30, None, 40, 20], height=[20, None, 10, 20],
             download_sha256=["f", None, "e", "f"],
+        ),
+        "data/support/scenes/00000.parquet": rows_of(
+            4, SUPPORT, row_id=[0, 0, 1, 5], caption=["raw", "long_sv", "long_sv", "raw"], number=[0, 1, 0, 0],
+            start=[0, 9, 0, 0], end=[9, 18, 4, 9], sentence=["a red bus", "It's wet.", "None", "A RED cat"],
+            logit=[1.0, -9.5, 0.5, None], support=[1.0, -0.5, 0.75, None], flagged=[False, True, False, False],
         ),
         "data/leakage.parquet": rows_of(
             3, PAIRS, benchmark=["iiw", "iiw", "docci"], image=["1.jpg", "1.jpg", "2.jpg"], position=[1, 2, 3],

@@ -44,8 +44,8 @@ def look(params: Params, seen: Path) -> None:
     """Writes what the inputs of the settings are now, each as a file of JSON; one that says so already is left.
 
     `<corpus>.table.json` is of the table of a selected corpus. `<corpus>.images.json` is of its pictures, and of those that are
-    fetched by address it names what was done by hand. `superpixels.json` is of the checkpoint, and `sets.json` of the
-    evaluation sets outside `data/benchmarks`.
+    fetched by address it names what was done by hand. `superpixels.json` is of the checkpoint, `sets.json` of the
+    evaluation sets outside `data/benchmarks`, and `unsupported.json` of the tables that say which sentences to leave out.
 
     Args:
         params: Settings.
@@ -63,6 +63,8 @@ def look(params: Params, seen: Path) -> None:
     checkpoint, superpixels = params.superpixels.checkpoint, "superpixels.json"
     entries[superpixels] = notes.entry(checkpoint, before.get(superpixels, {})) if checkpoint else {"trained": True}
     entries["sets.json"] = _sets(params)
+    folder, unsupported = params.data.exclude_unsupported, "unsupported.json"
+    entries[unsupported] = notes.tables(folder, before.get(unsupported, {})) if folder else {"all": True}
     # Those of other corpora stay for when they are selected again.
     if before != (after := before | entries):
         with replacing(seen) as temporary:
@@ -121,6 +123,15 @@ class _Notes:
                 return _MISSING
             logger.info("%s: %s; what was seen of it before counts", given, getattr(error, "strerror", error))
             return before
+
+    def tables(self, given: str, before: Entry) -> Entry:
+        """SHA-256 of each Parquet file below a user's folder; without any, the entry from before, if that has them."""
+        folder = in_checkout(given)
+        found = {path.relative_to(folder).as_posix(): self._sha256(path) for path in sorted(folder.rglob("*.parquet"))}
+        if found or "tables" not in before:
+            return {"tables": found} if found else _MISSING
+        logger.info("%s: holds no table; what was seen of it before counts", given)
+        return before
 
     def _sha256(self, path: Path) -> str:
         path = path.resolve()

@@ -18,6 +18,7 @@ Use a trained CAFT model on your own pictures and texts.
   caft ground photo.jpg "A cat on a chair. A red lamp." -o out.png
   caft segment photo.jpg -o segments.png
   caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -o found.png
+  caft audit captions.csv -o audit.csv --page worst.html
   caft chunk "A cat. It sleeps. The chair is red."
   caft info models/caft.safetensors
   caft convert release.pt -o release.safetensors
@@ -79,6 +80,16 @@ def _search(one: argparse.ArgumentParser) -> None:
     _model(one)
 
 
+def _audit(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "source", type=_path, help="table with the columns image and caption, or folder of pictures and texts"
+    )
+    one.add_argument("-o", "--output", type=_path, help="a .csv, .json or .parquet file (NAME.audit.csv)")
+    one.add_argument("--page", type=_path, help="also an .html file with the sentences that have the least support")
+    one.add_argument("--share", type=_share, metavar="S", help="flag this share of the sentences (by Tukey's fence)")
+    _model(one)
+
+
 def _chunk(one: argparse.ArgumentParser) -> None:
     one.add_argument("text", type=_text, help="a caption")
     one.add_argument("--splitter", choices=SPLITTERS, help="how sentences are found")
@@ -131,6 +142,15 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         "Prints score and file, best first. Folders in the folder are searched too. Pictures are encoded once and kept\n"
         "in ~/.cache/caft (XDG_CACHE_HOME moves it): the next search encodes only what came or changed.\n"
         'example: caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -k 3',
+    ),
+    "audit": (
+        _audit,
+        "Flags the sentences of captions that no region of their picture bears out.",
+        "The table: .csv, .tsv, .json, .jsonl or .parquet, paths from its own folder. The folder: a.txt beside a.jpg. Each\n"
+        "sentence is compared with up to 128 of the other pictures: support 0 is what a picture gets that has nothing to do\n"
+        "with it, 1 what those get that fit it best. Flagged is what lies 1.5 interquartile ranges below the lower quartile\n"
+        "of all supports, or with --share the lowest share. docs/auditor.md says what this finds, and what not.\n"
+        "example: caft audit captions.csv -o audit.parquet --page worst.html",
     ),
     "chunk": (
         _chunk,

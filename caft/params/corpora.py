@@ -85,7 +85,7 @@ class CustomCorpus(Section):
 
 
 class ScenesCorpus(Section):
-    """The corpus that is rendered here."""
+    """The corpus that is rendered here; a share of its captions' sentences can be made false."""
 
     kind: Literal["scenes"]
     images: Annotated[int, Field(ge=8)]
@@ -96,6 +96,7 @@ class ScenesCorpus(Section):
     evaluation_seed: Count
     port: Annotated[int, Field(ge=1024, le=65535)]
     faults: Faults
+    false_sentences: Share = 0.0
     licence: str
     fetch: FetchOverrides = FetchOverrides()
 

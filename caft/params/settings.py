@@ -33,6 +33,7 @@ class DataParams(Section):
     damaged: Literal["stop", "replace"]
     repeated_images: Annotated[str, Field(pattern=r"^(keep|drop_above [1-9][0-9]*)$")]
     exclude_eval_duplicates: bool
+    exclude_unsupported: str | None = None
 
 
 # Slurm looks at time limits so often, and so much earlier than asked it may give notice.

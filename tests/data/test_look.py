@@ -145,6 +145,22 @@ def test_what_is_not_there_keeps_its_entry(place: Path, caplog: pytest.LogCaptur
     assert seen() == {"missing": True}
 
 
+def test_tables_of_unsupported_sentences_count_by_their_content(place: Path) -> None:
+    assert seen("unsupported") == {"all": True}
+    assert seen("unsupported", data__exclude_unsupported="flags") == {"missing": True}
+    (place / "flags/mine").mkdir(parents=True)
+    table = place / "flags/mine/00000.parquet"
+    table.write_text("one")
+    first = seen("unsupported", data__exclude_unsupported="flags")
+    assert first == {"tables": {"mine/00000.parquet": digest("one")}}
+    age(table)
+    assert seen("unsupported", data__exclude_unsupported="flags") == first
+    table.write_text("two")
+    assert seen("unsupported", data__exclude_unsupported="flags") == {"tables": {"mine/00000.parquet": digest("two")}}
+    table.unlink()
+    assert seen("unsupported", data__exclude_unsupported="flags") == {"tables": {"mine/00000.parquet": digest("two")}}
+
+
 def test_a_checkpoint_counts_by_its_content(place: Path) -> None:
     assert seen("superpixels") == {"trained": True}
     (place / "bsd.tar").write_bytes(b"weights")

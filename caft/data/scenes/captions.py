@@ -169,17 +169,25 @@ def raw_caption(scene: Scene, rng: np.random.Generator) -> str:
     )
 
 
-def captions(scene: Scene, rng: np.random.Generator) -> list[str]:
+Revise = Callable[[str, str, list[Sentence]], list[Sentence]]
+
+
+def captions(scene: Scene, rng: np.random.Generator, revise: Revise | None = None) -> list[str]:
     """Returns the seven captions in the order of the published tables.
 
     Raw, then short and long of each annotator. Short ones are now and then empty; some long ones
-    have line breaks.
+    have line breaks. `revise` gets the annotator, "short" or "long", and the sentences, and returns as many.
     """
     row = [raw_caption(scene, rng)]
     for annotator in ANNOTATORS:
-        short = short_caption(scene, annotator, rng)
-        row.append("" if rng.random() < MISSING else short)
-        row.append(join(long_caption(scene, annotator, rng), annotator, rng))
+        short = [Sentence(short_caption(scene, annotator, rng))]
+        missing = rng.random() < MISSING
+        long = long_caption(scene, annotator, rng)
+        if revise is not None:
+            short = short if missing else revise(annotator, "short", short)
+            long = revise(annotator, "long", long)
+        row.append("" if missing else short[0].text)
+        row.append(join(long, annotator, rng))
     return row
 
 

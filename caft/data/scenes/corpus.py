@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from caft.data.scenes.captions import captions
-from caft.data.scenes.grammar import TRAIN, WORDS, generator, training_scene
+from caft.data.scenes.false_sentences import Planted, Planter
+from caft.data.scenes.grammar import FALSE, TRAIN, WORDS, generator, training_scene
 from caft.data.tables.schema import CSV_COLUMNS
 from caft.params.corpora import ScenesCorpus
 from caft.progress import track
@@ -47,12 +48,21 @@ def links(corpus: ScenesCorpus) -> list[tuple[str, int]]:
     return rows
 
 
-def write_csv(path: Path, corpus: ScenesCorpus) -> None:
-    """Writes the corpus as DreamLIP's tables are published: header, quotes, and line breaks in fields."""
+def write_csv(path: Path, corpus: ScenesCorpus) -> list[Planted]:
+    """Writes the corpus as DreamLIP's tables are published: header, quotes, and line breaks in fields.
+
+    Returns:
+        The sentences that were made false, by row; none unless ``corpus.false_sentences`` is above 0.
+    """
+    planted: list[Planted] = []
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        for kind, number in track(links(corpus), "scenes described"):
+        for row, (kind, number) in enumerate(track(links(corpus), "scenes described")):
             scene = training_scene(corpus.seed, number)
-            texts = captions(scene, generator(corpus.seed, TRAIN, number, WORDS))
+            words = generator(corpus.seed, TRAIN, number, WORDS)
+            plant = Planter(scene, corpus.false_sentences, generator(corpus.seed, TRAIN, number, FALSE), row)
+            texts = captions(scene, words, plant if corpus.false_sentences else None)
             writer.writerow([url(corpus.port, kind, number), *texts])
+            planted += plant.planted
+    return planted

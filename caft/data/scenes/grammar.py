@@ -28,7 +28,7 @@ CHANGES = ("shape", "colour", "pattern", "cell")
 
 # Streams of random numbers. Equal seeds for training and evaluation still give different scenes.
 TRAIN, RANDOM, LOOK_ALIKE = 0, 1, 2
-SPEC, PIXELS, WORDS = 0, 1, 2
+SPEC, PIXELS, WORDS, FALSE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Scene:
 
 
 def generator(seed: int, stream: int, number: int, purpose: int) -> np.random.Generator:
-    """Returns the generator for one purpose (SPEC, PIXELS, WORDS) of one scene of one stream."""
+    """Returns the generator for one purpose (SPEC, PIXELS, WORDS, FALSE) of one scene of one stream."""
     return np.random.default_rng((seed, stream, number, purpose))
 
 

@@ -64,6 +64,16 @@ MEANINGS: dict[str, tuple[str, str]] = {
     },
     "start": ("first character of the sentence in its caption, from 0", "code point"),
     "end": ("character after the sentence's last", "code point"),
+    # ---- support of sentences
+    "caption": ("name of the caption, as in the other tables", ""),
+    "number": ("place of the sentence in its caption, from 0", ""),
+    "sentence": ("the sentence", ""),
+    "logit": ("part-level logit of the sentence with its own picture", ""),
+    "support": (
+        "the logit on the scale of other pictures: 0 their mean, 1 their best tenth; null where they are alike to the sentence",
+        "",
+    ),
+    "flagged": ("whether the support is below the corpus' threshold", ""),
     # ---- near-duplicates of evaluation images
     "benchmark": ("evaluation set", ""),
     "image": ("picture of the evaluation set", ""),

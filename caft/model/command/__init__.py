@@ -19,6 +19,7 @@ from caft.storage import disk_error
 # Modules of this package with a function of each command's name.
 _HOMES = {
     **dict.fromkeys(("ground", "segment", "search"), "pictures"),
+    "audit": "audit",
     "chunk": "captions",
     **dict.fromkeys(("info", "convert"), "weights"),
     "export": "export",
