@@ -49,6 +49,7 @@ PAPER_VALUES = {
     "weight_decay": 0.5,
     "warmup_steps": 2000,
     "clip_norm": None,
+    "weights_ema": None,
     "precision": "bf16",
     "loss.part": 1.0,
     "loss.part_cls": 0.0,

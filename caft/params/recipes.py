@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from caft.errors import ParamsError
-from caft.params.section import Count, Number, Positive, PositiveNumber, Section, Share, overrides
+from caft.params.section import Count, InnerShare, Number, Positive, PositiveNumber, Section, Share, overrides
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class RecipeParams(Section):
     weight_decay: Number
     warmup_steps: Count
     clip_norm: PositiveNumber | None
+    weights_ema: InnerShare | None = None
     precision: Literal["float32", "bf16", "fp16"]
     loss: LossParams
     negatives: Literal["sampled", "all"]
@@ -119,7 +120,7 @@ class RecipeParams(Section):
 
 _PER_CORPORA = ("epoch_images", "learning_rate", "eps", "weight_decay", "clip_norm")
 _IN_TRAIN = (
-    *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm"),
+    *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm", "weights_ema"),
     *("negatives", "splitter", "sub_captions", "validate_every", "checkpoint_every"),
 )
 

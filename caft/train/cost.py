@@ -161,8 +161,8 @@ def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int
 class Memory:
     """Memory of a rank at the end of a forward pass, in bytes.
 
-    `state` is weights, gradients, both moments of AdamW and DDP's buckets; `images` and `texts` are the activations of the
-    two towers that the backward pass needs.
+    `state` is weights, gradients, both moments of AdamW, DDP's buckets, and the weights' average if there is one; `images`
+    and `texts` are the activations of the two towers that the backward pass needs.
     """
 
     state: int
@@ -190,7 +190,7 @@ def memory(
 
     Args:
         model: Sizes of the model.
-        recipe: M and K.
+        recipe: M, K, and whether the weights are averaged.
         batch: Images of the rank.
         ranks: Ranks of the job.
         number: Bytes of an activation: 2 in half precision, 4 in float32.
@@ -204,7 +204,9 @@ def memory(
     network = model_of_shapes(model, recipe.chunks)
     network.superpixels = None  # is not trained, and small
     trained = sum(parameter.numel() for parameter in network.parameters())
-    state = 4 * trained * (4 + (ranks > 1)) + 4 * sum(buffer.numel() for buffer in network.buffers())
+    averaged = recipe.weights_ema is not None
+    state = 4 * trained * (4 + (ranks > 1) + averaged)
+    state += 4 * sum(buffer.numel() for buffer in network.buffers()) * (1 + averaged)
     text_tokens = at_once * recipe.sub_captions * text_length
     if texts_at_once is not None:
         text_tokens = min(text_tokens, texts_at_once)

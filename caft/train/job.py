@@ -130,14 +130,14 @@ class TrainJob:
         has_ended = trainer.train(
             each_in_time(loader, self.images_root),
             batch_labels(model, index, world, self.run_folder, self.params, trainer.half if compiled else None),
-            functools.partial(validate, model, index, validation, self.params, world),
+            functools.partial(validate, trainer.result, index, validation, self.params, world),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,
         )
         if not has_ended and notice is not None:
             notice.leave()
         if world.is_main:
-            save_model(model, self.run_folder / "final.safetensors", self.card)
+            save_model(trainer.result, self.run_folder / "final.safetensors", self.card)
             seal.put(*(self.run_folder / name for name in RESULTS))
         barrier()
 

@@ -108,9 +108,10 @@ def _memory(params: Params, batch: int) -> str:
         for length in (min(_SHORT_TEXT, model.text.context), model.text.context)
     )
     limit = launcher.gpu_memory_gb
+    held = "weights and optimizer" if recipe.weights_ema is None else "weights, their average and optimizer"
     words = (
         f"{least.total / _GIB:.1f} to {most.total / _GIB:.1f} GiB a rank, as long as texts are: "
-        f"{least.state / _GIB:.1f} weights and optimizer, {least.images / _GIB:.1f} images, "
+        f"{least.state / _GIB:.1f} {held}, {least.images / _GIB:.1f} images, "
         f"{least.texts / _GIB:.1f} to {most.texts / _GIB:.1f} texts"
     )
     if limit is not None and least.total > limit * 1e9:
