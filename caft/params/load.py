@@ -1,6 +1,7 @@
 """Reads params.yaml with its overlays, and validates all of it before any work: each part, and rules between parts."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def _between_parts(params: Params) -> list[Problem]:
     Where the selection names an entry that is not there, rules on the selected entries wait until it is mended.
     """
     names = list(_names(params))
-    found = [*names, *_corpus_names(params), *_answers(params), *_per_corpora(params), *_jobs(params)]
+    found = [*names, *_corpus_names(params), *_answers(params), *_per_corpora(params), *_jobs(params), *_init(params)]
     if not names:
         for rule in (_batch, _micro_batch, _recomputed, _budget, _overridden_chunks, _levels):
             found += rule(params)
@@ -156,6 +157,12 @@ def _jobs(params: Params) -> _Broken:
         if (ranks := launcher.tasks_per_node if divided else launcher.world_size) != 1:
             each = "on each node" if divided else "in all"
             yield key, name, f"must have one rank {each}, found {ranks}: the stage would run in each"
+
+
+def _init(params: Params) -> _Broken:
+    if params.init is not None and os.path.normpath(params.init) == os.path.normpath("models/caft.safetensors"):
+        reason = "train itself writes this file, and DVC removes it before; copy it and its card, as to given/, and name that"
+        yield "init", params.init, reason
 
 
 def _batch(params: Params) -> _Broken:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
+
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training.index import read_summary
-from caft.digests import file_digest
+from caft.digests import file_digest, tensors_digest
 from caft.errors import CheckpointError, DataError, UnderWayError
 from caft.locking import locked
 from caft.model.card import ModelCard
@@ -24,11 +26,13 @@ from caft.train.plan import INDEX, plan
 from caft.train.references import draw_references
 from caft.train.spent import spent
 from caft.train.tracking.runs import Run, open_training
-from caft.weights.files import read_card
+from caft.weights.files import read_card, read_weights
+from caft.weights.start import Start, path_of, start
 
 logger = logging.getLogger(__name__)
 EXCLUDED = Path("data/excluded.npy")
 SUPERPIXELS = Path("models/sfcn.safetensors")
+_OWN = "superpixels."  # of a whole model's tensors, those of its superpixel network
 # Runs a job to its end, and calls the second argument now and then, so that the job's metrics are followed.
 Launch = Callable[[TrainJob, Callable[[], None]], None]
 
@@ -67,6 +71,11 @@ def train(
     ensure_indexed(params, str(INDEX), summary["corpora"])
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
     settings = _settings(params)
+    given = path_of(params)
+    begun = start(params, given) if given is not None else None
+    if given is not None and begun is not None:
+        # By the file and by what is read of it, which a mended reader may change.
+        settings["init"] = {"sha256": file_digest(given), "weights": tensors_digest(sorted(begun.weights.items()))}
     read = Inputs.read(settings, inputs.files_of(INDEX, EXCLUDED, superpixels))
     read = dataclasses.replace(read, corpora=tuple(corpus["name"] for corpus in summary["corpora"]))
     runs, name = storage.runs_folder(params), read.name
@@ -86,6 +95,7 @@ def train(
             superpixels.resolve() if superpixels is not None else None,
             ModelCard.model_validate(facts, strict=False),
             read,
+            keep_start(folder, begun) if begun is not None else None,
         )
         if not any((folder / "checkpoints").glob("step-*.pt")):
             for sentence in inputs.left(runs, read, lambda other: _goes_on(other, over)):
@@ -94,6 +104,29 @@ def train(
         predict.keep(params, folder)
         _run(job, launch, keep, open_training(params, name, read.alike, overlays, over), over)
     return folder
+
+
+def keep_start(folder: Path, begun: Start) -> Path:
+    """Puts the weights that a run starts from into its folder, sealed, and logs what they are; returns where."""
+    path = folder / "start.safetensors"
+    for line in begun.table:
+        logger.info("init: %s", line)
+    own = [(name.removeprefix(_OWN), t) for name, t in sorted(begun.weights.items()) if name.startswith(_OWN)]
+    if (
+        own
+        and SUPERPIXELS.exists()
+        and tensors_digest(own) != tensors_digest(sorted(read_weights(SUPERPIXELS).items()))
+    ):
+        logger.warning(
+            "init: the file's own superpixel network is taken, since its image tower was trained on it, and not that of %s, "
+            "which metrics/superpixels.json is of; set superpixels.checkpoint to the same file and both are one",
+            SUPERPIXELS,
+        )
+    if seal.fault(path) is not None:
+        with storage.replacing(path) as temporary:
+            temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in begun.weights.items()}))
+        seal.put(path)
+    return path
 
 
 def _settings(params: Params) -> dict[str, Any]:
