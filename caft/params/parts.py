@@ -1,9 +1,13 @@
 """The parts of a network by name: what can be frozen, started from given weights, and how deep it lies in its tower."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from caft.params.models import ModelParams
+
+_BLOCK = re.compile(r"(vision|sub_caption|whole_caption)\.(?:stages\.(\d+)|blocks)\.(\d+)\.")
+_POOL = re.compile(r"vision\.pools\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,26 @@ def named(given: str, sizes: ModelParams) -> Iterator[Part]:
 def part_of(tensor: str, sizes: ModelParams) -> Part:
     """The part of a tensor of the state, by its name."""
     return next(part for part in parts(sizes) if part.holds(tensor))
+
+
+def height(tensor: str, sizes: ModelParams) -> int:
+    """Layers from the top of its tower down to a tensor's: of a learning rate that decays, the exponent of BEiT and MAE.
+
+    The last block is 1, the first is the number of blocks L, what makes tokens L + 1; norms and projections behind the
+    blocks, the pooling by texts and the temperatures are 0. Blocks are counted through all stages, and through both text
+    transformers. What stands between two of them, as a pooling or the adapter, counts as the block that follows it, and
+    the norm after the sub-captions' blocks as the last of these.
+    """
+    whole = sizes.text.whole_layers or 0
+    above = {"vision": sum(sizes.blocks), "sub_caption": sizes.text.sub_layers + whole, "whole_caption": whole}
+    if block := _BLOCK.match(tensor):
+        tower, stage, number = block.groups()
+        return above[tower] - sum(sizes.blocks[: int(stage or 0)]) - int(number)
+    if pool := _POOL.match(tensor):
+        return above["vision"] - sum(sizes.blocks[: int(pool[1]) + 1])
+    tower = tensor.partition(".")[0]
+    if tower == "sub_caption" and tensor.startswith("sub_caption.norm."):
+        return whole + 1 if whole else 0
+    if tower == "whole_caption":
+        return 0 if tensor.startswith("whole_caption.norm.") else whole
+    return above[tower] + 1 if tower in above else 0

@@ -38,6 +38,10 @@ class RecipeParams(Section):
     eps: PositiveNumber
     weight_decay: Number
     warmup_steps: Count
+    schedule: Literal["cosine", "constant"] = "cosine"
+    cooldown: Share = 0.0
+    freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    layer_decay: InnerShare | None = None
     clip_norm: PositiveNumber | None
     weights_ema: InnerShare | None = None
     precision: Literal["float32", "bf16", "fp16"]
@@ -121,6 +125,7 @@ class RecipeParams(Section):
 _PER_CORPORA = ("epoch_images", "learning_rate", "eps", "weight_decay", "clip_norm")
 _IN_TRAIN = (
     *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm", "weights_ema"),
+    *("schedule", "cooldown", "freeze", "layer_decay"),
     *("negatives", "splitter", "sub_captions", "validate_every", "checkpoint_every"),
 )
 

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from caft.network.caft import CAFT
 from caft.network.vision.encoder import HierarchicalVisionEncoder
 from caft.params.models import ModelParams, TextSizes
+from caft.params.parts import named
 from caft.params.recipes import RecipeParams
 
 
@@ -190,7 +191,7 @@ def memory(
 
     Args:
         model: Sizes of the model.
-        recipe: M, K, and whether the weights are averaged.
+        recipe: M, K, what is frozen, and whether the weights are averaged.
         batch: Images of the rank.
         ranks: Ranks of the job.
         number: Bytes of an activation: 2 in half precision, 4 in float32.
@@ -203,10 +204,11 @@ def memory(
     at_once = min(batch, micro_batch or batch)
     network = model_of_shapes(model, recipe.chunks)
     network.superpixels = None  # is not trained, and small
-    trained = sum(parameter.numel() for parameter in network.parameters())
-    averaged = recipe.weights_ema is not None
-    state = 4 * trained * (4 + (ranks > 1) + averaged)
-    state += 4 * sum(buffer.numel() for buffer in network.buffers()) * (1 + averaged)
+    frozen = [part for name in recipe.freeze for part in named(name, model)]
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    trained = sum(size for name, size in sizes.items() if not any(part.holds(name) for part in frozen))
+    held = sum(sizes.values()) + sum(buffer.numel() for buffer in network.buffers())
+    state = 4 * trained * (3 + (ranks > 1)) + 4 * held * (1 + (recipe.weights_ema is not None))
     text_tokens = at_once * recipe.sub_captions * text_length
     if texts_at_once is not None:
         text_tokens = min(text_tokens, texts_at_once)

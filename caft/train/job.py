@@ -139,6 +139,7 @@ class TrainJob:
             functools.partial(validate, trainer.result, index, validation, self.params, world),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,
+            judge_start=self.start is not None,
         )
         if not has_ended and notice is not None:
             notice.leave()

@@ -32,6 +32,7 @@ from caft.weights.start import Start, path_of, start
 logger = logging.getLogger(__name__)
 EXCLUDED = Path("data/excluded.npy")
 SUPERPIXELS = Path("models/sfcn.safetensors")
+_HELD_OUT = "validation_"  # of keys of the curve
 _OWN = "superpixels."  # of a whole model's tensors, those of its superpixel network
 # Runs a job to its end, and calls the second argument now and then, so that the job's metrics are followed.
 Launch = Callable[[TrainJob, Callable[[], None]], None]
@@ -218,6 +219,8 @@ def _goes_on(folder: Path, over: Callable[[str], bool] | None) -> bool:
 def write_results(folder: Path) -> None:
     """Writes weights, card, curves and summary of a run's folder to where the stage `train` keeps them.
 
+    Of a run from given weights, the summary has the scores on held-out images before and after (`held_out`).
+
     In the summary, `metrics/train.json`, the run's fingerprint is called `settings_digest`, as it always was there: a
     change of the name would change the metrics of every run.
     """
@@ -242,6 +245,14 @@ def write_results(folder: Path) -> None:
         "settings_digest": card.fingerprint,
         "weights": {path.stem: file_digest(path) for path in (Path("models/caft.safetensors"), *superpixels)},
     }
+    judged = [row for row in rows if any(key.startswith(_HELD_OUT) for key in row)]
+    if judged and not judged[0]["step"]:  # from given weights
+        ends = zip(("before", "after"), (judged[0], judged[-1]), strict=True)
+        scores = {
+            when: {k.removeprefix(_HELD_OUT): v for k, v in row.items() if k.startswith(_HELD_OUT)}
+            for when, row in ends
+        }
+        summary["held_out"] = scores
     storage.write_json("metrics/train.json", summary)
     storage.write_text("models/caft.md", render(card, {"train": summary}))
     logger.info("run %s: weights %s", folder.name, file_digest(Path("models/caft.safetensors"))[:16])

@@ -112,7 +112,7 @@ class Trainer:
         self.skipped, self.skipped_in_a_row = 0, 0
         self._unread: Verdict | None = None
         self._lines = ""  # of the curves up to the checkpoint
-        groups = parameter_groups(task, recipe.weight_decay)
+        groups = parameter_groups(task, recipe.weight_decay, task.rate_scale)
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
         )
@@ -166,6 +166,7 @@ class Trainer:
         validate: Callable[[], dict[str, float]],
         must_leave: Callable[[], bool] = lambda: False,
         replaced: Callable[[], int] | None = None,
+        judge_start: bool = False,
     ) -> bool:
         """Runs the steps that are left.
 
@@ -175,6 +176,7 @@ class Trainer:
             validate: Scores of `result` on held-out images; called on all ranks, and what the main rank returns counts.
             must_leave: Asked after each step on the main rank.
             replaced: How many of this rank's pictures could not be read since this start, where others stand in.
+            judge_start: Whether to validate before the first step too, as the line of step 0.
 
         Returns:
             Whether all steps are done; if not, this rank has saved its state and the others are waiting for it.
@@ -191,6 +193,8 @@ class Trainer:
         speed = Speed(self.task.model.config, self.recipe, self.world, is_half, stops, self.compiled, since=self._since)
         packs = self.half is not None and can_pack()
         batches = placed(loader, self.world.device, self.task.pack if packs else None)
+        if judge_start and self.step == 0:
+            self._validate(validate)
         while self.step < self.steps:
             with speed.waiting():
                 batch = next(batches)
@@ -231,9 +235,11 @@ class Trainer:
     def _one_step(self, placed: Placed, labels: Callable[[Batch], Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
         device, batch = self.world.device, placed.batch
         seed_step(self.seed, self.step, self.world.rank)
-        rate = learning_rate(self.step, self.recipe.learning_rate, self.recipe.warmup_steps, self.steps)
+        recipe = self.recipe
+        shape = recipe.warmup_steps, self.steps, recipe.schedule, recipe.cooldown
+        rate = learning_rate(self.step, recipe.learning_rate, *shape)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         with torch.autocast(device.type, dtype=self.half, enabled=self.half is not None):
             terms = self.wrapped(batch.images, labels(batch), batch.tokens, self.step, placed.packed)
         loss = terms["loss"]
