@@ -3,11 +3,12 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import Tensor
 
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
@@ -76,7 +77,7 @@ def train(
     begun = start(params, given) if given is not None else None
     if given is not None and begun is not None:
         # By the file and by what is read of it, which a mended reader may change.
-        settings["init"] = {"sha256": file_digest(given), "weights": tensors_digest(sorted(begun.weights.items()))}
+        settings["init"] = {"sha256": file_digest(given), "weights": _digest(begun.weights)}
     read = Inputs.read(settings, inputs.files_of(INDEX, EXCLUDED, superpixels))
     read = dataclasses.replace(read, corpora=tuple(corpus["name"] for corpus in summary["corpora"]))
     runs, name = storage.runs_folder(params), read.name
@@ -112,12 +113,8 @@ def keep_start(folder: Path, begun: Start) -> Path:
     path = folder / "start.safetensors"
     for line in begun.table:
         logger.info("init: %s", line)
-    own = [(name.removeprefix(_OWN), t) for name, t in sorted(begun.weights.items()) if name.startswith(_OWN)]
-    if (
-        own
-        and SUPERPIXELS.exists()
-        and tensors_digest(own) != tensors_digest(sorted(read_weights(SUPERPIXELS).items()))
-    ):
+    own = {name.removeprefix(_OWN): tensor for name, tensor in begun.weights.items() if name.startswith(_OWN)}
+    if own and SUPERPIXELS.exists() and _digest(own) != _digest(read_weights(SUPERPIXELS)):
         logger.warning(
             "init: the file's own superpixel network is taken, since its image tower was trained on it, and not that of %s, "
             "which metrics/superpixels.json is of; set superpixels.checkpoint to the same file and both are one",
@@ -128,6 +125,10 @@ def keep_start(folder: Path, begun: Start) -> Path:
             temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in begun.weights.items()}))
         seal.put(path)
     return path
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    return tensors_digest(sorted(weights.items()))
 
 
 def _settings(params: Params) -> dict[str, Any]:
@@ -247,12 +248,11 @@ def write_results(folder: Path) -> None:
     }
     judged = [row for row in rows if any(key.startswith(_HELD_OUT) for key in row)]
     if judged and not judged[0]["step"]:  # from given weights
-        ends = zip(("before", "after"), (judged[0], judged[-1]), strict=True)
-        scores = {
-            when: {k.removeprefix(_HELD_OUT): v for k, v in row.items() if k.startswith(_HELD_OUT)}
-            for when, row in ends
-        }
-        summary["held_out"] = scores
+        summary["held_out"] = {"before": _held_out(judged[0]), "after": _held_out(judged[-1])}
     storage.write_json("metrics/train.json", summary)
     storage.write_text("models/caft.md", render(card, {"train": summary}))
     logger.info("run %s: weights %s", folder.name, file_digest(Path("models/caft.safetensors"))[:16])
+
+
+def _held_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(_HELD_OUT): value for key, value in row.items() if key.startswith(_HELD_OUT)}
