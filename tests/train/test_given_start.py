@@ -89,7 +89,7 @@ def test_a_level_that_the_file_lacks_is_drawn_anew(tmp_path: Path) -> None:
     assert anew == {"vision.projections.part", "text.projections.part", "pool", "temperatures.part"}
 
 
-@pytest.mark.slow
+@pytest.mark.verify  # test_pretrained.py has every name and layout at the size of tiny
 def test_a_file_of_the_authors_names_starts_base_and_its_optimizer_is_never_held(tmp_path: Path) -> None:
     """Peak memory of a process that loads it, over the one that holds torch alone: under 1.2 times the model."""
     state = released_state(BASE)
