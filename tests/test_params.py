@@ -714,7 +714,7 @@ def test_command_prints_the_difference_of_two_recipes() -> None:
     assert ["clip_norm", "on", "cc12m", "null", "1.0"] in rows
     assert ["loss.part_cls", "0.0", "1.0"] in rows
     wrong = command("pipelines.params", "--compare", "paper", "peper")
-    assert wrong.returncode == 2 and "no such recipe; known are paper, release, smoke" in wrong.stderr
+    assert wrong.returncode == 2 and "no such recipe; known are paper, release, smoke, finetune" in wrong.stderr
 
 
 def test_a_stage_prints_the_problems_without_a_traceback_and_exits_with_2(

@@ -335,6 +335,7 @@ KEYS = {
     "recipe": ["recipes.${recipe}", "recipes.paper", "train"],
     "selected_model": ["models.${model}"],
     "selected_recipe": ["recipes.${recipe}", "recipes.paper", "train"],
+    "init": ["init"],
     "seed": ["seed"],
     "superpixels": ["superpixels"],
     "evaluation": ["evaluation"],
@@ -353,6 +354,7 @@ CHANGES_NOTHING = {
     "train": {
         "corpora": "a tag of the tracked run; what is trained on, and so what changes in a recipe, is data/index's",
         "evaluation.batch": "how many images a validation holds at a time",
+        "models.base": "an error names the model that given weights fit",
     },
 }
 

@@ -44,8 +44,8 @@ def look(params: Params, seen: Path) -> None:
     """Writes what the inputs of the settings are now, each as a file of JSON; one that says so already is left.
 
     `<corpus>.table.json` is of the table of a selected corpus. `<corpus>.images.json` is of its pictures, and of those that are
-    fetched by address it names what was done by hand. `superpixels.json` is of the checkpoint, `sets.json` of the
-    evaluation sets outside `data/benchmarks`, and `unsupported.json` of the tables that say which sentences to leave out.
+    fetched by address it names what was done by hand. `superpixels.json` and `init.json` are of given weights, `sets.json` of
+    the evaluation sets outside `data/benchmarks`, and `unsupported.json` of the tables that say which sentences to leave out.
 
     Args:
         params: Settings.
@@ -60,8 +60,12 @@ def look(params: Params, seen: Path) -> None:
         path = _table(corpus)
         entries[table] = notes.entry(path, before.get(table, {})) if path is not None else {"rendered": True}
         entries[images] = _images(params, name, corpus, before.get(images, {}))
-    checkpoint, superpixels = params.superpixels.checkpoint, "superpixels.json"
-    entries[superpixels] = notes.entry(checkpoint, before.get(superpixels, {})) if checkpoint else {"trained": True}
+    for name, given, none in (
+        ("superpixels", params.superpixels.checkpoint, "trained"),
+        ("init", params.init, "random"),
+    ):
+        file = f"{name}.json"
+        entries[file] = notes.entry(given, before.get(file, {})) if given else {none: True}
     entries["sets.json"] = _sets(params)
     folder, unsupported = params.data.exclude_unsupported, "unsupported.json"
     entries[unsupported] = notes.tables(folder, before.get(unsupported, {})) if folder else {"all": True}

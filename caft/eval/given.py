@@ -22,7 +22,8 @@ from caft.weights.authors import AUTHORS_READING
 from caft.weights.checkpoints import read_checkpoint
 from caft.weights.files import read_card
 from caft.weights.flair import FLAIR, FLAIR_READING
-from caft.weights.load import from_flair, from_release, load, require_kind
+from caft.weights.load import from_flair, from_release, load
+from caft.weights.networks import require_kind
 
 # Of Figure 5, by the corpora of a card.
 SIZES = {("cc3m",): "3M", ("cc12m",): "12M", ("yfcc15m",): "15M", ("cc12m", "cc3m", "yfcc15m"): "30M"}

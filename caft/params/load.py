@@ -1,6 +1,7 @@
 """Reads params.yaml with its overlays, and validates all of it before any work: each part, and rules between parts."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from caft.params.corpora import STALL_SECONDS, ScenesCorpus, name_problem
 from caft.params.file import assigned, base_problems, merge, read, resolve
+from caft.params.parts import named, parts
 from caft.params.problems import Problem, explain, nearest, report, show
 from caft.params.settings import Params
 
@@ -82,9 +84,9 @@ def _between_parts(params: Params) -> list[Problem]:
     Where the selection names an entry that is not there, rules on the selected entries wait until it is mended.
     """
     names = list(_names(params))
-    found = [*names, *_corpus_names(params), *_answers(params), *_per_corpora(params), *_jobs(params)]
+    found = [*names, *_corpus_names(params), *_answers(params), *_per_corpora(params), *_jobs(params), *_init(params)]
     if not names:
-        for rule in (_batch, _micro_batch, _recomputed, _budget, _overridden_chunks, _levels):
+        for rule in (_batch, _micro_batch, _recomputed, _budget, _overridden_chunks, _levels, _frozen):
             found += rule(params)
     return [Problem(tuple(key.split(".")), reason, show(value)) for key, value, reason in found]
 
@@ -158,6 +160,12 @@ def _jobs(params: Params) -> _Broken:
             yield key, name, f"must have one rank {each}, found {ranks}: the stage would run in each"
 
 
+def _init(params: Params) -> _Broken:
+    if params.init is not None and os.path.normpath(params.init) == os.path.normpath("models/caft.safetensors"):
+        reason = "train itself writes this file, and DVC removes it before; copy it and its card, as to given/, and name that"
+        yield "init", params.init, reason
+
+
 def _batch(params: Params) -> _Broken:
     batch, ranks = params.selected_recipe.batch, params.selected_launcher.world_size
     if batch % ranks:
@@ -224,6 +232,20 @@ def _levels(params: Params) -> _Broken:
         yield f"{at}.chunks", recipe.chunks, reason
     if not flat and recipe.captions == "flair":
         yield f"{at}.captions", recipe.captions, f"must be caft: {name} needs the chunks of one long caption"
+
+
+def _frozen(params: Params) -> _Broken:
+    recipe, model = params.selected_recipe, params.selected_model
+    if recipe.schedule == "cosine" and recipe.cooldown:
+        yield _setter(params, "cooldown"), recipe.cooldown, "must be 0 where schedule is cosine, which falls by itself"
+    known = [part.name for part in parts(model) if part.name != "superpixels"]
+    for name in recipe.freeze:
+        if not any(part.name != "superpixels" for part in named(name, model)):
+            never = "is never trained; " if name == "superpixels" else ""
+            yield _setter(params, "freeze"), name, f"{never}parts of models.{params.model} are {', '.join(known)}"
+            return
+    if {part.name for name in recipe.freeze for part in named(name, model)} >= set(known):
+        yield _setter(params, "freeze"), list(recipe.freeze), "leaves nothing to train"
 
 
 def _setter(params: Params, key: str) -> str:

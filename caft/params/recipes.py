@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from caft.errors import ParamsError
-from caft.params.section import Count, Number, Positive, PositiveNumber, Section, Share, overrides
+from caft.params.section import Count, InnerShare, Number, Positive, PositiveNumber, Section, Share, overrides
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,12 @@ class RecipeParams(Section):
     eps: PositiveNumber
     weight_decay: Number
     warmup_steps: Count
+    schedule: Literal["cosine", "constant"] = "cosine"
+    cooldown: Share = 0.0
+    freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    layer_decay: InnerShare | None = None
     clip_norm: PositiveNumber | None
+    weights_ema: InnerShare | None = None
     precision: Literal["float32", "bf16", "fp16"]
     loss: LossParams
     negatives: Literal["sampled", "all"]
@@ -119,7 +124,8 @@ class RecipeParams(Section):
 
 _PER_CORPORA = ("epoch_images", "learning_rate", "eps", "weight_decay", "clip_norm")
 _IN_TRAIN = (
-    *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm"),
+    *("batch", "samples", "learning_rate", "weight_decay", "warmup_steps", "clip_norm", "weights_ema"),
+    *("schedule", "cooldown", "freeze", "layer_decay"),
     *("negatives", "splitter", "sub_captions", "validate_every", "checkpoint_every"),
 )
 

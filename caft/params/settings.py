@@ -117,6 +117,7 @@ class Params(Section):
     launch: str
     jobs: dict[str, str] = {}
     weights: str | Annotated[tuple[str, ...], Field(strict=False)] | None
+    init: Annotated[str, Field(min_length=1)] | None = None
     seed: Count
     storage: StorageParams
     data: DataParams
@@ -165,7 +166,7 @@ class Params(Section):
     def effective(self) -> dict[str, tuple[Any, str]]:
         """Value and origin of every setting that this run uses, by dotted key."""
         table: dict[str, tuple[Any, str]] = {}
-        for key in ("corpora", "model", "recipe", "launch", "weights", "seed"):
+        for key in ("corpora", "model", "recipe", "launch", "weights", "init", "seed"):
             table[key] = (getattr(self, key), self._origin(key, "selection"))
         for stage, name in self.jobs.items():
             table[f"jobs.{stage}"] = (name, self._origin(f"jobs.{stage}", "selection"))

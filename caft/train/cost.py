@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from caft.network.caft import CAFT
 from caft.network.vision.encoder import HierarchicalVisionEncoder
 from caft.params.models import ModelParams, TextSizes
+from caft.params.parts import named
 from caft.params.recipes import RecipeParams
 
 
@@ -161,8 +162,8 @@ def step_flops(model: ModelParams, recipe: RecipeParams, images: int, ranks: int
 class Memory:
     """Memory of a rank at the end of a forward pass, in bytes.
 
-    `state` is weights, gradients, both moments of AdamW and DDP's buckets; `images` and `texts` are the activations of the
-    two towers that the backward pass needs.
+    `state` is weights, gradients, both moments of AdamW, DDP's buckets, and the weights' average if there is one; `images`
+    and `texts` are the activations of the two towers that the backward pass needs.
     """
 
     state: int
@@ -190,7 +191,7 @@ def memory(
 
     Args:
         model: Sizes of the model.
-        recipe: M and K.
+        recipe: M, K, what is frozen, and whether the weights are averaged.
         batch: Images of the rank.
         ranks: Ranks of the job.
         number: Bytes of an activation: 2 in half precision, 4 in float32.
@@ -203,8 +204,11 @@ def memory(
     at_once = min(batch, micro_batch or batch)
     network = model_of_shapes(model, recipe.chunks)
     network.superpixels = None  # is not trained, and small
-    trained = sum(parameter.numel() for parameter in network.parameters())
-    state = 4 * trained * (4 + (ranks > 1)) + 4 * sum(buffer.numel() for buffer in network.buffers())
+    frozen = [part for name in recipe.freeze for part in named(name, model)]
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    trained = sum(size for name, size in sizes.items() if not any(part.holds(name) for part in frozen))
+    held = sum(sizes.values()) + sum(buffer.numel() for buffer in network.buffers())
+    state = 4 * trained * (3 + (ranks > 1)) + 4 * held * (1 + (recipe.weights_ema is not None))
     text_tokens = at_once * recipe.sub_captions * text_length
     if texts_at_once is not None:
         text_tokens = min(text_tokens, texts_at_once)

@@ -55,7 +55,8 @@ class TrainJob:
 
     `run_folder` is shared by all ranks, `excluded` has the positions in the index that are left out, `images_root` a folder
     of shards for each corpus; `superpixels` are SFCN's weights, and `card` is written beside the final ones. `inputs` are
-    what the run was named by when it was submitted: the main rank looks at each start whether they are still there.
+    what the run was named by when it was submitted: the main rank looks at each start whether they are still there. `start`
+    has the weights, by the model's names, that are given and not drawn; it has a seal.
     """
 
     params: Params
@@ -67,6 +68,7 @@ class TrainJob:
     superpixels: Path | None
     card: ModelCard
     inputs: Inputs | None = None
+    start: Path | None = None
 
     def __call__(self, notice: Notice | None = None) -> None:
         """Runs one rank; the others are found by torch's environment variables, see `caft.train.distributed.start`.
@@ -107,6 +109,10 @@ class TrainJob:
         if model.superpixels is not None:
             assert self.superpixels is not None
             fill(model.superpixels, read_weights(self.superpixels), self.superpixels)
+        if self.start is not None:
+            if (fault := seal.fault(self.start)) is not None:
+                raise CheckpointError(f"{fault}; move it away, and `dvc repro` makes it again from init")
+            model.load_state_dict(read_weights(self.start), strict=False)  # what it lacks stays as drawn
         task = TrainingTask(model, recipe, seed, launcher.micro_batch, launcher.recompute_stages).to(world.device)
         compiled, names = launcher.compile, image_names(index)
         trainer = Trainer(task, recipe, world, self.run_folder, self.fingerprint, steps, seed, names, compiled)
@@ -130,14 +136,15 @@ class TrainJob:
         has_ended = trainer.train(
             each_in_time(loader, self.images_root),
             batch_labels(model, index, world, self.run_folder, self.params, trainer.half if compiled else None),
-            functools.partial(validate, model, index, validation, self.params, world),
+            functools.partial(validate, trainer.result, index, validation, self.params, world),
             must_leave=lambda: notice is not None and notice.given,
             replaced=(lambda: samples.replaced.value) if replaces else None,
+            judge_start=self.start is not None,
         )
         if not has_ended and notice is not None:
             notice.leave()
         if world.is_main:
-            save_model(model, self.run_folder / "final.safetensors", self.card)
+            save_model(trainer.result, self.run_folder / "final.safetensors", self.card)
             seal.put(*(self.run_folder / name for name in RESULTS))
         barrier()
 

@@ -3,14 +3,17 @@
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
 
 from caft import storage
 from caft.data.crawl.fetch import ensure_indexed
 from caft.data.training.index import read_summary
-from caft.digests import file_digest
+from caft.digests import file_digest, tensors_digest
 from caft.errors import CheckpointError, DataError, UnderWayError
 from caft.locking import locked
 from caft.model.card import ModelCard
@@ -24,11 +27,14 @@ from caft.train.plan import INDEX, plan
 from caft.train.references import draw_references
 from caft.train.spent import spent
 from caft.train.tracking.runs import Run, open_training
-from caft.weights.files import read_card
+from caft.weights.files import read_card, read_weights
+from caft.weights.start import Start, path_of, start
 
 logger = logging.getLogger(__name__)
 EXCLUDED = Path("data/excluded.npy")
 SUPERPIXELS = Path("models/sfcn.safetensors")
+_HELD_OUT = "validation_"  # of keys of the curve
+_OWN = "superpixels."  # of a whole model's tensors, those of its superpixel network
 # Runs a job to its end, and calls the second argument now and then, so that the job's metrics are followed.
 Launch = Callable[[TrainJob, Callable[[], None]], None]
 
@@ -67,6 +73,11 @@ def train(
     ensure_indexed(params, str(INDEX), summary["corpora"])
     superpixels = SUPERPIXELS if params.selected_model.superpixels is not None else None
     settings = _settings(params)
+    given = path_of(params)
+    begun = start(params, given) if given is not None else None
+    if given is not None and begun is not None:
+        # By the file and by what is read of it, which a mended reader may change.
+        settings["init"] = {"sha256": file_digest(given), "weights": _digest(begun.weights)}
     read = Inputs.read(settings, inputs.files_of(INDEX, EXCLUDED, superpixels))
     read = dataclasses.replace(read, corpora=tuple(corpus["name"] for corpus in summary["corpora"]))
     runs, name = storage.runs_folder(params), read.name
@@ -86,6 +97,7 @@ def train(
             superpixels.resolve() if superpixels is not None else None,
             ModelCard.model_validate(facts, strict=False),
             read,
+            keep_start(folder, begun) if begun is not None else None,
         )
         if not any((folder / "checkpoints").glob("step-*.pt")):
             for sentence in inputs.left(runs, read, lambda other: _goes_on(other, over)):
@@ -94,6 +106,29 @@ def train(
         predict.keep(params, folder)
         _run(job, launch, keep, open_training(params, name, read.alike, overlays, over), over)
     return folder
+
+
+def keep_start(folder: Path, begun: Start) -> Path:
+    """Puts the weights that a run starts from into its folder, sealed, and logs what they are; returns where."""
+    path = folder / "start.safetensors"
+    for line in begun.table:
+        logger.info("init: %s", line)
+    own = {name.removeprefix(_OWN): tensor for name, tensor in begun.weights.items() if name.startswith(_OWN)}
+    if own and SUPERPIXELS.exists() and _digest(own) != _digest(read_weights(SUPERPIXELS)):
+        logger.warning(
+            "init: the file's own superpixel network is taken, since its image tower was trained on it, and not that of %s, "
+            "which metrics/superpixels.json is of; set superpixels.checkpoint to the same file and both are one",
+            SUPERPIXELS,
+        )
+    if seal.fault(path) is not None:
+        with storage.replacing(path) as temporary:
+            temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in begun.weights.items()}))
+        seal.put(path)
+    return path
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    return tensors_digest(sorted(weights.items()))
 
 
 def _settings(params: Params) -> dict[str, Any]:
@@ -185,6 +220,8 @@ def _goes_on(folder: Path, over: Callable[[str], bool] | None) -> bool:
 def write_results(folder: Path) -> None:
     """Writes weights, card, curves and summary of a run's folder to where the stage `train` keeps them.
 
+    Of a run from given weights, the summary has the scores on held-out images before and after (`held_out`).
+
     In the summary, `metrics/train.json`, the run's fingerprint is called `settings_digest`, as it always was there: a
     change of the name would change the metrics of every run.
     """
@@ -209,6 +246,13 @@ def write_results(folder: Path) -> None:
         "settings_digest": card.fingerprint,
         "weights": {path.stem: file_digest(path) for path in (Path("models/caft.safetensors"), *superpixels)},
     }
+    judged = [row for row in rows if any(key.startswith(_HELD_OUT) for key in row)]
+    if judged and not judged[0]["step"]:  # from given weights
+        summary["held_out"] = {"before": _held_out(judged[0]), "after": _held_out(judged[-1])}
     storage.write_json("metrics/train.json", summary)
     storage.write_text("models/caft.md", render(card, {"train": summary}))
     logger.info("run %s: weights %s", folder.name, file_digest(Path("models/caft.safetensors"))[:16])
+
+
+def _held_out(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(_HELD_OUT): value for key, value in row.items() if key.startswith(_HELD_OUT)}

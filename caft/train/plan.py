@@ -9,6 +9,7 @@ from caft.errors import DataError, ParamsError
 from caft.params import Params
 from caft.params.corpora import ScenesCorpus
 from caft.train.cost import memory
+from caft.weights.start import path_of, start
 
 INDEX = Path("data/index")
 _GIB = 2**30
@@ -56,6 +57,7 @@ def plan(params: Params) -> list[str]:
 
     Raises:
         ParamsError: The budget holds no batch, or a rank's share of it does not fit into its card.
+        CheckpointError: The given weights are no start for the model.
     """
     recipe, launcher = params.selected_recipe, params.selected_launcher
     found, batch = budget(params), recipe.batch // launcher.world_size
@@ -81,6 +83,8 @@ def plan(params: Params) -> list[str]:
                 raise ParamsError(
                     f"{key} = {launcher.slurm.time_limits}: must be at least {passed} for {hours:.0f} hours"
                 )
+    if (given := path_of(params)) is not None:
+        table["init"] = f"{given}; {start(params, given).summary}"
     table["memory"] = _memory(params, batch)
     width = max(map(len, table))
     return [f"{key:<{width}}  {value}" for key, value in table.items()]
@@ -108,9 +112,10 @@ def _memory(params: Params, batch: int) -> str:
         for length in (min(_SHORT_TEXT, model.text.context), model.text.context)
     )
     limit = launcher.gpu_memory_gb
+    held = "weights and optimizer" if recipe.weights_ema is None else "weights, their average and optimizer"
     words = (
         f"{least.total / _GIB:.1f} to {most.total / _GIB:.1f} GiB a rank, as long as texts are: "
-        f"{least.state / _GIB:.1f} weights and optimizer, {least.images / _GIB:.1f} images, "
+        f"{least.state / _GIB:.1f} {held}, {least.images / _GIB:.1f} images, "
         f"{least.texts / _GIB:.1f} to {most.texts / _GIB:.1f} texts"
     )
     if limit is not None and least.total > limit * 1e9:

@@ -17,6 +17,7 @@ from caft.loss.whole import PartClsTerm, WholeTerm
 from caft.network.caft import CAFT, Level
 from caft.network.layers import Stage
 from caft.network.text.encoder import Packed, pack
+from caft.params.parts import height, named
 from caft.params.recipes import RecipeParams
 
 
@@ -27,6 +28,8 @@ class TrainingTask(nn.Module):
     the backward pass of the losses, which compare all of the batch, computes them again, one micro-batch after the other.
     The loss and its gradients are those of the whole batch: the stem, where batch norm takes statistics of the batch, is
     not divided. Only the draw of the poolings' dropout differs, though it is the same in both passes.
+
+    The parts that the recipe freezes have no gradient, so DDP sends none of theirs.
 
     Of the image tower's stages in `recomputed`, counted from 1, the inputs alone are kept for the backward pass.
     """
@@ -50,6 +53,23 @@ class TrainingTask(nn.Module):
         if recipe.loss.form == "softmax":  # no bias changes it, so none gets a gradient
             for _, bias in model.temperatures.values():
                 bias.requires_grad_(False)
+        frozen = [part for name in recipe.freeze for part in named(name, model.config)]
+        for name, parameter in model.named_parameters():
+            if any(part.holds(name) for part in frozen):
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "TrainingTask":
+        """As `nn.Module.train`, but batch norm of a frozen part keeps its statistics and uses them."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+    def rate_scale(self, name: str) -> float:
+        """Factor of a parameter's learning rate, by its name here: lower layers have smaller ones if the recipe says so."""
+        decay = self.recipe.layer_decay
+        return 1.0 if decay is None else decay ** height(name.removeprefix("model."), self.model.config)
 
     def forward(
         self, images: Tensor, labels: Tensor, tokens: Tensor, step: int, packed: Packed | None = None
@@ -151,7 +171,8 @@ class TrainingTask(nn.Module):
         """Keeps the log scales between 0 and their caps; called after each step of the optimizer."""
         caps = {"part": self.recipe.part_scale_max, "whole": self.recipe.whole_scale_max}
         for level, (log_scale, _) in self.model.temperatures.items():
-            log_scale.clamp_(0, math.log(caps[level]))
+            if log_scale.requires_grad:
+                log_scale.clamp_(0, math.log(caps[level]))
 
 
 @contextmanager

@@ -16,11 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from caft.data.training.batch import Batch
 from caft.errors import CaftError
 from caft.network import gpu
+from caft.network.caft import CAFT
 from caft.network.text.encoder import can_pack
 from caft.params.recipes import RecipeParams
 from caft.storage import replacing
 from caft.train import checkpoint
 from caft.train.ahead import Placed, placed
+from caft.train.averaged import WeightsAverage
 from caft.train.compiled import compile_task
 from caft.train.distributed import World, barrier, of_all, of_main, seed_step
 from caft.train.optim import learning_rate, parameter_groups
@@ -110,13 +112,15 @@ class Trainer:
         self.skipped, self.skipped_in_a_row = 0, 0
         self._unread: Verdict | None = None
         self._lines = ""  # of the curves up to the checkpoint
-        groups = parameter_groups(task, recipe.weight_decay)
+        groups = parameter_groups(task, recipe.weight_decay, task.rate_scale)
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
         )
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.precision)
         self.half = half if world.device.type == "cuda" else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.half is torch.float16)
+        decay = recipe.weights_ema
+        self.average = WeightsAverage(task.model, decay) if decay is not None else None
         self.wrapped: nn.Module = task
         if world.size > 1:
             self.wrapped = DistributedDataParallel(task, gradient_as_bucket_view=True)
@@ -126,6 +130,11 @@ class Trainer:
             compile_task(task)
         self.compiled = compiled
         self._resume()
+
+    @property
+    def result(self) -> CAFT:
+        """The model that is validated, and kept at the end: the average of the weights if there is one."""
+        return self.average.model if self.average is not None else self.task.model
 
     def _resume(self) -> None:
         folder = self.run_folder / "checkpoints"
@@ -137,6 +146,8 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.model.load_state_dict(state["average"])
         self.step, self.skipped, self._lines = state["step"], state["skipped"], state["metrics"]
         logger.info("resuming at step %d of %d", self.step, self.steps)
         if state["ranks"] != self.world.size:
@@ -155,15 +166,17 @@ class Trainer:
         validate: Callable[[], dict[str, float]],
         must_leave: Callable[[], bool] = lambda: False,
         replaced: Callable[[], int] | None = None,
+        judge_start: bool = False,
     ) -> bool:
         """Runs the steps that are left.
 
         Args:
             loader: Batches of this rank from the current step on.
             labels: Superpixels of a batch, (B, S, S), on the world's device.
-            validate: Scores of the model on held-out images; called on all ranks, and what the main rank returns counts.
+            validate: Scores of `result` on held-out images; called on all ranks, and what the main rank returns counts.
             must_leave: Asked after each step on the main rank.
             replaced: How many of this rank's pictures could not be read since this start, where others stand in.
+            judge_start: Whether to validate before the first step too, as the line of step 0.
 
         Returns:
             Whether all steps are done; if not, this rank has saved its state and the others are waiting for it.
@@ -180,6 +193,8 @@ class Trainer:
         speed = Speed(self.task.model.config, self.recipe, self.world, is_half, stops, self.compiled, since=self._since)
         packs = self.half is not None and can_pack()
         batches = placed(loader, self.world.device, self.task.pack if packs else None)
+        if judge_start and self.step == 0:
+            self._validate(validate)
         while self.step < self.steps:
             with speed.waiting():
                 batch = next(batches)
@@ -220,9 +235,11 @@ class Trainer:
     def _one_step(self, placed: Placed, labels: Callable[[Batch], Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
         device, batch = self.world.device, placed.batch
         seed_step(self.seed, self.step, self.world.rank)
-        rate = learning_rate(self.step, self.recipe.learning_rate, self.recipe.warmup_steps, self.steps)
+        recipe = self.recipe
+        shape = recipe.warmup_steps, self.steps, recipe.schedule, recipe.cooldown
+        rate = learning_rate(self.step, recipe.learning_rate, *shape)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         with torch.autocast(device.type, dtype=self.half, enabled=self.half is not None):
             terms = self.wrapped(batch.images, labels(batch), batch.tokens, self.step, placed.packed)
         loss = terms["loss"]
@@ -243,6 +260,8 @@ class Trainer:
             self._unread = verdict
         self.scaler.update()
         self.task.clamp_scales()
+        if self.average is not None:
+            self.average.update(self.task.model, norm.isfinite())
         return {name: term.detach() for name, term in terms.items()}, norm, rate
 
     def _clipped_norm(self) -> Tensor:
@@ -341,4 +360,6 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
             }
+            if self.average is not None:
+                state["average"] = self.average.model.state_dict()
             checkpoint.save(self.run_folder / "checkpoints", self.step, state)

@@ -7,6 +7,7 @@ average over training (`ema` and the like) is taken where there is nothing else.
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     require_weights(path, safetensors=False)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, since what lies beside the weights, as an optimizer's state, may be twice as large and is never read.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found; give the path of the downloaded file") from None
     except Exception as error:  # torch raises many kinds here; all mean that this is no such file

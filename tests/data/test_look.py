@@ -100,7 +100,13 @@ def test_what_is_the_same_is_not_written_again(place: Path) -> None:
     (place / "photos/captions.csv").touch()
     look(settings(), SEEN)
     assert before == {path: path.stat().st_ino for path in SEEN.iterdir()}
-    assert {path.name for path in before} == {"mine.table.json", "mine.images.json", "superpixels.json", "sets.json"}
+    assert {path.name for path in before} == {
+        "mine.table.json",
+        "mine.images.json",
+        "superpixels.json",
+        "init.json",
+        "sets.json",
+    }
 
 
 def test_a_file_of_known_size_time_and_inode_is_not_read_again(place: Path) -> None:

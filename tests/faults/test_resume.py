@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from caft.params import load_params
+from caft.train import seal
 from caft.train.job import TrainJob
 from tests.faults import stages
 from tests.faults.conftest import Finished
@@ -126,6 +128,27 @@ def quiet(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def again(quiet: Run, folder: Path) -> Run:
     return Run(replace(quiet.job, run_folder=folder))
+
+
+def test_a_run_begins_with_given_weights_and_not_with_others(quiet: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    given = tmp_path / "start.safetensors"
+    given.write_bytes(quiet.weights())
+    seal.put(given)
+    # Steps so small that they are within rounding of where they begin.
+    short = {"learning_rate": 1e-12, "samples": quiet.job.params.selected_recipe.batch}
+    train = quiet.job.params.train.model_copy(update=short)
+    params = quiet.job.params.model_copy(update={"train": train})
+    run = Run(replace(quiet.job, run_folder=folder, params=params, start=given))
+    assert run.live() == [0, 0], run.log()
+    expected, found = load_file(given), load_file(folder / "final.safetensors")
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        if "running_" not in name and "num_batches" not in name:  # of the stem's batch norm
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-8)
+    given.write_bytes(quiet.weights()[:-1])
+    shutil.rmtree(folder)
+    assert run.live() == [1, 1] and "move it away, and `dvc repro` makes it again from init" in run.log()
 
 
 @pytest.mark.verify  # test_train.py kills the stage itself again and again

@@ -10,7 +10,7 @@ import torch
 
 import caft
 from caft.params import load_params
-from caft.weights.load import _without_values
+from caft.weights.networks import without_values
 
 PROJECT = Path(__file__).parents[2]
 
@@ -137,7 +137,7 @@ def test_a_network_of_each_kind_is_built_without_values() -> None:
     models = load_params(PROJECT / "params.yaml").models
     for name in models:
         chunks = 1 if models[name].is_flat_text else 4
-        hollow = _without_values(models[name], chunks)
+        hollow = without_values(models[name], chunks)
         with torch.device("meta"):
             drawn = caft.CAFT(models[name], chunks)
         expected = {key: (value.shape, value.dtype) for key, value in drawn.state_dict().items()}

@@ -86,11 +86,11 @@ def step(trainer: Trainer, one: Placed) -> dict[str, Tensor]:
     return terms
 
 
-@pytest.mark.parametrize("clip", [None, 1.0])
-def test_a_step_waits_for_nothing(tmp_path: Any, clip: float | None) -> None:
+@pytest.mark.parametrize(("clip", "ema"), [(None, None), (1.0, 0.9)])
+def test_a_step_waits_for_nothing(tmp_path: Any, clip: float | None, ema: float | None) -> None:
     batches = checks.random_batches(3, images=4)
     with counted_waits() as (device, waits):
-        trainer = trainer_on(device, tmp_path, clip_norm=clip)
+        trainer = trainer_on(device, tmp_path, clip_norm=clip, weights_ema=ema)
         ready = list(placed(batches, device, trainer.task.pack))
         waits.clear()
         losses = [step(trainer, one)["loss"] for one in ready]

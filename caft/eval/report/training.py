@@ -61,6 +61,15 @@ def facts(report: Report) -> list[Fact]:
     rows = []
     if "samples" in train:
         rows.append(Fact("samples", f"{train['samples']:,}", f"images seen, in {train['steps']:,} steps"))
+    held_out = train.get("held_out", {})
+    for key, name in (("t2i_r1", "T2I"), ("i2t_r1", "I2T"), ("part_t2i_r1", "T2I, part")):
+        if key in held_out.get("before", {}) and key in held_out.get("after", {}):
+            before, after = held_out["before"][key], held_out["after"][key]
+            rows.append(
+                Fact(
+                    f"held-out R@1, {name}", f"{before:.1f} → {after:.1f} %", "of the given weights, and after training"
+                )
+            )
     if time := steps_time(report):
         rows.append(Fact("time of the steps", time, "samples over images a second; without validation and stops"))
     if speed := train.get("images_per_s"):
