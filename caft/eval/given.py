@@ -129,14 +129,14 @@ def _facts(described: dict[str, Any]) -> dict[str, Any]:
 
 def _published(state: dict[str, Tensor], path: Path, params: Params) -> Model:
     if require_kind(state, path) == "flair_release":
-        return from_flair(state, str(path), FLAIR)
+        return from_flair(state, str(path), FLAIR, copy=False)
     sizes, found = params.selected_model, state.get("visual.cls_token")
     if found is not None and (found.shape[-1] != sizes.width or sizes.stem is None):
         raise CheckpointError(
             f"{path}: is a release of CAFT of width {found.shape[-1]}, the selected model {params.model} is another "
             f"(width {sizes.width}); add `-S model=base` for the authors' files"
         )
-    return from_release(state, str(path), sizes)
+    return from_release(state, str(path), sizes, copy=False)
 
 
 def _split(setting: str) -> tuple[str | None, str]:

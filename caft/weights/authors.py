@@ -157,7 +157,7 @@ def convert(
         model: Sizes of that model.
 
     Returns:
-        The weights that fit, none sharing memory with `state`, and a problem for each that is missing, unexpected,
+        The weights that fit, in `state`'s memory where the layout is the same, and a problem for each that is missing, unexpected,
         of another shape or type, not finite, or fixed but with another value.
     """
     left = dict(state)
@@ -182,7 +182,7 @@ def take(
             problems.append(value)
             continue
         for name, part in entry.split(value).items():
-            result[name] = part.clone(memory_format=torch.contiguous_format)
+            result[name] = part.contiguous()
     return result, problems
 
 

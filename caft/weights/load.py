@@ -50,7 +50,7 @@ def load(path: str | Path) -> Model:
     kind = require_kind(state, path)
     if kind == "caft":
         return _own(state, read_card(path), path)
-    model = (from_flair if kind == "flair_release" else from_release)(state, str(path))
+    model = (from_flair if kind == "flair_release" else from_release)(state, str(path), copy=False)
     return replace(model, card=model.card.model_copy(update={"fingerprint": file_digest(path)[:16]}))
 
 
@@ -103,6 +103,7 @@ def from_release(
     state_dict: Mapping[str, Tensor],
     source: str = "the authors' state dict",
     config: ModelParams = authors.AUTHORS_MODEL,
+    copy: bool = True,
 ) -> Model:
     """CAFT with the weights that the paper's authors released.
 
@@ -114,27 +115,31 @@ def from_release(
         state_dict: Tensors by the authors' names; wrappers around it and prefixes of names are dropped, as `load` does.
         source: What error messages call it.
         config: Sizes; by default the authors' model's.
+        copy: Whether the model has memory of its own; else it keeps tensors of `state_dict`, which saves their size.
 
     Returns:
-        The model in evaluation mode; it shares no memory with `state_dict`.
+        The model in evaluation mode.
 
     Raises:
         CheckpointError: Names what is missing, unexpected, of another shape or type, not finite, or fixed but with another
             value.
     """
     state = weights_in(state_dict, source)
-    return _published(state, source, config, "caft_release", authors.convert, authors.AUTHORS_READING)
+    return _published(state, source, config, copy, "caft_release", authors.convert, authors.AUTHORS_READING)
 
 
 def from_flair(
-    state_dict: Mapping[str, Tensor], source: str = "FLAIR's state dict", config: ModelParams = flair.FLAIR
+    state_dict: Mapping[str, Tensor],
+    source: str = "FLAIR's state dict",
+    config: ModelParams = flair.FLAIR,
+    copy: bool = True,
 ) -> Model:
     """FLAIR, the baseline, with its published weights; a long caption is one text, cut at 77 tokens, as its own scripts.
 
     Arguments, result and errors are as those of `from_release`, with FLAIR's names and sizes.
     """
     state = weights_in(state_dict, source)
-    return _published(state, source, config, "flair_release", flair.convert, flair.FLAIR_READING)
+    return _published(state, source, config, copy, "flair_release", flair.convert, flair.FLAIR_READING)
 
 
 Convert = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], ModelParams], tuple[dict[str, Tensor], list[Problem]]]
@@ -144,6 +149,7 @@ def _published(
     state: Mapping[str, Tensor],
     source: str,
     config: ModelParams,
+    copy: bool,
     kind: str,
     convert: Convert,
     reading: Mapping[str, Any],
@@ -155,6 +161,8 @@ def _published(
     if problems:
         raise refusal(source, problems, state, kind)
     say_converted(source, state.values())
+    if copy:
+        weights = {name: tensor.clone() for name, tensor in weights.items()}
     fill(network, weights, source)
     return Model(network.eval(), card)
 
