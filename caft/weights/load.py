@@ -21,6 +21,7 @@ from caft.weights.checkpoints import plain_names, read_checkpoint, weights_in
 from caft.weights.content import require_weights
 from caft.weights.files import fill, read_card, read_weights
 from caft.weights.fit import say_converted
+from caft.weights.hub import local
 from caft.weights.misfits import Problem, identify, instead, refusal, shown, without
 
 ModelKind = Literal["caft", "caft_release", "flair_release"]
@@ -34,12 +35,13 @@ def load(path: str | Path) -> Model:
     Args:
         path: A `.safetensors` file with its card, the same name with `.json`, beside it; with any other ending torch's
             checkpoint: the authors' (see `from_release`), FLAIR's (see `from_flair`), or the state dict of one of this
-            project's networks, which also needs its card. How weights are found in it: `caft.weights.checkpoints`.
+            project's networks, which also needs its card. How weights are found in it: `caft.weights.checkpoints`. Or a
+            name on a model hub, `hf:OWNER/NAME` or `hf:OWNER/NAME/FILE` (see `caft.weights.hub`).
 
     Raises:
         CheckpointError: A file is missing or damaged, or the weights do not fit or are not finite.
     """
-    path = Path(path)
+    given, path = str(path), local(path)
     if path.suffix == ".safetensors":
         require_weights(path, safetensors=True)
         if path.exists() and not path.with_suffix(".json").exists():
@@ -50,7 +52,7 @@ def load(path: str | Path) -> Model:
     kind = require_kind(state, path)
     if kind == "caft":
         return _own(state, read_card(path), path)
-    model = (from_flair if kind == "flair_release" else from_release)(state, str(path), copy=False)
+    model = (from_flair if kind == "flair_release" else from_release)(state, given, copy=False)
     return replace(model, card=model.card.model_copy(update={"fingerprint": file_digest(path)[:16]}))
 
 

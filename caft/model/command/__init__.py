@@ -15,13 +15,16 @@ from caft.errors import CaftError, exits_with_message
 from caft.model.command_line import parser
 from caft.model.interrupts import importing
 from caft.storage import disk_error
+from caft.weights.hub import fetch, is_hub_name
 
 # Modules of this package with a function of each command's name.
 _HOMES = {
     **dict.fromkeys(("ground", "segment", "search"), "pictures"),
     "chunk": "captions",
     **dict.fromkeys(("info", "convert"), "weights"),
+    "push": "hub",
 }
+_KEEP_NAMES = ("info", "push")  # of a hub; the others work with the file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +44,8 @@ def _run(chosen: argparse.Namespace) -> None:
     with importing():
         home = importlib.import_module(f"{__name__}.{_HOMES[chosen.command]}")
     try:
+        if is_hub_name(name := getattr(chosen, "model", None)) and chosen.command not in _KEEP_NAMES:
+            chosen.model = str(fetch(name))
         getattr(home, chosen.command)(chosen)
     except CaftError:
         raise
