@@ -47,7 +47,16 @@ def executed(weights: Path, folder: Path) -> dict[str, Any]:
 
 
 def outputs(notebook: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    return {cell["id"]: cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"}
+    """What its cells show, without progress, and each kind once: what is printed may come in several parts."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            shown = [one for one in cell["outputs"] if one.get("name") != "stderr"]
+            printed = "".join("".join(one["text"]) for one in shown if one["output_type"] == "stream")
+            stream = {"name": "stdout", "output_type": "stream", "text": printed.splitlines(keepends=True)}
+            others = [one for one in shown if one["output_type"] != "stream"]
+            found[cell["id"]] = [stream, *others] if printed else others
+    return found
 
 
 def words(notebook: dict[str, Any]) -> str:
@@ -100,8 +109,6 @@ def write() -> None:
             output.get("data", {}).pop("image/jpeg", None)  # Pillow gives the same picture twice
             if "execution_count" in output:
                 output["execution_count"] = None
-            if "text" in output:
-                output["text"] = "".join(output["text"]).splitlines(keepends=True)
     NOTEBOOK.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 
