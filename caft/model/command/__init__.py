@@ -44,7 +44,8 @@ def _run(chosen: argparse.Namespace) -> None:
     with importing():
         home = importlib.import_module(f"{__name__}.{_HOMES[chosen.command]}")
     try:
-        if is_hub_name(name := getattr(chosen, "model", None)) and chosen.command not in _KEEP_NAMES:
+        name = getattr(chosen, "model", None)
+        if name is not None and is_hub_name(name) and chosen.command not in _KEEP_NAMES:
             chosen.model = str(fetch(name))
         getattr(home, chosen.command)(chosen)
     except CaftError:
