@@ -1,5 +1,7 @@
 """The published files load: names and shapes as their printed models say, values where the same maths needs them."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 import caft
 from caft.errors import CheckpointError
+from caft.model.card import ModelCard
 from caft.model.command import main
 from caft.network.layers import sin_cos_positions
 from caft.params import load_params
@@ -404,3 +407,63 @@ def test_a_damaged_and_a_missing_file_say_so(tmp_path: Path) -> None:
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(CheckpointError, match="cannot be read as a torch checkpoint .*; fetch it again"):
         caft.load(path)
+
+
+# ---- memory
+
+_PEAK = """
+import re, sys
+from pathlib import Path
+import caft.eval.given
+from caft.weights.checkpoints import read_checkpoint
+from caft.weights.load import load
+# Not ru_maxrss, which begins with what the process had that started this one.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+before = peak()
+found = load(sys.argv[1]).network.state_dict() if sys.argv[2] == "load" else read_checkpoint(Path(sys.argv[1]))
+print(peak() - before, sum(tensor.nbytes for tensor in found.values()))
+"""
+
+
+def peak_of_reading(path: Path, how: str) -> tuple[int, int]:
+    """What a process of its own takes at most above what it had, and the size of what was read, in bytes."""
+    command = [sys.executable, "-c", _PEAK, str(path), how]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    peak, size = map(int, done.stdout.split())
+    return peak, size
+
+
+def checkpoint(state: dict[str, Tensor]) -> dict[str, object]:
+    """As open_clip's training saves it, with the state of AdamW."""
+    moments = [{"step": torch.tensor(1.0), "exp_avg": t.clone(), "exp_avg_sq": t.clone()} for t in state.values()]
+    optimizer = {"state": dict(enumerate(moments)), "param_groups": [{"lr": 1e-4, "params": list(range(len(state)))}]}
+    named = {f"module.{name}": tensor for name, tensor in state.items()}
+    return {"epoch": 32, "name": "caft", "state_dict": named, "optimizer": optimizer, "scaler": {"scale": 1.0}}
+
+
+@pytest.mark.slow
+def test_the_optimizers_state_is_never_read(tmp_path: Path) -> None:
+    state = {f"{number}.weight": torch.rand(1024, 5120) for number in range(8)}  # 168 MB, a part of 64 MiB holds three
+    torch.save(checkpoint(state), tmp_path / "x.pt")
+    peak, size = peak_of_reading(tmp_path / "x.pt", "read")
+    assert size == 8 * 1024 * 5120 * 4 and peak < 1.6 * size  # of so few weights, a part is much
+
+
+@pytest.mark.verify
+def test_a_published_file_is_loaded_in_little_more_than_its_weights(tmp_path: Path) -> None:
+    torch.save(checkpoint(released_state(AUTHORS_MODEL)), tmp_path / "CAFT-30M.pt")
+    assert (tmp_path / "CAFT-30M.pt").stat().st_size > 2_000_000_000
+    peak, size = peak_of_reading(tmp_path / "CAFT-30M.pt", "load")
+    assert peak < 1.2 * size
+
+
+def test_a_loaded_model_outlives_its_file(tmp_path: Path) -> None:
+    """What is mapped may not be changed under the model, as by saving over it; weights are copied from there."""
+    path, card = tmp_path / "x.pt", ModelCard(model=TINY, splitter="dreamlip", chunks=4, balanced_rule="paper")
+    own = caft.CAFT(TINY, chunks=4)
+    save_model(own, tmp_path / "x.safetensors", card)
+    torch.save(own.state_dict(), path)
+    loaded = load(path).network.state_dict()
+    path.write_bytes(bytes(path.stat().st_size))
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in own.state_dict().items())

@@ -21,6 +21,7 @@ from caft.model.encoding import token_rows
 from caft.model.model import Model
 from caft.transforms import center_crop
 from caft.weights.files import read_card
+from caft.weights.hub import local
 from caft.weights.load import load
 
 # A value that open_clip's transform gives lies this near to a whole level of 255 in float32 and in float16.
@@ -210,7 +211,7 @@ class CaptionTokenizer:
 def create_model_and_transforms(
     pretrained: str | Path, device: str | torch.device = "cpu", output_dict: bool = False
 ) -> tuple[OpenClipModel, PictureTransform, PictureTransform]:
-    """As open_clip's, for a file: the model, and the transform of pictures twice, since none is for training.
+    """As open_clip's, for a file or a hub's name: the model, and the transform of pictures twice, since none is for training.
 
     `output_dict` is as in `OpenClipModel`.
 
@@ -223,21 +224,21 @@ def create_model_and_transforms(
 
 
 def get_tokenizer(pretrained: str | Path) -> CaptionTokenizer:
-    """As open_clip's, for a `.safetensors` file, of which only the card is read.
+    """As open_clip's, for a `.safetensors` file or a hub's name of one; only the card is read.
 
     Raises:
         CheckpointError: There is no card.
     """
-    card = read_card(Path(pretrained))
+    card = read_card(local(pretrained))
     return CaptionTokenizer(card, card.sizes.text.context)
 
 
 def load_clip_benchmark(
     model_name: str, pretrained: str, cache_dir: str | None = None, device: str | torch.device = "cpu"
 ) -> tuple[OpenClipModel, PictureTransform, CaptionTokenizer]:
-    """A loader for CLIP_benchmark's table of model types: model, transform and tokenizer of a weights file.
+    """A loader for CLIP_benchmark's table of model types: model, transform and tokenizer of a weights file or a hub's name.
 
-    `model_name` is not used, since the file says what it is; nor `cache_dir`, since nothing is downloaded.
+    `model_name` is not used, since the file says what it is; nor `cache_dir`: the hub's client has its own.
     """
     model, _, transform = create_model_and_transforms(pretrained, device)
     return model, transform, CaptionTokenizer(model.card, model.network.context)

@@ -1,7 +1,8 @@
 """Given weights: which file a setting names, what it is, and the model in it. Nothing here was trained by this project's run.
 
-A setting is a path, or `open_clip:<architecture>/<path or tag>`. In front may stand the size of the training data as
-the paper's Figure 5 has it, `30M:/path/x.pt`, where neither the file's name nor its card says it.
+A setting is a path, a name on a model hub (`caft.weights.hub`), or `open_clip:<architecture>/<path or tag>`. In front may
+stand the size of the training data as the paper's Figure 5 has it, `30M:/path/x.pt`, where neither the file's name nor its
+card says it.
 """
 
 import re
@@ -18,6 +19,7 @@ from caft.model.card import ModelCard
 from caft.model.model import Model
 from caft.model.protocols import RetrievalModel
 from caft.params import Params
+from caft.weights import hub
 from caft.weights.authors import AUTHORS_READING
 from caft.weights.checkpoints import read_checkpoint
 from caft.weights.files import read_card
@@ -35,7 +37,7 @@ _IN_NAME = re.compile(r"(?<!\d)(3|12|15|30)m(?![a-z0-9])")
 class Given:
     """What the stage `weights` writes of a file."""
 
-    name: str  # of the file, without its folder; or what followed `open_clip:`
+    name: str  # of the file, without its folder; of a hub's NAME alone, that; or what followed `open_clip:`
     sha256: str  # of the file; for weights that a library fetches, of its tensors
     kind: str  # caft_release, flair_release, caft (this project's) or open_clip
     size: str | None  # of the training data: 3M, 12M, 15M or 30M; None where nothing says it
@@ -71,12 +73,13 @@ def describe_weights(setting: str) -> Given:
         model = load_open_clip(place)
         return Given(place.removeprefix(PREFIX).rsplit("/", 1)[-1], _digest(place, model), "open_clip", size)
     path = _present(place)
+    name = _name(place, path)
     kind = "caft" if path.suffix == ".safetensors" else require_kind(read_checkpoint(path), path)
     if kind == "caft":
         corpora = tuple(sorted(corpus.name for corpus in read_card(path).data))
-        size = size or SIZES.get(corpora) or _size_in(path.name)
-        return Given(path.name, file_digest(path), "caft", size, file_digest(path.with_suffix(".json")))
-    return Given(path.name, file_digest(path), kind, size or _size_in(path.name))
+        size = size or SIZES.get(corpora) or _size_in(name)
+        return Given(name, file_digest(path), "caft", size, file_digest(path.with_suffix(".json")))
+    return Given(name, file_digest(path), kind, size or _size_in(name))
 
 
 def load_given(setting: str, params: Params, expected: dict[str, Any]) -> RetrievalModel:
@@ -114,7 +117,7 @@ def load_given(setting: str, params: Params, expected: dict[str, Any]) -> Retrie
 def card_of(setting: str, described: dict[str, Any], params: Params) -> ModelCard:
     """The card that `load_given` gives the model, as far as it can be told without loading the weights."""
     if described["kind"] == "caft":
-        card = read_card(Path(_split(setting)[1]).expanduser())
+        card = read_card(_present(_split(setting)[1]))
     elif described["kind"] == "flair_release":
         card = ModelCard(model=FLAIR, **FLAIR_READING)
     else:
@@ -130,14 +133,14 @@ def _facts(described: dict[str, Any]) -> dict[str, Any]:
 
 def _published(state: dict[str, Tensor], path: Path, params: Params) -> Model:
     if require_kind(state, path) == "flair_release":
-        return from_flair(state, str(path), FLAIR)
+        return from_flair(state, str(path), FLAIR, copy=False)
     sizes, found = params.selected_model, state.get("visual.cls_token")
     if found is not None and (found.shape[-1] != sizes.width or sizes.stem is None):
         raise CheckpointError(
             f"{path}: is a release of CAFT of width {found.shape[-1]}, the selected model {params.model} is another "
             f"(width {sizes.width}); add `-S model=base` for the authors' files"
         )
-    return from_release(state, str(path), sizes)
+    return from_release(state, str(path), sizes, copy=False)
 
 
 def _split(setting: str) -> tuple[str | None, str]:
@@ -150,7 +153,14 @@ def _size_in(name: str) -> str | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def _name(place: str, path: Path) -> str:
+    is_default = hub.is_hub_name(place) and (found := hub.parse(place)).file == hub.WEIGHTS
+    return found.repository.rpartition("/")[2] if is_default else path.name
+
+
 def _present(place: str) -> Path:
+    if hub.is_hub_name(place):
+        return hub.fetch(place)
     path = Path(place).expanduser()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "not found"

@@ -23,10 +23,11 @@ Use a trained CAFT model on your own pictures and texts.
   caft info models/caft.safetensors
   caft convert release.pt -o release.safetensors
   caft export models/caft.safetensors --onnx exported
+  caft push models/caft.safetensors OWNER/NAME --dry-run
 
 A model is a .safetensors file with its .json beside it, a torch checkpoint with this project's names and the same .json,
-or the authors' checkpoint of CAFT or FLAIR. {MODEL} is what `dvc repro` trains. Results go to standard
-output, all else to standard error; errors that you can fix exit with code 2.
+or the authors' checkpoint of CAFT or FLAIR; or a name on a model hub, hf:OWNER/NAME or hf:OWNER/NAME/FILE. {MODEL} is
+what `dvc repro` trains. Results go to standard output, all else to standard error; errors that you can fix exit with code 2.
 `caft COMMAND --help` says more of each."""
 
 
@@ -102,7 +103,7 @@ def _info(one: argparse.ArgumentParser) -> None:
 
 
 def _convert(one: argparse.ArgumentParser) -> None:
-    one.add_argument("checkpoint", type=_path, help="the authors' file")
+    one.add_argument("checkpoint", type=_name, help="the authors' file, or a name on a hub")
     one.add_argument("-o", "--output", type=_path, required=True, help="a .safetensors file; the card goes beside it")
 
 
@@ -117,6 +118,19 @@ def _export(one: argparse.ArgumentParser) -> None:
         metavar="NAME,NAME",
         help="evaluation sets of params.yaml on which each form is scored (the first of retrieval and of masks)",
     )
+
+
+def _push(one: argparse.ArgumentParser) -> None:
+    one.add_argument("model", type=_name, help="weights")
+    one.add_argument("to", metavar="OWNER/NAME", help="the repository, made if it is not there")
+    one.add_argument("--license", metavar="ID", help="as the hub abbreviates it, such as mit")
+    one.add_argument("--metrics", type=_path, metavar="FOLDER", help="with the scores of this folder's files")
+    one.add_argument(
+        "--private",
+        action="store_true",
+        help="a new repository is private (else public, or as its organization has it)",
+    )
+    one.add_argument("--dry-run", action="store_true", help="print what would be sent, and send nothing")
 
 
 # What each takes, its line of help, and more of its own help.
@@ -177,6 +191,14 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         "in and out. Beside them manifest.json (sizes, licence, sha256), the model's card, and parity.md: how far each\n"
         "form is from the network. ONNX needs the extra `export`: pip install 'caft[export]'.\n"
         "example: caft export models/caft.safetensors --onnx exported --int8",
+    ),
+    "push": (
+        _push,
+        "Sends a model to a model hub: weights, card and page, and nothing else.",
+        "By huggingface_hub (the extra `hub`), which has the login, as one commit. The page has licence, tags and scores at\n"
+        "its head, as the hub reads them. Whoever may read the repository loads it as hf:OWNER/NAME. The card holds some\n"
+        "sentences of the training captions; --dry-run shows all.\n"
+        "example: caft push models/caft.safetensors me/caft-tiny --metrics metrics --dry-run",
     ),
 }
 

@@ -157,8 +157,8 @@ def convert(
         model: Sizes of that model.
 
     Returns:
-        The weights that fit, which share memory with `state` where the layout is the same, and a problem for each that is
-        missing, unexpected, of another shape or type, not finite, or fixed but with another value.
+        The weights that fit, in `state`'s memory where the layout is the same, and a problem for each that is missing,
+        unexpected, of another shape or type, not finite, or fixed but with another value.
     """
     left = dict(state)
     result, problems = take(left, own, [*entries(model), *_superpixel_entries(left, own)])

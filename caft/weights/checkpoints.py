@@ -2,6 +2,8 @@
 
 Of a dict, the weights are the part under `state_dict`, `model_state_dict`, `model` and the like, at most three deep. An
 average over training (`ema` and the like) is taken where there is nothing else. Prefixes of wrappers are dropped.
+
+Files are mapped into memory, so that of the optimizer's state, twice the size of the weights, nothing is read.
 """
 
 import logging
@@ -29,6 +31,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrap
 _INSIDE = re.compile(r"(?<=\.)(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _HOLDERS = ("model.", "network.", "net.", "ema_model.")  # dropped where every name begins so, as in Lightning's files
 _COUNTERS = ("n_averaged", "initted", "step")  # beside the weights in averages
+_PART = 64 * 1024**2  # bytes of a file that are mapped at a time
 _CLASS = re.compile(r"(?:GLOBAL|class|type) ([\w.]+)")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -40,14 +43,39 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         CheckpointError: The file is missing, damaged, or holds something else.
     """
     require_weights(path, safetensors=False)
+    content = _content(path)
+    place = _taken(content, path)
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in _states(content)[place][0].items()}
+    del content
+    # Copied, for whoever writes a mapped file anew ends the process that reads it; and in parts, each mapped for itself, since
+    # a mapping keeps what was read of it. Files of torch before 1.6 are no archives, and read as a whole.
+    state: dict[str, Tensor] = {}
+    for names in _parts(sizes) if zipfile.is_zipfile(path) else [list(sizes)]:
+        held = _states(_content(path))[place][0]
+        state |= {name: held[name].clone() for name in names}
+        del held
+    return plain_names(state, path)
+
+
+def _content(path: Path) -> object:
     try:
         # Mapped, since what lies beside the weights, as an optimizer's state, may be twice as large and is never read.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: not found; give the path of the downloaded file") from None
     except Exception as error:  # torch raises many kinds here; all mean that this is no such file
         raise CheckpointError(f"{path}: {_unreadable(path, error)}") from None
-    return weights_in(content, path)
+
+
+def _parts(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Names of tensors that together have at most `_PART` bytes, or one of them more."""
+    names: list[str] = []
+    for name, size in sizes.items():
+        if names and sum(map(sizes.__getitem__, names)) + size > _PART:
+            yield names
+            names = []
+        names.append(name)
+    yield names
 
 
 def weights_in(content: object, source: str | Path) -> dict[str, Tensor]:
@@ -56,7 +84,12 @@ def weights_in(content: object, source: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: There are none, or it is not plain which are meant.
     """
-    found = dict(_states(content))
+    return plain_names(_states(content)[_taken(content, source)][0], source)
+
+
+def _taken(content: object, source: str | Path) -> str:
+    """Which of `_states` are the weights; says what else is there."""
+    found = _states(content)
     if not found:
         raise CheckpointError(f"{source}: expected a dict of tensors, or one under state_dict; found {_kinds(content)}")
     taken, *others = found
@@ -73,7 +106,9 @@ def weights_in(content: object, source: str | Path) -> dict[str, Tensor]:
         )
     elif average:
         logger.warning("%s: the weights under %r are taken%s; it holds no others", source, taken, average)
-    return plain_names(found[taken], source)
+    if left := found[taken][1]:
+        logger.warning("%s is left out; it lies beside the weights, but is no tensor", _list(list(map(shown, left))))
+    return taken
 
 
 def plain_names(state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
@@ -122,18 +157,23 @@ def _without_wrappers(name: str) -> str:
     return _INSIDE.sub("", name)
 
 
-def _states(content: object, place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Dicts of tensors, those under known names first; where nothing has a known name, those under any."""
+def _states(content: object) -> dict[str, tuple[dict[str, Tensor], list[object]]]:
+    """Dicts of tensors by their places, in the order of preference, each with the keys that are left out of it."""
+    return dict(_found(content))
+
+
+def _found(
+    content: object, place: str = "", depth: int = 0
+) -> Iterator[tuple[str, tuple[dict[str, Tensor], list[object]]]]:
+    """Those under known names first; where nothing has a known name, those under any."""
     if not isinstance(content, Mapping) or not content or depth > _DEPTH:
-        return
-    if all(isinstance(value, Tensor) for value in content.values()):
-        yield place, {str(name): tensor for name, tensor in content.items()}
         return
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     left = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if len(tensors) > len(left) and not any(isinstance(content[name], Mapping | list | tuple) for name in left):
-        logger.warning("%s is left out; it lies beside the weights, but is no tensor", _list([shown(n) for n in left]))
-        yield place, tensors
+    if not left or (
+        len(tensors) > len(left) and not any(isinstance(content[name], Mapping | list | tuple) for name in left)
+    ):
+        yield place, (tensors, left)
         return
     known = [key for key in (*_PLAIN, *_AVERAGES) if key in content]
     found = False
@@ -141,7 +181,7 @@ def _states(content: object, place: str = "", depth: int = 0) -> Iterator[tuple[
         if found:
             return
         for key in keys:
-            for state in _states(content[key], f"{place}.{key}" if place else str(key), depth + 1):
+            for state in _found(content[key], f"{place}.{key}" if place else str(key), depth + 1):
                 found = True
                 yield state
 

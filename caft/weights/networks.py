@@ -26,11 +26,11 @@ _WRITES = re.compile(r"(?!requires_grad_|_)\w+[^_]_")  # names of functions that
 _MODELS: tuple[ModelKind, ...] = ("caft", "caft_release", "flair_release")
 
 
-def read(path: Path) -> tuple[CAFT, ModelCard]:
-    """The network in a file, on the CPU and in evaluation mode, with its card; arguments and errors are `caft.load`'s.
+def read(path: Path, source: str | None = None) -> tuple[CAFT, ModelCard]:
+    """The network in a file, on the CPU and in evaluation mode, with its card; errors are `caft.load`'s.
 
-    Weights that stand in the file as they are here stay mapped from it: they take memory once they are used, and are
-    copied where they are written to. The file may be removed or replaced meanwhile, but not written into.
+    `source` is what published weights are called, if not by their path. Of a torch checkpoint the weights alone take memory,
+    once; what lies beside them is never read.
     """
     if path.suffix == ".safetensors":
         require_weights(path, safetensors=True)
@@ -42,7 +42,9 @@ def read(path: Path) -> tuple[CAFT, ModelCard]:
     kind = require_kind(state, path)
     if kind == "caft":
         return _own(state, read_card(path), path)
-    network, card = (flair_network if kind == "flair_release" else release_network)(state, str(path), copied=False)
+    network, card = (flair_network if kind == "flair_release" else release_network)(
+        state, source or str(path), copy=False
+    )
     return network, card.model_copy(update={"fingerprint": file_digest(path)[:16]})
 
 
@@ -92,19 +94,19 @@ def _refuse_others(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def release_network(
-    state_dict: Mapping[str, Tensor], source: str, config: ModelParams = authors.AUTHORS_MODEL, copied: bool = True
+    state_dict: Mapping[str, Tensor], source: str, config: ModelParams = authors.AUTHORS_MODEL, copy: bool = True
 ) -> tuple[CAFT, ModelCard]:
-    """CAFT with the authors' weights, by their names; `copied` as the network shares no memory with them then."""
+    """CAFT with the authors' weights, by their names; with `copy` the network shares no memory with them."""
     state = weights_in(state_dict, source)
-    return _published(state, source, config, "caft_release", authors.convert, authors.AUTHORS_READING, copied)
+    return _published(state, source, config, "caft_release", authors.convert, authors.AUTHORS_READING, copy)
 
 
 def flair_network(
-    state_dict: Mapping[str, Tensor], source: str, config: ModelParams = flair.FLAIR, copied: bool = True
+    state_dict: Mapping[str, Tensor], source: str, config: ModelParams = flair.FLAIR, copy: bool = True
 ) -> tuple[CAFT, ModelCard]:
     """FLAIR with its published weights; arguments as of `release_network`."""
     state = weights_in(state_dict, source)
-    return _published(state, source, config, "flair_release", flair.convert, flair.FLAIR_READING, copied)
+    return _published(state, source, config, "flair_release", flair.convert, flair.FLAIR_READING, copy)
 
 
 Convert = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], ModelParams], tuple[dict[str, Tensor], list[Problem]]]
@@ -117,7 +119,7 @@ def _published(
     kind: str,
     convert: Convert,
     reading: Mapping[str, Any],
-    copied: bool,
+    copy: bool,
 ) -> tuple[CAFT, ModelCard]:
     """A network of published weights, whose names and layouts `convert` knows."""
     card = ModelCard(model=config, source=source, **reading)
@@ -126,7 +128,7 @@ def _published(
     if problems:
         raise refusal(source, problems, state, kind)
     say_converted(source, state.values())
-    if copied:
+    if copy:
         weights = {name: tensor.clone() for name, tensor in weights.items()}
     fill(network, weights, source)
     return network.eval(), card

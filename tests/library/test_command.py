@@ -395,7 +395,7 @@ def test_what_is_wrong_is_said_with_exit_code_2(run, model_file, photographs, ar
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("command", ["", "ground", "segment", "search", "chunk", "info", "convert"])
+@pytest.mark.parametrize("command", ["", "ground", "segment", "search", "chunk", "info", "convert", "push"])
 def test_help_has_an_example(run, command):
     code, output, _ = run(*command.split(), "--help")
     assert code == 0 and "caft " in output and len(output.splitlines()) > 8

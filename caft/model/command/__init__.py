@@ -15,6 +15,7 @@ from caft.errors import CaftError, exits_with_message
 from caft.model.command_line import parser
 from caft.model.interrupts import importing
 from caft.storage import disk_error
+from caft.weights.hub import fetch, is_hub_name
 
 # Modules of this package with a function of each command's name.
 _HOMES = {
@@ -23,7 +24,9 @@ _HOMES = {
     "chunk": "captions",
     **dict.fromkeys(("info", "convert"), "weights"),
     "export": "export",
+    "push": "hub",
 }
+_KEEP_NAMES = ("info", "push")  # of a hub; the others work with the file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +46,9 @@ def _run(chosen: argparse.Namespace) -> None:
     with importing():
         home = importlib.import_module(f"{__name__}.{_HOMES[chosen.command]}")
     try:
+        name = getattr(chosen, "model", None)
+        if name is not None and is_hub_name(name) and chosen.command not in _KEEP_NAMES:
+            chosen.model = str(fetch(name))
         getattr(home, chosen.command)(chosen)
     except CaftError:
         raise
