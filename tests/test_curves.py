@@ -96,7 +96,7 @@ def test_both_forms_of_the_loss_have_the_same_rates_and_batches() -> None:
         form, batch, seed = name.split("-")
         assert item["row"] == {"sigmoid": "hierarchical_loss", "softmax": "softmax"}[form]
         assert (item["batch"], item["seed"]) == (int(batch), int(seed))
-        assert item["rate"] == pytest.approx(0.003 * (int(batch) / 48) ** 0.5, rel=0.02)
+        assert item["rate"] == pytest.approx(0.001 * (int(batch) / 48) ** 0.5, rel=0.02)
     assert resolved("batches") == {f"point@{name}" for name in items} | {"summary"}
 
 

@@ -105,7 +105,7 @@ def test_effective_names_the_origin_of_each_value(overlay: typing.Callable[[str]
     table = load_params(overlays=[path]).effective()
     assert table["train.batch"] == (96, f"override train.batch ({path})")
     assert table["train.warmup_steps"] == (7, f"recipes.smoke ({path})")
-    assert table["train.learning_rate"] == (0.003, "recipes.smoke")
+    assert table["train.learning_rate"] == (0.001, "recipes.smoke")
     assert table["model.text.heads"] == (4, "models.tiny")
     assert table["fetch.scenes.timeout"] == (2, "corpus.scenes.fetch")
     assert table["fetch.scenes.quality"] == (95, "fetch")

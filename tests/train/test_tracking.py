@@ -365,7 +365,7 @@ def test_a_run_is_named_and_described_by_what_it_was_trained_with(fresh):
     location = Path(found.info.artifact_uri.removeprefix("file://")) / "settings.json"
     settings = json.loads(location.read_text())
     assert settings["train.batch"] == {"value": 64, "origin": "override train.batch"}
-    assert settings["train.learning_rate"] == {"value": 0.003, "origin": "recipes.smoke"}
+    assert settings["train.learning_rate"] == {"value": 0.001, "origin": "recipes.smoke"}
     assert settings["fetch.scenes.threads"]["value"] == 32 and "storage.root" in settings
 
 

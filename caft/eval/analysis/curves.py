@@ -1,5 +1,6 @@
-"""An estimate with its 95 % interval, and the interval that bootstrap samples give."""
+"""An estimate with its 95 % interval: that of a few runs, and the one that bootstrap samples give."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,6 +22,24 @@ class Interval:
     def rounded(self) -> dict[str, float | None]:
         """As a dict with two decimals."""
         return {key: None if number is None else round(number, 2) for key, number in asdict(self).items()}
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean of runs that differ in the seed alone, with Student's interval; one run has no interval.
+
+    Raises:
+        ValueError: `values` is empty.
+    """
+    if not len(values):
+        raise ValueError("no run to take the mean of")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Interval(mean, None, None)
+    from scipy.stats import t as student  # takes a second to import
+
+    sd = float(np.std(values, ddof=1))
+    low, high = (mean + float(end) * sd / len(values) ** 0.5 for end in student.interval(_LEVEL, len(values) - 1))
+    return Interval(mean, low, high, sd)
 
 
 def over_queries(value: float, drawn: NDArray[np.float64]) -> Interval:
