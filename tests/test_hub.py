@@ -402,6 +402,12 @@ def test_scenes_alone_are_this_projects_licence_and_others_are_asked_for(hub: Hu
     place.with_suffix(".json").write_text(json.dumps(card))
     assert main(["push", str(place), "me/tiny", "--dry-run"]) == 0
     assert "license: apache-2.0" in capsys.readouterr().out
+    card["init"] = {"sha256": "b" * 64, "weights": "c" * 64}  # fine-tuned on scenes, from weights of unknown terms
+    place.with_suffix(".json").write_text(json.dumps(card))
+    assert main(["push", str(place), "me/tiny", "--dry-run"]) == 2
+    assert "the licence of these weights is not recorded" in capsys.readouterr().err
+    del card["init"]
+    place.with_suffix(".json").write_text(json.dumps(card))
     assert main(["push", str(place), "me/tiny", "--license", "a: b", "--dry-run"]) == 2
 
 
