@@ -8,12 +8,13 @@ from pathlib import Path
 
 from caft.data.look import look
 from caft.params import Params
+from caft.weights.hub import of_setting
 from pipelines.stage import run
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Writes ``data/seen``."""
-    look(params, Path("data/seen"))
+    look(params, Path("data/seen"), of_setting)
 
 
 if __name__ == "__main__":

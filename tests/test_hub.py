@@ -1,7 +1,9 @@
 """Models by name from a hub: huggingface_hub's own client against a hub on this machine, and every failure."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import torch
 
 import caft
 from caft.adapters.open_clip import create_model_and_transforms, get_tokenizer
+from caft.data.look import look
 from caft.errors import CheckpointError
 from caft.eval.given import card_of, describe_weights, load_given
 from caft.model.card_page import SCORES, render
@@ -22,8 +25,9 @@ from caft.model.command import main
 from caft.model.model import Model
 from caft.params import load_params
 from caft.weights.files import save_model
-from caft.weights.hub import fetch, parse
+from caft.weights.hub import fetch, of_setting, parse
 from caft.weights.load import from_release
+from caft.weights.start import path_of, start
 from tests.hub_server import Hub, serving
 from tests.peers import FOLDER, peer
 from tests.test_pretrained import TINY, released_state
@@ -140,6 +144,34 @@ def test_a_file_of_the_authors(hub: Hub, tmp_path: Path) -> None:
     assert sizes.startswith(f"{name}: ") and "shape" in sizes
     absent = "hf:byeongju-woo/CAFT: the repository has no file model.safetensors; name one of its weights: "
     assert problem("hf:byeongju-woo/CAFT") == absent + name
+
+
+def test_a_training_starts_from_a_name_and_dvc_sees_what_is_there(
+    hub: Hub, ours: dict[str, bytes], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAFT_STORAGE", str(tmp_path / "storage"))
+    hub.repositories["me/tiny"] = {"main": ours}
+    params = load_params(PROJECT / "params.yaml", [], ["init=hf:me/tiny"])
+    seen = tmp_path / "seen/init.json"
+
+    def looked() -> dict:
+        look(params, seen.parent, of_setting)
+        return json.loads(seen.read_text())
+
+    digest = hashlib.sha256(ours["model.safetensors"]).hexdigest()
+    assert looked() == {"name": "model.safetensors", "sha256": digest}
+    path = path_of(params)
+    assert path is not None and path.read_bytes() == ours["model.safetensors"]
+    weights, state = start(params, path).weights, model.network.state_dict()
+    assert weights.keys() == state.keys() and all(torch.equal(weights[name], state[name]) for name in state)
+    hub.repositories["me/tiny"]["main"] = {**ours, "model.safetensors": ours["model.safetensors"][:-1] + b"\1"}
+    changed = looked()["sha256"]
+    assert changed != digest
+    shutil.rmtree(tmp_path / "home")  # another machine, without a way there: what was seen counts, and train says why
+    hub.refuse["."] = (503, "")
+    assert looked()["sha256"] == changed
+    with pytest.raises(CheckpointError, match="the hub answered 503"):
+        path_of(params)
 
 
 def test_a_revision(hub: Hub, ours: dict[str, bytes], model: Model) -> None:
@@ -402,6 +434,12 @@ def test_scenes_alone_are_this_projects_licence_and_others_are_asked_for(hub: Hu
     place.with_suffix(".json").write_text(json.dumps(card))
     assert main(["push", str(place), "me/tiny", "--dry-run"]) == 0
     assert "license: apache-2.0" in capsys.readouterr().out
+    card["init"] = {"sha256": "b" * 64, "weights": "c" * 64}  # fine-tuned on scenes, from weights of unknown terms
+    place.with_suffix(".json").write_text(json.dumps(card))
+    assert main(["push", str(place), "me/tiny", "--dry-run"]) == 2
+    assert "the licence of these weights is not recorded" in capsys.readouterr().err
+    del card["init"]
+    place.with_suffix(".json").write_text(json.dumps(card))
     assert main(["push", str(place), "me/tiny", "--license", "a: b", "--dry-run"]) == 2
 
 

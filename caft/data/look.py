@@ -16,12 +16,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from caft.data.crawl import own
 from caft.data.crawl.announced import Announced, next_name, note_announced, read_announced
+from caft.errors import CheckpointError
 from caft.params import Params
 from caft.params.corpora import CorpusParams, CustomCorpus, ScenesCorpus
 from caft.params.sets import BenchmarkParams
@@ -40,7 +41,7 @@ _STEP_NS = 2_000_000_000
 _KEPT_TABLE = re.compile(r"refs\(.*\)\.parquet")
 
 
-def look(params: Params, seen: Path) -> None:
+def look(params: Params, seen: Path, of_setting: Callable[[str], Path] = in_checkout) -> None:
     """Writes what the inputs of the settings are now, each as a file of JSON; one that says so already is left.
 
     `<corpus>.table.json` is of the table of a selected corpus. `<corpus>.images.json` is of its pictures, and of those that are
@@ -50,6 +51,7 @@ def look(params: Params, seen: Path) -> None:
     Args:
         params: Settings.
         seen: The folder of these files.
+        of_setting: Finds the file of `init`, which may have a name on a hub.
     """
     notes = _Notes(scratch_folder(params, "look") / "files.json")
     before = {path.name: _read(path) for path in seen.glob("*.json")}
@@ -60,12 +62,12 @@ def look(params: Params, seen: Path) -> None:
         path = _table(corpus)
         entries[table] = notes.entry(path, before.get(table, {})) if path is not None else {"rendered": True}
         entries[images] = _images(params, name, corpus, before.get(images, {}))
-    for name, given, none in (
-        ("superpixels", params.superpixels.checkpoint, "trained"),
-        ("init", params.init, "random"),
+    for name, given, none, find in (
+        ("superpixels", params.superpixels.checkpoint, "trained", in_checkout),
+        ("init", params.init, "random", of_setting),
     ):
         file = f"{name}.json"
-        entries[file] = notes.entry(given, before.get(file, {})) if given else {none: True}
+        entries[file] = notes.entry(given, before.get(file, {}), find) if given else {none: True}
     entries["sets.json"] = _sets(params)
     folder, unsupported = params.data.exclude_unsupported, "unsupported.json"
     entries[unsupported] = notes.tables(folder, before.get(unsupported, {})) if folder else {"all": True}
@@ -112,17 +114,17 @@ class _Notes:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def entry(self, given: str, before: Entry) -> Entry:
+    def entry(self, given: str, before: Entry, of_setting: Callable[[str], Path] = in_checkout) -> Entry:
         """Name and SHA-256 of a user's file; where it is not there, the entry from before, if that has them.
 
         What is no file counts as missing: the stage that reads it says what it is.
         """
         try:
-            path = in_checkout(given)
+            path = of_setting(given)
             if not stat.S_ISREG(path.stat().st_mode):
                 return _MISSING
             return {"name": path.name, "sha256": self._sha256(path)}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, CheckpointError) as error:
             if "sha256" not in before:
                 return _MISSING
             logger.info("%s: %s; what was seen of it before counts", given, getattr(error, "strerror", error))

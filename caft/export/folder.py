@@ -15,7 +15,7 @@ from caft.export import parity, programs
 from caft.export.graphs import Graph, chunks_of, graphs
 from caft.export.running import Form, Network, Programs, Sessions
 from caft.model.card import ModelCard
-from caft.model.card_page import render
+from caft.model.card_page import render, saw_scenes_alone
 from caft.model.model import Model
 from caft.storage import replacing
 
@@ -156,6 +156,6 @@ def _about(kind: Kind) -> str:
 
 
 def _licence(card: ModelCard) -> str:
-    if card.is_of_rendered_shapes:
+    if saw_scenes_alone(card):
         return _LICENCE
     return "as where they were published; terms of training data may bind them (data/README.md of the project)"

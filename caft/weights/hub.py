@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 from caft.digests import file_digest
 from caft.errors import CheckpointError
-from caft.storage import disk_error
+from caft.storage import disk_error, in_checkout
 
 PREFIX = "hf:"
 WEIGHTS = "model.safetensors"  # the hub shows sizes of a file of this name
@@ -87,6 +87,11 @@ def is_hub_name(name: object) -> bool:
 def local(name: str | Path) -> Path:
     """The file of a model that is given as a file, or by a hub's name; arguments and errors as `fetch`."""
     return fetch(name) if isinstance(name, str) and is_hub_name(name) else Path(name)
+
+
+def of_setting(name: str) -> Path:
+    """The file that a setting names: in the checkout, of an experiment in the main one's, or by a hub's name as `fetch`."""
+    return fetch(name) if is_hub_name(name) else in_checkout(name)
 
 
 def fetch(name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from caft.errors import CaftError
-from caft.model.card_page import render
+from caft.model.card_page import render, saw_scenes_alone
 from caft.model.model import Model
 from caft.weights.files import save_model
 from caft.weights.hub import (
@@ -48,9 +48,10 @@ def licence_of(model: Model, given: str | None) -> str:
     """The licence that the page states, as the hub abbreviates it.
 
     Raises:
-        CaftError: None is given, and the training saw more than this project's own rendered scenes; or it is no such word.
+        CaftError: None is given, and the weights saw more than this project's own rendered scenes, or started from given ones;
+            or it is no such word.
     """
-    if given is None and model.card.is_of_rendered_shapes:
+    if given is None and saw_scenes_alone(model.card):
         return "apache-2.0"  # nothing of others is in it
     if given is None:
         raise CaftError(

@@ -17,12 +17,12 @@ from caft.network.caft import CAFT
 from caft.params import Params, flat
 from caft.params.models import ModelParams
 from caft.params.parts import part_of, parts
-from caft.storage import in_checkout
 from caft.weights import networks, open_clip
 from caft.weights.checkpoints import plain_names, read_checkpoint
 from caft.weights.files import read_weights
 from caft.weights.fit import say_converted
 from caft.weights.flair import FLAIR
+from caft.weights.hub import of_setting
 from caft.weights.misfits import identify, refusal
 
 logger = logging.getLogger(__name__)
@@ -58,20 +58,12 @@ class Start:
 
 
 def path_of(params: Params) -> Path | None:
-    """The file that `init` names; None where training starts from random weights.
+    """The file that `init` names, from a hub if it is a name there; None where training starts from random weights.
 
     Raises:
-        CheckpointError: It is a name on the hub.
+        CheckpointError: It cannot be fetched.
     """
-    if params.init is None:
-        return None
-    if params.init.startswith("hf:"):
-        file = params.init.removeprefix("hf:")
-        raise CheckpointError(
-            f"init = {params.init}: names on the hub are not read here; fetch the file by hand, from "
-            f"https://huggingface.co/{'/'.join(file.split('/')[:2])}, and set init to its path"
-        )
-    return in_checkout(params.init)
+    return of_setting(params.init) if params.init is not None else None
 
 
 def start(params: Params, path: Path) -> Start:

@@ -106,6 +106,7 @@ def test_what_is_the_same_is_not_written_again(place: Path) -> None:
         "superpixels.json",
         "init.json",
         "sets.json",
+        "unsupported.json",
     }
 
 

@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import caft
 from caft.captions.sentences import spans
 from caft.model.command import main
 from caft.model.pairs import read_pairs, said
-from caft.model.support import least_support
+from caft.model.support import Judge, least_support
 
 COUNT = 9
 CAPTIONS = ["A red box lies on the floor. *** It is small.", "A lake, seen from above.\nThe sky is blue."]
@@ -102,6 +103,35 @@ def test_a_folder_and_each_kind_of_table_give_the_same(run, model_file, folder, 
     assert run(folder, "--model", model_file)[:2] == (0, f"{folder.name}.audit.csv\n")
     with (tmp_path / f"{folder.name}.audit.csv").open(newline="") as file:
         assert [row["sentence"] for row in csv.DictReader(file)] == [row["sentence"] for row in found]
+
+
+@pytest.mark.parametrize("output", ["a.csv", "a.json", "a.parquet"])
+def test_a_name_that_is_no_utf_8_is_written_as_escapes(run, model_file, folder, tmp_path, output):
+    for number in range(8):
+        name = b"\xff.png" if number == 3 else b"%d.png" % number
+        (tmp_path / os.fsdecode(name)).write_bytes((folder / f"{number}.png").read_bytes())
+        (tmp_path / os.fsdecode(name.replace(b"png", b"txt"))).write_text("A box. It is red.")
+    code, _, errors = run(".", "--model", model_file, "-o", output, "--page", "w.html")
+    assert code == 0, errors
+    assert (tmp_path / output).read_bytes().replace(b"\\\\", b"\\").count(b"\\xff.png") >= 1
+    if output == "a.csv":  # and a folder that is given as "." has the name that it has
+        assert run(".", "--model", model_file)[:2] == (0, f"{tmp_path.name}.audit.csv\n")
+
+
+def test_no_picture_is_held_at_its_own_size(run, model_file, folder, monkeypatch):
+    """128 photographs of 12 million pixels would take 5 GB."""
+    held = []
+    of, score = Judge.of.__func__, Judge.score
+
+    def seen(pictures):
+        held.extend(picture.size for picture in pictures)
+        return pictures
+
+    monkeypatch.setattr(Judge, "of", classmethod(lambda cls, n, keys, pictures: of(cls, n, keys, seen(pictures))))
+    monkeypatch.setattr(Judge, "score", lambda self, keys, some, texts: score(self, keys, seen(some), texts))
+    code, _, errors = run(folder, "--model", model_file)
+    assert code == 0 and set(held) == {(64, 64)} and len(held) == 2 * COUNT
+    assert "each sentence compared with 8 others at the most" in errors
 
 
 def test_sentences_without_a_word_are_none():

@@ -8,7 +8,7 @@ from torch import nn
 
 from caft.errors import CheckpointError
 from caft.model.card import ModelCard
-from caft.model.card_page import render
+from caft.model.card_page import render, saw_scenes_alone
 from caft.weights.files import read_card, save_model
 from caft.weights.load import load
 
@@ -71,6 +71,16 @@ def test_given_weights_say_where_they_are_from_and_no_more(model):
     assert "weights that were given: `release.pt`" in text
     assert "## Recipe" not in text and "## Training run" not in text
     assert "Not recorded with these weights" in text
+
+
+def test_a_training_from_given_weights_says_so(model):
+    """What it was fine-tuned on is not all that the weights saw, nor all whose terms bind them."""
+    facts = {**model.card.record(), "data": [{**DATA[0], "name": "scenes"}], "recipe": {"batch": 48}}
+    drawn, given = (
+        ModelCard.model_validate(facts | more, strict=False) for more in ({}, {"init": {"sha256": "e" * 64}})
+    )
+    assert "started from given weights" not in render(drawn) and saw_scenes_alone(drawn)
+    assert f"started from given weights, a file of sha256 `{'e' * 64}`" in render(given) and not saw_scenes_alone(given)
 
 
 def test_weights_may_be_read_by_whoever_may_read_their_card(model, tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import finetune
 from caft import CAFT
 from caft.errors import ParamsError
 from caft.params import Params, load_params
@@ -186,3 +187,10 @@ def test_the_recipe_takes_its_settings_and_overrides_reach_it() -> None:
         0.25,
     )
     assert settings("recipe=finetune").selected_recipe.steps(200) == 41
+
+
+def test_training_anew_takes_the_rate_of_the_default_run() -> None:
+    """In the benchmark of docs/finetune.md, which compares with it."""
+    anew, default = settings("recipe=finetune", *finetune.anew_values()), settings()
+    assert anew.init is None and anew.selected_recipe.layer_decay is None
+    assert anew.selected_recipe.learning_rate == default.selected_recipe.learning_rate

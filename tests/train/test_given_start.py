@@ -230,7 +230,7 @@ def test_another_number_of_chunks_or_layers_is_refused(ours: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("hf:byeongju-woo/CAFT/CAFT-30M.pt", "names on the hub are not read here; fetch the file by hand, from https"),
+        ("hf:byeongju-woo", "is no name of a model on a hub; expected hf:OWNER/NAME"),
         ("/nowhere/caft.safetensors", "/nowhere/caft.json: not found"),
         ("/nowhere/caft.pt", "not found; give the path of the downloaded file"),
     ],

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ Row = dict[str, Any]
 
 def audit(arguments: argparse.Namespace) -> None:
     """Flags sentences that their picture bears out less than other pictures do."""
-    output: Path = arguments.output or Path(f"{arguments.source.stem}.audit.csv")
+    named = Path(os.path.abspath(arguments.source))  # "." has a name so
+    output: Path = arguments.output or Path(f"{named.name if named.is_dir() else named.stem}.audit.csv")
     if output.suffix.lower() not in TABLES:
         raise DataError(f"{output}: expected a name that ends in one of {', '.join(TABLES)}; give another with -o")
     check_output(output, output.suffix.lower())
@@ -40,16 +42,17 @@ def audit(arguments: argparse.Namespace) -> None:
     for pair in pairs:
         of_picture.setdefault(pair.image, []).append(pair)
     lost: dict[Path, str] = {}
+    side = model.network.image_size
     drawn = [list(of_picture)[place] for place in np.random.default_rng(_SEED).permutation(len(of_picture))]
     others: dict[Path, Image.Image] = {}
     for path in drawn:
         if len(others) == OTHERS:
             break
-        others |= _opened([path], lost)
+        others |= _opened([path], lost, side)
     judge = Judge.of(model.network, list(others), list(others.values()))
     rows: list[Row] = []
     for some in _batches(list(of_picture)):
-        pictures = _opened([path for path in some if path not in lost], lost)
+        pictures = _opened([path for path in some if path not in lost], lost, side)
         found = {path: list(_sentences(of_picture[path], model.card.splitter)) for path in pictures}
         texts = [[row["sentence"] for row in found[path]] for path in pictures]
         scored = judge.score(list(pictures), list(pictures.values()), texts)
@@ -67,9 +70,10 @@ def audit(arguments: argparse.Namespace) -> None:
         say(one_line(arguments.page))
     for path, reason in lost.items():
         remark(f"left out: {reason if str(path) in reason else f'{path}: {reason}'}")
+    read = len(of_picture) - len(lost)
     remark(
-        f"{counts['flagged']} of {len(rows)} sentences flagged, support below {threshold:.2f}; {len(of_picture) - len(lost)} "
-        f"pictures, {len(lost)} could not be read; each sentence compared with {len(others)} of them at the most"
+        f"{counts['flagged']} of {len(rows)} sentences flagged, support below {threshold:.2f}; {read} pictures, {len(lost)} "
+        f"could not be read; each sentence compared with {min(len(others), read - 1)} others at the most"
     )
 
 
@@ -78,12 +82,12 @@ def _batches(paths: list[Path]) -> Iterator[list[Path]]:
         yield paths[first : first + _AT_ONCE]
 
 
-def _opened(paths: list[Path], lost: dict[Path, str]) -> dict[Path, Image.Image]:
-    """The pictures that can be read; of the others, the reason goes into `lost`."""
+def _opened(paths: list[Path], lost: dict[Path, str], side: int) -> dict[Path, Image.Image]:
+    """The pictures that can be read, squashed to the model's size, since many are held; the others' reasons go into `lost`."""
     found = {}
     for path in paths:
         try:
-            found[path] = read_rgb(path, upright=True)
+            found[path] = read_rgb(path, upright=True).resize((side, side), Image.Resampling.BICUBIC)
         except DataError as error:
             lost[path] = str(error)
     return found
@@ -92,7 +96,7 @@ def _opened(paths: list[Path], lost: dict[Path, str]) -> dict[Path, Image.Image]
 def _sentences(pairs: list[Pair], splitter: Any) -> Iterator[Row]:
     for pair in pairs:
         for sentence in said(pair.caption, splitter):
-            yield {"image": str(pair.image), "row": pair.row, **sentence._asdict()}
+            yield {"image": pair.image, "row": pair.row, **sentence._asdict()}
 
 
 def _counts(rows: list[Row], threshold: float) -> dict[str, Any]:
@@ -108,12 +112,13 @@ def _counts(rows: list[Row], threshold: float) -> dict[str, Any]:
 
 
 def _write(rows: list[Row], output: Path) -> None:
-    """Writes the table in the form that its ending says."""
+    """Writes the table in the form that its ending says; bytes of a name that are no UTF-8 are escapes, as \\xff."""
     with importing():
         import pyarrow as pa
         import pyarrow.parquet as pq
         from pyarrow import csv
 
+    rows = [{**row, "image": os.fsencode(row["image"]).decode("utf-8", "backslashreplace")} for row in rows]
     with replacing(output) as temporary:
         if output.suffix.lower() == ".json":
             temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -130,8 +135,8 @@ def _write_page(model: Any, name: str, rows: list[Row], counts: dict[str, Any], 
     for row in sorted((row for row in rows if row["support"] is not None), key=lambda row: float(row["support"]))[
         :MOST
     ]:
-        picture = read_rgb(Path(row["image"]), upright=True)
+        picture = read_rgb(row["image"], upright=True)
         values = model.ground(picture, [row["sentence"]], (picture.height, picture.width))[0]
-        name_of = Path(row["image"]).name
+        name_of = os.fsencode(row["image"].name).decode("utf-8", "backslashreplace")
         cases.append(Worst(name_of, picture, row["sentence"], row["logit"], row["support"], row["flagged"], values))
     write_text(page, worst_page(name, counts, cases))

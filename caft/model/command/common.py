@@ -44,9 +44,10 @@ def loaded(path: str) -> "Model":
         CheckpointError: Its files are missing or damaged.
     """
     with importing(), _for_good():
+        from caft.model.card_page import saw_scenes_alone
         from caft.weights.placed import load_model
     model = load_model(path)
-    if model.card.is_of_rendered_shapes:
+    if saw_scenes_alone(model.card):
         remark(f"{path} was trained on rendered shapes only: photographs, and texts about them, mean nothing to it")
     return model
 
