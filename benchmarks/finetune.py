@@ -21,6 +21,7 @@ from caft.data.scenes.grammar import Scene, training_scene
 from caft.data.scenes.server import picture
 from caft.digests import ROOT
 from caft.errors import LaunchError, exits_with_message
+from caft.params import load_params
 from caft.storage import write_text
 
 SEEDS = (0, 1, 2)
@@ -32,8 +33,7 @@ _PATTERNS = {"plain": "of one tone", "striped": "with bands across it", "dotted"
 _GROUNDS = {"smooth": "an even", "tiled": "a chequered", "grainy": "a speckled"}
 _STAGES = ("source", "fetch", "captions", "sentences", "select", "index", "leakage", "superpixels")
 _OF_CORPUS = _STAGES[:4]
-# Training anew takes the default run's rate, at which a random start gets on.
-_ANEW = ("init=null", "train.learning_rate=3.0e-3", "recipes.finetune.layer_decay=null")
+_ANEW = ("init=null", "recipes.finetune.layer_decay=null")
 SCORES = {"t2i_r1": "T2I", "i2t_r1": "I2T", "part_t2i_r1": "T2I, part"}
 
 
@@ -76,7 +76,10 @@ def scored(given: Path, seed: int, count: int) -> dict[str, dict[str, float]]:
             _run(home, stage, ["mine"] if stage in _OF_CORPUS else [])
         _run(home, "train", [])
         held_out = json.loads((home / "metrics/train.json").read_text())["held_out"]
-        _run(home, "train", [word for value in _ANEW for word in ("--set", value)])
+        # Training anew takes the default run's rate, at which a random start gets on.
+        rate = load_params(home / "params.yaml").recipes["smoke"].learning_rate
+        values = (*_ANEW, f"train.learning_rate={rate!r}")
+        _run(home, "train", [word for value in values for word in ("--set", value)])
         with (home / "plots/train.csv").open(newline="", encoding="utf-8") as file:
             last = [row for row in csv.DictReader(file) if row["validation_t2i_r1"]][-1]
         anew = {key: float(last[f"validation_{key}"]) for key in SCORES}

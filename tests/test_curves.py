@@ -1,6 +1,8 @@
 """Ablation and scaling: the graphs list every run, subsets are nested, intervals and slopes are right, no order is claimed
 that the intervals do not separate."""
 
+import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -220,6 +222,33 @@ def test_values_are_set_after_overlays_and_named_as_origins(tmp_path: Path) -> N
 
 
 # ---- starts
+
+
+@pytest.mark.parametrize("stage", ["point", "tune"])
+def test_what_train_starts_from_does_not_enter_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """`init` is no dependency of their stages: params.yaml may name weights for train and graphs may run after it."""
+    edited = (PROJECT / "params.yaml").read_text().replace("\ninit: null", "\ninit: given/caft.safetensors")
+    (tmp_path / "params.yaml").write_text(edited)
+    assert load_params(tmp_path / "params.yaml").init == "given/caft.safetensors"
+    seen: list[str | None] = []
+
+    class TrainedError(Exception):
+        pass
+
+    def trained(params: Params, overlays: list[str]) -> Path:
+        seen.append(params.init)
+        raise TrainedError
+
+    module = importlib.import_module(f"pipelines.{stage}")
+    monkeypatch.setattr(module, "trained", trained)
+    settings = {"params": str(tmp_path / "params.yaml"), "overlay": []}
+    own = {"name": "x", "samples_of": None, "rate_from": None, "output": "x", "rates": ["0.1"]}
+    for values in ([], ["init=other.pt"]):  # what is asked for in the command stays
+        with pytest.raises(TrainedError):
+            module.main(load_params(settings["params"]), argparse.Namespace(**settings, **own, set=values))
+    assert seen == [None, "other.pt"]
 
 
 def test_rows_start_alike_in_what_they_share() -> None:
