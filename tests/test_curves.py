@@ -32,6 +32,7 @@ from caft.train.plan import plan
 from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.flair import FLAIR
 from pipelines.hours import trainings
+from pipelines.stage import run
 from pipelines.tune import best
 from tests.eval.test_paper import retrained
 
@@ -523,6 +524,40 @@ def test_one_run_a_size_has_intervals_of_other_queries_alone() -> None:
 def test_sizes_with_other_seeds_are_refused() -> None:
     with pytest.raises(DataError, match="sizes of caft have other seeds"):
         summarize_scaling({"equal epochs": curve((0.2, 0.4), (0.2, 0.2))[1:]}, METHODS)
+
+
+def test_points_that_do_not_belong_together_are_refused() -> None:
+    points = curve((0.2, 0.4), (0.2, 0.2))
+    fewer = points[3]["items"]["retrieval"]["random"]["whole"]
+    points[3]["items"]["retrieval"]["random"]["whole"] = {way: bits[:30] for way, bits in fewer.items()}
+    with pytest.raises(DataError, match="random: points of caft were scored on 30 and 40 queries"):
+        summarize_scaling({"equal epochs": points}, METHODS)
+    for point in points:
+        if point["method"] == "caft":
+            hits = point["items"]["retrieval"]["random"]["whole"]
+            point["items"]["retrieval"]["random"]["whole"] = {way: bits[:30] for way, bits in hits.items()}
+    with pytest.raises(DataError, match="caft and flair: were scored on different queries of random"):
+        summarize_scaling({"equal epochs": points}, METHODS)
+    # One seed of a method has no partner among three of the other.
+    uneven = [p for p in curve((0.2, 0.4), (0.2, 0.2)) if p["method"] == "caft" or p["seed"] == 0]
+    summary, _ = summarize_scaling({"equal epochs": uneven}, METHODS)
+    assert summary["contrasts"] == [] and {fit["seeds"] for fit in summary["fits"]} == {1, 3}
+    with pytest.raises(DataError, match="flair: has no score whole; it has conditioned"):
+        summarize_scaling({"equal epochs": curve((0.2, 0.4), (0.2, 0.2))}, METHODS | {"flair": "whole"})
+
+
+@pytest.mark.parametrize("command", ["summarize_ablation --pairs a-b", "summarize_scaling"])
+@pytest.mark.parametrize("words", ["flair", "=whole", "flair="])
+def test_a_row_without_its_score_is_a_wrong_argument(
+    command: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, *more = command.split()
+    module = importlib.import_module(f"pipelines.{stage}")
+    monkeypatch.setattr(sys, "argv", [stage, words, *more])
+    with pytest.raises(SystemExit) as ended:
+        run(module.main, more=module.arguments_of_a_summary)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and f"expected a name and its score, as flair=conditioned, found '{words}'" in error
 
 
 # ---- the form of the loss
