@@ -1,6 +1,7 @@
 """What the report says of scores: the first screen's words and pictures, tables with intervals, folded columns, axes."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,24 @@ def test_suites_without_leaked_images_stand_below_those_as_published():
     first = rows.index("voc20 without the image that was trained on: 89 images |")
     assert rows[first + 1] == "segments as the pooling gives them back | 35.0 [30.0–40.0] | 12.0 | 30.0 |"
     assert "without the 50 images that were trained on nothing is left |" in rows
+
+
+def test_suites_have_their_scores_in_the_order_of_the_other_tables_whatever_the_files():
+    found = {"text": 60.0, "tied": 0, "by_category": {"swap_obj": {"text": 60.0}}}
+    names = ("blend_0.3", "blend_0.7", "part", "whole")  # as storage sorts them
+    suite = {"accuracy": dict.fromkeys(names, found), "chance": {"text": 50.0}, "questions": 9}
+    pixels = {
+        "miou": 40.0,
+        "miou_interval": {"low": 35.0, "high": 45.0},
+        "pixel_accuracy": 30.0,
+        "miou_one_class": 12.0,
+    }
+    ways = {"segmentation": dict.fromkeys(("attention", "token", "value"), pixels), "images": 9, "classes": 3}
+    rows = lines_of(section("Results", report(metrics={"retrieval": {"swaps": suite}, "grounding": {"voc20": ways}})))
+    assert "swaps, 9 questions | whole | part | CAFT++ 0.3 | CAFT++ 0.7 |" in rows
+    first = rows.index("voc20, 9 images, 3 classes |")
+    labels = [unescape(row.partition(" | ")[0]) for row in rows[first + 1 : first + 4]]
+    assert labels == ["segments as the pooling gives them back", "segments' tokens", "attention of the class"]
 
 
 def test_where_the_training_data_is_unknown_no_second_score_is_invented():

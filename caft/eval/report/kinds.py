@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from caft.eval.analysis.curves import Interval
-from caft.eval.report.tables import Folded, Row
+from caft.eval.report.tables import Folded, Row, by_level
 from caft.eval.scores.kinds import WAYS
 
 
@@ -12,7 +12,7 @@ def look_alikes(name: str, entry: Mapping[str, Any]) -> Folded:
     """A set's entry of retrieval.json as a line for each kind; no lines where it has no groups."""
     kinds: Mapping[str, Any] = entry.get("by_kind", {})
     scores = [key for key, ways in next(iter(kinds.values()), {}).items() if isinstance(ways, Mapping)]
-    scores.sort(key=lambda score: (score.startswith("blend_"), score == "part", score))
+    scores.sort(key=by_level)
     labels = [score.replace("blend_", "CAFT++ ") for score in scores]
     header = [
         f"{name}, pairs that differ in",

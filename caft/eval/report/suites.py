@@ -7,7 +7,7 @@ from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.intervals import wilson
 from caft.eval.report.leaked import nothing_left, without_leaked
 from caft.eval.report.left_out import left_out
-from caft.eval.report.tables import CHANCE, Folded, Row, fold
+from caft.eval.report.tables import CHANCE, Folded, Row, by_level, fold
 
 _ANSWERED = ("text", "image", "group")
 # Categories that have a row each; of more, only the mean is shown, and metrics/retrieval.json has them all.
@@ -36,7 +36,8 @@ def _suite(name: str, entry: Mapping[str, Any]) -> Folded:
 
 def _scores(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Accuracies by the name of the score; null ones, of a model without a part level, are left out."""
-    return {score: found for score, found in entry["accuracy"].items() if found is not None}
+    accuracies: Mapping[str, Any] = entry["accuracy"]
+    return {score: accuracies[score] for score in sorted(accuracies, key=by_level) if accuracies[score] is not None}
 
 
 def _label(score: str, key: str) -> str:
@@ -83,6 +84,7 @@ def _classes(name: str, entry: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _by_way(entry: Mapping[str, Any]) -> Iterator[Row]:
-    for way, found in entry["segmentation"].items():
+    for way in (way for way in _WAYS if way in entry["segmentation"]):
+        found = entry["segmentation"][way]
         miou = Interval(found["miou"], **found["miou_interval"])
-        yield Row([_WAYS.get(way, way), miou, found["miou_one_class"], found["pixel_accuracy"]])
+        yield Row([_WAYS[way], miou, found["miou_one_class"], found["pixel_accuracy"]])

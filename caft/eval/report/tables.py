@@ -31,6 +31,11 @@ class Folded:
     full: list[str]
 
 
+def by_level(score: str) -> tuple[bool, bool, str]:
+    """Key that sorts names of scores, which a file has by letter: whole, part, then the blends."""
+    return score.startswith("blend_"), score == "part", score
+
+
 def fold(header: Sequence[str], rows: Sequence[Row]) -> Folded:
     """Leaves out the columns that are 100 in every row but those of chance, and names them."""
     full = {column for column in range(1, len(header)) if _is_full(list(_scores(rows, column)))}
