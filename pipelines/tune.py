@@ -25,7 +25,8 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage; trainings that ended before are taken as they are."""
     found: dict[str, Any] = {}
     for rate in arguments.rates:
-        params = load_params(arguments.params, arguments.overlay, [*arguments.set, f"train.learning_rate={rate}"])
+        values = [*arguments.set, "init=null", f"train.learning_rate={rate}"]  # from random weights, as the points
+        params = load_params(arguments.params, arguments.overlay, values)
         found[rate] = description(params, trained(params, arguments.overlay))["validation"]
         logger.info("learning rate %s: held-out R@1 %s", rate, found[rate])
     storage.write_json(arguments.output, {"best": float(best(found)), "validation": found})

@@ -1,11 +1,14 @@
 """Ablation and scaling: the graphs list every run, subsets are nested, intervals and slopes are right, no order is claimed
 that the intervals do not separate."""
 
+import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import combinations, pairwise, product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from caft.train.distributed import seed_step
 from caft.train.plan import plan
 from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.flair import FLAIR
+from pipelines import point, tune
 from pipelines.hours import trainings
 from pipelines.tune import best
 from tests.eval.test_paper import retrained
@@ -109,6 +113,27 @@ def test_only_towers_of_superpixels_need_them(name: str) -> None:
             place = "scaling/" if name == "scaling" else ""
             needed = f"{place}data/index/index.json" if flat else f"{place}models/sfcn.safetensors"
             assert item.get("tower", "models/sfcn.safetensors") == needed
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"), [(point, {"name": "a", "rate_from": None, "samples_of": None}), (tune, {"rates": ["0.01"]})]
+)
+def test_methods_are_compared_from_random_weights_whatever_train_starts_from(
+    stage: ModuleType, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`init` is not among the settings that DVC watches for these stages."""
+    asked: list[Params] = []
+
+    def trained(params: Params, overlays: Sequence[str]) -> Path:
+        asked.append(params)
+        raise LookupError
+
+    monkeypatch.setattr(stage, "trained", trained)
+    given = ["init=given/caft.safetensors", "train.batch=32"]
+    arguments = argparse.Namespace(params=PROJECT / "params.yaml", overlay=[], set=given, **words)
+    with pytest.raises(LookupError):
+        stage.main(load_params(PROJECT / "params.yaml", [], given), arguments)
+    assert asked[0].init is None and asked[0].selected_recipe.batch == 32
 
 
 @pytest.mark.parametrize("path", ["batches/budget.yaml", "scaling/larger.yaml"])
