@@ -73,7 +73,7 @@ def _share(source: Path, target: Path) -> None:
 
 
 def _settings(arguments: argparse.Namespace, arm: str, seed: int, home: Path) -> list[str]:
-    values = [*arguments.set, f"seed={seed}", f"corpora=[{CORPUS}]"]
+    values = ["init=null", *arguments.set, f"seed={seed}", f"corpora=[{CORPUS}]"]
     if arm != "clean":
         values.append(f"corpus.{CORPUS}.false_sentences={arguments.rate}")
     left_out = home / "dirty/data/support" if arm == "filtered" else "null"  # whatever the settings leave out

@@ -30,7 +30,7 @@ def arguments_of_a_point(parser: argparse.ArgumentParser) -> None:
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    values = [*arguments.set, "init=null"]  # methods are compared from random weights, whatever train starts from
+    values = ["init=null", *arguments.set]  # rows start at random, whatever is set for train
     of = arguments.samples_of or params.data.fraction
     if of < 1:
         values.append(f"train.samples={budget(params, of)}")

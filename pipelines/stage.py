@@ -87,6 +87,14 @@ def run(
         recorded.check(seen, arguments.params)
 
 
+def row_and_score(text: str) -> tuple[str, str]:
+    """An argument ROW=SCORE of a summary, for argparse, which adds where it stands."""
+    row, _, score = text.partition("=")
+    if not (row and score):
+        raise argparse.ArgumentTypeError(f"expected a name and its score, as flair=conditioned, found {text!r}")
+    return row, score
+
+
 def prepare(module: str, words: Sequence[str]) -> None:
     """Makes this process round as the launcher of a stage says, given the stage's module and arguments.
 

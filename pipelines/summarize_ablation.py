@@ -8,13 +8,17 @@ from caft.eval.analysis.ablation import COLUMNS, FOLDER, GRAPH, ITEMS, paper_cel
 from caft.eval.analysis.paired import read_points
 from caft.eval.report.ablation import ablation_page
 from caft.params import Params
-from pipelines.stage import run
+from pipelines.stage import row_and_score, run
 
 
 def arguments_of_a_summary(parser: argparse.ArgumentParser) -> None:
     """Arguments beyond those of every stage."""
     parser.add_argument(
-        "rows", nargs="+", metavar="ROW=SCORE", help="rows in their order, each with the score that the paper compares"
+        "rows",
+        nargs="+",
+        type=row_and_score,
+        metavar="ROW=SCORE",
+        help="rows in their order, each with the score that the paper compares",
     )
     parser.add_argument(
         "--pairs", nargs="+", required=True, metavar="ROW-ROW", help="rows to compare: the first minus the second"
@@ -27,7 +31,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     Raises:
         ParamsError: A pair names a row that there is not.
     """
-    compared = dict(row.split("=") for row in arguments.rows)
+    compared = dict(arguments.rows)
     runs = {row: read_points(row, FOLDER, ITEMS, GRAPH) for row in compared}
     pairs = [(first, second) for first, _, second in (pair.partition("-") for pair in arguments.pairs)]
     if unknown := sorted({row for pair in pairs for row in pair} - set(runs)):

@@ -10,20 +10,24 @@ from caft import storage
 from caft.eval.analysis.scaling import COLUMNS, nested, of_experiments, summarize
 from caft.eval.report.scaling import scaling_page
 from caft.params import Params
-from pipelines.stage import run
+from pipelines.stage import row_and_score, run
 
 
 def arguments_of_a_summary(parser: argparse.ArgumentParser) -> None:
     """Arguments beyond those of every stage."""
     parser.add_argument(
-        "methods", nargs="+", metavar="METHOD=SCORE", help="methods, each with the score that the paper compares"
+        "methods",
+        nargs="+",
+        type=row_and_score,
+        metavar="METHOD=SCORE",
+        help="methods, each with the score that the paper compares",
     )
     parser.add_argument("--experiments", action="store_true", help="the points of all DVC experiments over corpora")
 
 
 def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage."""
-    compared = dict(method.split("=") for method in arguments.methods)
+    compared = dict(arguments.methods)
     name, points = ("scaling/paper", of_experiments) if arguments.experiments else ("scaling", nested)
     summary, rows = summarize(points(compared), compared)
     storage.write_csv(f"plots/{name}/points.csv", COLUMNS, rows)

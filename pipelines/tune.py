@@ -25,7 +25,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     """Runs the stage; trainings that ended before are taken as they are."""
     found: dict[str, Any] = {}
     for rate in arguments.rates:
-        values = [*arguments.set, "init=null", f"train.learning_rate={rate}"]  # from random weights, as the points
+        values = ["init=null", *arguments.set, f"train.learning_rate={rate}"]  # as the rows: pipelines.point
         params = load_params(arguments.params, arguments.overlay, values)
         found[rate] = description(params, trained(params, arguments.overlay))["validation"]
         logger.info("learning rate %s: held-out R@1 %s", rate, found[rate])

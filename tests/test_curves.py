@@ -2,13 +2,12 @@
 that the intervals do not separate."""
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from itertools import combinations, pairwise, product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,8 @@ from caft.train.distributed import seed_step
 from caft.train.plan import plan
 from caft.weights.authors import AUTHORS_MODEL
 from caft.weights.flair import FLAIR
-from pipelines import point, tune
 from pipelines.hours import trainings
+from pipelines.stage import run
 from pipelines.tune import best
 from tests.eval.test_paper import retrained
 
@@ -113,27 +112,6 @@ def test_only_towers_of_superpixels_need_them(name: str) -> None:
             place = "scaling/" if name == "scaling" else ""
             needed = f"{place}data/index/index.json" if flat else f"{place}models/sfcn.safetensors"
             assert item.get("tower", "models/sfcn.safetensors") == needed
-
-
-@pytest.mark.parametrize(
-    ("stage", "words"), [(point, {"name": "a", "rate_from": None, "samples_of": None}), (tune, {"rates": ["0.01"]})]
-)
-def test_methods_are_compared_from_random_weights_whatever_train_starts_from(
-    stage: ModuleType, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`init` is not among the settings that DVC watches for these stages."""
-    asked: list[Params] = []
-
-    def trained(params: Params, overlays: Sequence[str]) -> Path:
-        asked.append(params)
-        raise LookupError
-
-    monkeypatch.setattr(stage, "trained", trained)
-    given = ["init=given/caft.safetensors", "train.batch=32"]
-    arguments = argparse.Namespace(params=PROJECT / "params.yaml", overlay=[], set=given, **words)
-    with pytest.raises(LookupError):
-        stage.main(load_params(PROJECT / "params.yaml", [], given), arguments)
-    assert asked[0].init is None and asked[0].selected_recipe.batch == 32
 
 
 @pytest.mark.parametrize("path", ["batches/budget.yaml", "scaling/larger.yaml"])
@@ -245,6 +223,33 @@ def test_values_are_set_after_overlays_and_named_as_origins(tmp_path: Path) -> N
 
 
 # ---- starts
+
+
+@pytest.mark.parametrize("stage", ["point", "tune"])
+def test_what_train_starts_from_does_not_enter_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """`init` is no dependency of their stages: params.yaml may name weights for train and graphs may run after it."""
+    edited = (PROJECT / "params.yaml").read_text().replace("\ninit: null", "\ninit: given/caft.safetensors")
+    (tmp_path / "params.yaml").write_text(edited)
+    assert load_params(tmp_path / "params.yaml").init == "given/caft.safetensors"
+    seen: list[str | None] = []
+
+    class TrainedError(Exception):
+        pass
+
+    def trained(params: Params, overlays: list[str]) -> Path:
+        seen.append(params.init)
+        raise TrainedError
+
+    module = importlib.import_module(f"pipelines.{stage}")
+    monkeypatch.setattr(module, "trained", trained)
+    settings = {"params": str(tmp_path / "params.yaml"), "overlay": []}
+    own = {"name": "x", "samples_of": None, "rate_from": None, "output": "x", "rates": ["0.1"]}
+    for values in ([], ["init=other.pt"]):  # what is asked for in the command stays
+        with pytest.raises(TrainedError):
+            module.main(load_params(settings["params"]), argparse.Namespace(**settings, **own, set=values))
+    assert seen == [None, "other.pt"]
 
 
 def test_rows_start_alike_in_what_they_share() -> None:
@@ -519,6 +524,40 @@ def test_one_run_a_size_has_intervals_of_other_queries_alone() -> None:
 def test_sizes_with_other_seeds_are_refused() -> None:
     with pytest.raises(DataError, match="sizes of caft have other seeds"):
         summarize_scaling({"equal epochs": curve((0.2, 0.4), (0.2, 0.2))[1:]}, METHODS)
+
+
+def test_points_that_do_not_belong_together_are_refused() -> None:
+    points = curve((0.2, 0.4), (0.2, 0.2))
+    fewer = points[3]["items"]["retrieval"]["random"]["whole"]
+    points[3]["items"]["retrieval"]["random"]["whole"] = {way: bits[:30] for way, bits in fewer.items()}
+    with pytest.raises(DataError, match="random: points of caft were scored on 30 and 40 queries"):
+        summarize_scaling({"equal epochs": points}, METHODS)
+    for point in points:
+        if point["method"] == "caft":
+            hits = point["items"]["retrieval"]["random"]["whole"]
+            point["items"]["retrieval"]["random"]["whole"] = {way: bits[:30] for way, bits in hits.items()}
+    with pytest.raises(DataError, match="caft and flair: were scored on different queries of random"):
+        summarize_scaling({"equal epochs": points}, METHODS)
+    # One seed of a method has no partner among three of the other.
+    uneven = [p for p in curve((0.2, 0.4), (0.2, 0.2)) if p["method"] == "caft" or p["seed"] == 0]
+    summary, _ = summarize_scaling({"equal epochs": uneven}, METHODS)
+    assert summary["contrasts"] == [] and {fit["seeds"] for fit in summary["fits"]} == {1, 3}
+    with pytest.raises(DataError, match="flair: has no score whole; it has conditioned"):
+        summarize_scaling({"equal epochs": curve((0.2, 0.4), (0.2, 0.2))}, METHODS | {"flair": "whole"})
+
+
+@pytest.mark.parametrize("command", ["summarize_ablation --pairs a-b", "summarize_scaling"])
+@pytest.mark.parametrize("words", ["flair", "=whole", "flair="])
+def test_a_row_without_its_score_is_a_wrong_argument(
+    command: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, *more = command.split()
+    module = importlib.import_module(f"pipelines.{stage}")
+    monkeypatch.setattr(sys, "argv", [stage, words, *more])
+    with pytest.raises(SystemExit) as ended:
+        run(module.main, more=module.arguments_of_a_summary)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and f"expected a name and its score, as flair=conditioned, found '{words}'" in error
 
 
 # ---- the form of the loss

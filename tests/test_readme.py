@@ -32,10 +32,23 @@ def expected_rows() -> list[str]:
     rows = [
         row(f"`{name}`", *(f"{scores[kind]['i2t_r1']:.1f} / {scores[kind]['t2i_r1']:.1f}" for kind in KINDS))
         for name, scores in metrics("retrieval").items()
+        if "whole" in scores
     ]
     rows += [
+        row(f"`{name}`", *(f"{scores['accuracy'][kind]['text']:.1f}" for kind in KINDS))
+        for name, scores in metrics("retrieval").items()
+        if "accuracy" in scores
+    ]
+    grounding = metrics("grounding")
+    rows += [
         row(f"`{name}`", *(f"{scores[control]:.1f}" for control in CONTROLS))
-        for name, scores in metrics("grounding").items()
+        for name, scores in grounding.items()
+        if "miou" in scores
+    ]
+    rows += [
+        row(f"`{name}`", *(f"{scores['segmentation'][way]['miou']:.1f}" for way in ("value", "token", "attention")))
+        for name, scores in grounding.items()
+        if "segmentation" in scores
     ]
     regions = metrics("regions")
     rows.append(row("accuracy", *(f"{regions[level]:.1f}" for level in LEVELS)))
@@ -87,7 +100,9 @@ def rows_over_seeds() -> list[str]:
     ]
     wanted = ("miou", "miou_wrong_expression", "pointing")
     rows += [
-        row(f"`{name}`", *(over_seeds(f"grounding/{name}/{key}") for key in wanted)) for name in metrics("grounding")
+        row(f"`{name}`", *(over_seeds(f"grounding/{name}/{key}") for key in wanted))
+        for name, scores in metrics("grounding").items()
+        if "miou" in scores
     ]
     return [*rows, row("accuracy", *(over_seeds(f"regions/{level}") for level in LEVELS))]
 
@@ -97,6 +112,14 @@ def test_printed_figures_are_means_over_seeds(page: Path) -> None:
     lines = page.read_text().splitlines()
     missing = [line for line in rows_over_seeds() if line not in lines]
     assert not missing, f"{page} lacks these rows:\n" + "\n".join(missing)
+
+
+def test_printed_figures_by_kind_are_means_over_seeds() -> None:
+    lines = RESULTS.read_text().splitlines()
+    for kind in metrics("retrieval")["look_alike"]["by_kind"]:
+        keys = [f"{score}/{way}_r1" for score in ("whole", "blend_0.7") for way in ("i2t", "t2i")]
+        cells = (over_seeds(f"retrieval/look_alike/by_kind/{kind}/{key}/value") for key in keys)
+        assert row(kind, *cells) in lines
 
 
 def test_the_committed_run_is_the_first_of_the_seeds() -> None:

@@ -161,9 +161,9 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         _audit,
         "Flags the sentences of captions that no region of their picture bears out.",
         "The table: .csv, .tsv, .json, .jsonl or .parquet, paths from its own folder. The folder: a.txt beside a.jpg. Each\n"
-        "sentence is compared with up to 128 of the other pictures: support 0 is what a picture gets that has nothing to do\n"
-        "with it, 1 what those get that fit it best. Flagged is what lies 1.5 interquartile ranges below the lower quartile\n"
-        "of all supports, or with --share the lowest share. docs/auditor.md says what this finds, and what not.\n"
+        "sentence is compared with up to 128 of the other pictures: support is its logit less its mean over these, so 0 is\n"
+        "what a picture gets that has nothing to do with it. Flagged is what lies 1.5 interquartile ranges below the lower\n"
+        "quartile of all supports, or with --share the lowest share. docs/auditor.md says what this finds, and what not.\n"
         "example: caft audit captions.csv -o audit.parquet --page worst.html",
     ),
     "chunk": (

@@ -1,12 +1,9 @@
 """Does a picture bear a sentence out more than other pictures do? A figure that compares sentences of any difficulty.
 
-A part-level logit alone does not: a sentence about a background fits a sixth of all pictures well, one about a small object
-none as well as that. So the logit of a sentence with its own picture is put on a scale that other pictures give:
-
-    support = (logit of its own picture - mean over others) / (mean over the best tenth of the others - mean over others)
-
-0 is what a picture gets that has nothing to do with the sentence, 1 what those get that fit it best. docs/auditor.md has the
-figures by which it was chosen, of the bare logit, differences, quantiles, ranks and deviations.
+A part-level logit alone does not: a sentence that says little fits any picture better than one that says much. So support is
+by how much the logit of a sentence with its own picture is above its mean over other pictures. 0 is what a picture gets that
+has nothing to do with the sentence. docs/auditor.md has the figures by which it was chosen, of the bare logit, quantiles, ranks
+and deviations: what is divided by the spread over others loses the false sentences that lie near the truth.
 """
 
 from collections.abc import Sequence
@@ -24,7 +21,7 @@ from caft.model.scores import part_scores, some_part_scores
 from caft.network.caft import CAFT
 
 OTHERS = 128  # pictures that a sentence is compared with
-LEAST = 8  # pictures that there have to be, for a mean and a best one of the others
+LEAST = 8  # pictures that there have to be, for a mean of the others
 _FENCE = 1.5  # interquartile ranges: Tukey's
 _ROUNDING = 1e-4  # of logits: what differs by less is alike
 
@@ -35,7 +32,7 @@ class Scored:
 
     Attributes:
         logits: Part-level logit of each with its own picture.
-        support: NaN where all other pictures are alike to the sentence, so that it has none.
+        support: In logits; NaN where all other pictures are alike to the sentence, so that it has none.
     """
 
     logits: NDArray[np.float32]
@@ -92,17 +89,15 @@ class Judge:
 
 
 def support(own: ArrayLike, others: ArrayLike, counted: ArrayLike) -> NDArray[np.float64]:
-    """Where a sentence's own logit (S,) lies between mean and best tenth of those logits (R, S) that are counted (R, S).
+    """A sentence's own logit (S,) less the mean of those of other pictures (R, S) that are counted (R, S).
 
-    The best tenth are R // 10 logits, one at least. NaN where the others do not differ, or fewer than two are counted.
+    NaN where the others do not differ, or fewer than two are counted.
     """
     values, mask = np.asarray(others, np.float64), np.asarray(counted, bool)
-    best = max(1, len(values) // 10)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(mask, values, 0).sum(0) / mask.sum(0)
-        scale = np.sort(np.where(mask, values, -np.inf), axis=0)[-best:].mean(0) - mean
-        found = (np.asarray(own, np.float64) - mean) / scale
-    return np.where((scale > _ROUNDING) & (mask.sum(0) > best), found, np.nan)
+        differ = np.where(mask, values, -np.inf).max(0, initial=-np.inf) - mean > _ROUNDING
+    return np.where(differ & (mask.sum(0) > 1), np.asarray(own, np.float64) - mean, np.nan)
 
 
 def least_support(values: ArrayLike, share: float | None = None) -> float:

@@ -8,7 +8,7 @@ from caft.data.sets import RetrievalSet, load_retrieval
 from caft.data.sets.groups import Group
 from caft.errors import DataError
 from caft.params.sets import BenchmarkParams
-from tests.data.published import CAPTIONS, write_karpathy, write_urban1k
+from tests.data.published import CAPTIONS, write_karpathy, write_sharegpt4v, write_urban1k
 
 MORE = {**CAPTIONS, 3: "A dog.", 4: "A hen."}  # 1, 2, 3, 4 and 10 in the order of the numbers
 
@@ -32,6 +32,16 @@ def test_a_partial_set_goes_without_pairs_and_groups_that_are_not_there(tmp_path
     text = "id,group,kind\n1,a,size\n2,a,size\n10,a,size\n3,b,size\n4,b,size\n"
     found = loaded(tmp_path / "set", text, {**MORE, 2: "", 3: "."}, partial=True)
     assert found.ids == ["1", "4", "10"] and found.groups == (Group("size", (0, 2)),)
+
+
+def test_a_set_of_the_first_pairs_of_a_file_has_the_groups_among_them(tmp_path: Path) -> None:
+    """SV-1k and SV-10k lie in one folder."""
+    write_sharegpt4v(tmp_path, rows=4)
+    (tmp_path / "groups.csv").write_text("id,group,kind\nsa_0,a,size\nsa_2,a,size\nsa_1,b,size\nsa_3,b,size\n")
+    entry = {"kind": "retrieval", "layout": "sharegpt4v", "path": str(tmp_path)}
+    found = {first: load_retrieval(BenchmarkParams(**entry, first=first)) for first in (3, 4)}  # type: ignore[arg-type]
+    groups = {first: getattr(pairs, "groups", None) for first, pairs in found.items()}
+    assert groups == {3: (Group("size", (0, 2)),), 4: (Group("size", (0, 2)), Group("size", (1, 3)))}
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,20 @@ def test_bad_annotations_are_named_or_left_out(voc, damage, message):
     assert len(found.left_out.items) == 1
 
 
+@pytest.mark.parametrize("values", [(0, 0), (255, 255), (0, 255)])
+def test_masks_that_name_no_class_are_refused(voc, values):
+    """As those of a saliency set, black and white."""
+    for name, value in zip(("2007_000042", "2007_000033"), values, strict=True):
+        Image.new("L", (60, 40), value).save(voc / f"VOCdevkit/VOC2012/SegmentationClass/{name}.png")
+    assert (
+        "SegmentationClass: expected the number of a class, 1 to 20, as the value of a pixel; all are 0 or 255"
+        in refused(spec(voc, "voc", images=2))
+    )
+    # One of the pictures may have none.
+    Image.new("L", (60, 40), 20).save(voc / "VOCdevkit/VOC2012/SegmentationClass/2007_000042.png")
+    assert len(load_segmentation(spec(voc, "voc", images=2)).labelled) == 2
+
+
 def test_pictures_of_ade20k_without_a_partner_are_named(tmp_path):
     published.write_ade20k(tmp_path)
     base = tmp_path / "ADEChallengeData2016"

@@ -113,6 +113,55 @@ def test_classes_of_leaked_images_stay_and_the_images_leave(model, tmp_path):
     same(entry["without_leaked"], scored(retrieval_sets, model, by_hand, None)["imagenet"])
 
 
+def test_questions_about_leaked_pictures_leave_with_their_categories(model, tmp_path):
+    cut = tmp_path / "cut/sugar_crepe/data"
+    for name in ("whole", "cut"):
+        published.write_sugar_crepe(tmp_path / name / "sugar_crepe")
+    for file in cut.glob("*.json"):  # two of the three pictures stay, with five of the eight questions
+        records = {n: row for n, row in json.loads(file.read_text()).items() if row["filename"] != "000000000632.jpg"}
+        file.write_text(json.dumps(records)) if records else file.unlink()
+    kept = ("add_obj", "add_att", "replace_obj", "replace_att", "swap_obj")
+    changes = {"pairs": None, "questions": {}}
+    whole = settings(tmp_path, sugar_crepe={"path": str(tmp_path / "whole/sugar_crepe"), **changes})
+    leaked = {"sugar_crepe": {"../coco/val2017/000000000632.jpg"}}
+    entry = scored(retrieval_sets, model, whole, leaked)["sugar_crepe"]
+    assert (entry["questions"], entry["leaked_images"]) == (8, 1)
+    changes = {"pairs": None, "questions": dict.fromkeys(kept)}
+    by_hand = settings(tmp_path, sugar_crepe={"path": str(tmp_path / "cut/sugar_crepe"), **changes})
+    rest = entry["without_leaked"]
+    same(rest, scored(retrieval_sets, model, by_hand, None)["sugar_crepe"])
+    assert rest["questions"] == 5 and set(rest["accuracy"]["whole"]["by_category"]) == set(kept)
+
+
+def test_a_question_of_two_pictures_leaves_with_either(model, tmp_path):
+    for name in ("whole", "cut"):
+        published.write_winoground(tmp_path / name)
+    file = tmp_path / "cut/data/examples.jsonl"
+    file.write_text(file.read_text().splitlines(keepends=True)[1])
+    whole = settings(tmp_path, winoground={"path": str(tmp_path / "whole"), "pairs": None})
+    leaked = {"winoground": {"data/images/ex_0_img_1.png", "data/images/ex_2_img_0.png"}}
+    entry = scored(retrieval_sets, model, whole, leaked)["winoground"]
+    assert (entry["questions"], entry["leaked_images"]) == (3, 2)
+    by_hand = settings(tmp_path, winoground={"path": str(tmp_path / "cut"), "pairs": None})
+    same(entry["without_leaked"], scored(retrieval_sets, model, by_hand, None)["winoground"])
+    leaked = {"winoground": {f"data/images/ex_{number}_img_0.png" for number in range(3)}}
+    assert scored(retrieval_sets, model, whole, leaked)["winoground"]["without_leaked"] is None
+
+
+def test_pixels_of_leaked_pictures_leave(model, tmp_path):
+    for name in ("whole", "cut"):
+        published.write_ade20k(tmp_path / name)
+    inner = "ADEChallengeData2016/images/validation/ADE_val_00000002.jpg"
+    (tmp_path / "cut" / inner).unlink()
+    (tmp_path / "cut" / inner.replace("images", "annotations").replace("jpg", "png")).unlink()
+    counts = {"images": None, "classes": None}
+    whole = settings(tmp_path, ade20k={"path": str(tmp_path / "whole"), **counts})
+    entry = scored(referring_sets, model, whole, {"ade20k": {inner}})["ade20k"]
+    assert (entry["images"], entry["leaked_images"], entry["without_leaked"]["images"]) == (2, 1, 1)
+    by_hand = settings(tmp_path, ade20k={"path": str(tmp_path / "cut"), **counts})
+    same(entry["without_leaked"], scored(referring_sets, model, by_hand, None)["ade20k"])
+
+
 def test_nothing_is_scored_twice_where_nothing_leaked_nothing_is_known_or_nothing_is_left(model, tmp_path):
     published.write_urban1k(tmp_path / "set")
     params = settings(tmp_path, urban1k={"path": str(tmp_path / "set"), "pairs": 3})

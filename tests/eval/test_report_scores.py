@@ -168,6 +168,41 @@ def test_scores_without_leaked_images_stand_below_those_as_published():
     assert not any(row.startswith("without_leaked") for row in rows)
 
 
+def test_suites_without_leaked_images_stand_below_those_as_published():
+    def answers(text, questions):
+        by_category = {name: {"text": text} for name in ("swap_obj", "add_obj")}
+        found = {"text": text, "text_macro": text, "tied": 0, "by_category": by_category}
+        return {"accuracy": {"whole": found, "part": None}, "chance": {"text": 50.0}, "questions": questions}
+
+    def pixels(miou, images):
+        ends = {"low": miou - 5, "high": miou + 5}
+        found = {"miou": miou, "miou_interval": ends, "pixel_accuracy": 30.0, "miou_one_class": 12.0}
+        return {"segmentation": {"value": found}, "images": images, "classes": 20}
+
+    metrics = {
+        "retrieval": {
+            "sugar_crepe": answers(70.0, 400) | {"leaked_images": 9, "without_leaked": answers(60.0, 200)},
+            "winoground": answers(30.0, 40) | {"leaked_images": 80, "without_leaked": None},
+        },
+        "grounding": {
+            "voc20": pixels(40.0, 90) | {"leaked_images": 1, "without_leaked": pixels(35.0, 89)},
+            "ade20k": pixels(20.0, 50) | {"leaked_images": 50, "without_leaked": None},
+        },
+    }
+    rows = lines_of(section("Results", report(metrics=metrics)))
+    said = (
+        "Evaluation images that were trained on: sugar_crepe 9, winoground 80, voc20 1, ade20k 50. Scores of these sets"
+    )
+    assert any(row.startswith(said) for row in rows)
+    first = rows.index("sugar_crepe without the 9 images that were trained on: 200 questions |")
+    ends = binomtest(120, 200).proportion_ci(method="wilson")
+    assert rows[first + 1] == f"all questions | 60.0 [{100 * ends.low:.1f}–{100 * ends.high:.1f}] |"
+    assert "without the 80 images that were trained on nothing is left |" in rows
+    first = rows.index("voc20 without the image that was trained on: 89 images |")
+    assert rows[first + 1] == "segments as the pooling gives them back | 35.0 [30.0–40.0] | 12.0 | 30.0 |"
+    assert "without the 50 images that were trained on nothing is left |" in rows
+
+
 def test_where_the_training_data_is_unknown_no_second_score_is_invented():
     metrics = {"retrieval": {"random": RETRIEVAL["random"] | {"leaked_images": "unknown"}}}
     page = section("Results", report(metrics=metrics))

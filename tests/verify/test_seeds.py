@@ -88,18 +88,23 @@ def test_scores_are_the_committed_ones(runs: list[dict[str, Any]]) -> None:
         assert found == values, key
 
 
+def test_seeds_differ_little(runs: list[dict[str, Any]]) -> None:
+    """A difference of two settings is not to drown in the luck of the start."""
+    assert statistics.stdev(run["retrieval"]["random"]["whole"]["t2i_r1"] for run in runs) <= 1.5
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_seed_learns(runs: list[dict[str, Any]], seed: int) -> None:
     run = runs[seed]
     retrieval, phrase = run["retrieval"]["random"], run["grounding"]["phrase"]
-    assert retrieval["whole"]["t2i_r1"] >= 34  # of 1,024 pairs, as 55 of 256: by the odds of one model on both
-    assert retrieval["blend_0.7"]["t2i_r1"] >= 43  # as 65
-    assert retrieval["blend_0.3"]["t2i_r1"] >= 40  # as 60
-    assert run["retrieval"]["look_alike"]["blend_0.7"]["t2i_r1"] >= 30
-    assert phrase["miou"] >= 48
+    assert retrieval["whole"]["t2i_r1"] >= 85
+    assert retrieval["blend_0.7"]["t2i_r1"] >= 97
+    assert retrieval["blend_0.3"]["t2i_r1"] >= 97
+    assert run["retrieval"]["look_alike"]["blend_0.7"]["t2i_r1"] >= 68
+    assert phrase["miou"] >= 42
     assert phrase["miou"] - phrase["miou_wrong_expression"] >= 30
     assert phrase["pointing"] >= 62
-    assert run["regions"]["easy"] >= 70
+    assert run["regions"]["easy"] >= 95
     superpixels = run["superpixels"]
     assert superpixels["boundary_recall"] >= 90
     assert superpixels["oracle_miou"] >= superpixels["grid_oracle_miou"] + 15

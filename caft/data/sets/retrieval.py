@@ -81,7 +81,8 @@ def load_retrieval(benchmark: BenchmarkParams) -> RetrievalSet | Missing:
         [number for number, item in enumerate(items) for _ in item.captions] if several else None,
         benchmark.pairs,
         left_out,
-        () if several else read_groups(folder, ids, benchmark.partial),
+        # Of a file of which a set has the first pairs alone, another set may have more.
+        () if several else read_groups(folder, ids, benchmark.partial or benchmark.first is not None),
     )
 
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def load_segmentation(benchmark: BenchmarkParams) -> SegmentationSet | Missing:
     Raises:
         BadItemsError: Images or annotations cannot be scored, unless the set may be partial; or counts are not the
             expected.
-        DataError: The files are not what the layout says.
+        DataError: The files are not what the layout says, or no pixel is of a class.
     """
     folder = folder_of(benchmark)
     findings = Findings(folder, benchmark)
@@ -110,7 +111,13 @@ def load_segmentation(benchmark: BenchmarkParams) -> SegmentationSet | Missing:
     found = [_labelled(*pair, len(classes), findings) for pair in pairs]
     labelled = [image for image in found if image is not None]
     findings.count(len(labelled), benchmark.images, "images")
-    return SegmentationSet(labelled, classes, benchmark.prompts, benchmark.images, findings.settle())
+    left_out = findings.settle()
+    if labelled and not any(_seen(image.annotation, len(classes)).scored for image in labelled):
+        raise DataError(
+            f"{labelled[0].annotation.parent}: expected the number of a class, 1 to {len(classes)}, as the value of a pixel; "
+            f"all are 0 or {IGNORED}, which are not scored"
+        )
+    return SegmentationSet(labelled, classes, benchmark.prompts, benchmark.images, left_out)
 
 
 def _labelled(path: Path, annotation: Path, classes: int, findings: Findings) -> LabelledImage | None:
@@ -118,24 +125,36 @@ def _labelled(path: Path, annotation: Path, classes: int, findings: Findings) ->
     if not can_be_scored(annotation, findings):
         return None
     size = stored_size(annotation)
-    status = annotation.stat()
-    problem = _problem(annotation, classes, status.st_size, status.st_mtime_ns)
+    problem = _seen(annotation, classes).problem
     if problem:
         findings.bad(_NO_LABELS, annotation.name, problem)
     picture = find_picture(path)
     return LabelledImage(picture, annotation, *size) if can_be_scored(picture, findings, size) and not problem else None
 
 
+class _Seen(NamedTuple):
+    """What is wrong with an annotation, or nothing, and whether a pixel of it is scored."""
+
+    problem: str
+    scored: bool
+
+
+def _seen(annotation: Path, classes: int) -> _Seen:
+    status = annotation.stat()
+    return _looked_at(annotation, classes, status.st_size, status.st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=100_000)
-def _problem(annotation: Path, classes: int, length: int, changed: int) -> str:
-    """What is wrong with an annotation; a set is read by several steps of a job."""
+def _looked_at(annotation: Path, classes: int, length: int, changed: int) -> _Seen:
+    """As `_seen`, kept, since a set is read by several steps of a job."""
     try:
         values = _values(annotation)
     except DataError as error:
-        return str(error).removeprefix(f"{annotation}: ")
-    if (values[values != IGNORED] > classes).any():
-        return f"holds class {values[values != IGNORED].max()}; there are {classes}"
-    return ""
+        return _Seen(str(error).removeprefix(f"{annotation}: "), scored=False)
+    named = values[(values != 0) & (values != IGNORED)]
+    if (named > classes).any():
+        return _Seen(f"holds class {named.max()}; there are {classes}", scored=False)
+    return _Seen("", scored=bool(named.size))
 
 
 def _values(annotation: Path) -> NDArray[np.uint8]:

@@ -70,7 +70,7 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "sentence": ("the sentence", ""),
     "logit": ("part-level logit of the sentence with its own picture", ""),
     "support": (
-        "the logit on the scale of other pictures: 0 their mean, 1 their best tenth; null where they are alike to the sentence",
+        "the logit less its mean over other pictures; null where they are alike to the sentence",
         "",
     ),
     "flagged": ("whether the support is below the corpus' threshold", ""),

@@ -39,8 +39,13 @@ def summarize(
     Points are by curve; `compared` is the score of each method that the paper compares.
 
     Raises:
-        DataError: Sizes of a curve have other seeds, or were scored on other queries.
+        DataError: Sizes of a curve have other seeds, or were scored on other queries; or a method has no such score.
     """
+    for method, kind in compared.items():
+        sets = (p["items"]["retrieval"] for points in curves.values() for p in points if p["method"] == method)
+        known = {score for kinds in sets for scores in kinds.values() for score in scores}
+        if known and kind not in known:
+            raise DataError(f"{method}: has no score {kind}; it has {', '.join(sorted(known))}")
     rows = [line for curve, points in curves.items() for line in lines(curve, points, compared)]
     fits = [fit for curve, points in curves.items() for fit in fitted(curve, points, compared)]
     return {"compared": compared, "fits": fits, "contrasts": contrasts(curves, compared)}, rows
@@ -148,19 +153,29 @@ def fitted(curve: str, points: Sequence[Point], compared: Mapping[str, str]) -> 
 
 
 def contrasts(curves: Mapping[str, Sequence[Point]], compared: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The first method minus the second, paired by seed and query: their slopes, and their levels (means over the sizes)."""
+    """The first method minus the second, paired by seed and query: their slopes, and their levels (means over the sizes).
+
+    There are none of a curve where the methods have other sizes or other seeds.
+
+    Raises:
+        DataError: They were scored on other queries.
+    """
     found: list[dict[str, Any]] = []
     if len(compared) != 2:
         return found
     for curve, points in curves.items():
         first, second = (_sizes(points, method) for method in compared)
-        if list(first) != list(second) or len(first) < 2:
+        seeds = [{size: [p["seed"] for p in found] for size, found in of.items()} for of in (first, second)]
+        if seeds[0] != seeds[1] or len(first) < 2:
             continue
         one, other = compared.values()
         weights = {"slope": slope_weights(list(first)), "level": np.full(len(first), 1 / len(first))}
         for name in (name for name in _sets(first, one) if name in _sets(second, other)):
             for way in WAYS:
-                apart = _curve(first, name, one, way) - _curve(second, name, other, way)
+                one_curve, other_curve = _curve(first, name, one, way), _curve(second, name, other, way)
+                if one_curve.shape != other_curve.shape:
+                    raise DataError(f"{' and '.join(compared)}: were scored on different queries of {name}")
+                apart = one_curve - other_curve
                 for what, row in weights.items():
                     interval = _interval(weighted(row, apart))
                     where = {"curve": curve, "set": name, "direction": way, "of": what}
@@ -229,12 +244,20 @@ def _sets(sizes: Mapping[int, Sequence[Point]], kind: str) -> list[str]:
 
 
 def _curve(sizes: Mapping[int, Sequence[Point]], name: str, kind: str, way: str) -> NDArray[np.float64]:
-    return np.stack([_hits(points, name, kind, way) for points in sizes.values()])
+    hits = _hits([point for points in sizes.values() for point in points], name, kind, way)
+    return hits.reshape(len(sizes), -1, hits.shape[1])  # all sizes have the same seeds
 
 
 def _hits(points: Sequence[Point], name: str, kind: str, way: str) -> NDArray[np.float64]:
-    """100 for each query that found its match, else 0, (seeds, queries)."""
+    """100 for each query that found its match, else 0, (points, queries).
+
+    Raises:
+        DataError: The points were scored on other queries.
+    """
     hits = [point["items"]["retrieval"][name][kind][way] for point in points]
+    if len(counts := {len(bits) for bits in hits}) > 1:
+        method, numbers = points[0]["method"], " and ".join(f"{count:,}" for count in sorted(counts))
+        raise DataError(f"{name}: points of {method} were scored on {numbers} queries; run the older ones again")
     return np.stack([100.0 * (np.frombuffer(bits.encode(), np.uint8) - ord("0")) for bits in hits])
 
 

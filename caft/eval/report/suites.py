@@ -5,6 +5,7 @@ from typing import Any
 
 from caft.eval.analysis.curves import Interval
 from caft.eval.analysis.intervals import wilson
+from caft.eval.report.leaked import nothing_left, without_leaked
 from caft.eval.report.left_out import left_out
 from caft.eval.report.tables import CHANCE, Folded, Row, fold
 
@@ -26,14 +27,16 @@ def composition(retrieval: Mapping[str, Mapping[str, Any]]) -> list[Folded]:
 def _suite(name: str, entry: Mapping[str, Any]) -> Folded:
     of = f" of {entry['expected_questions']:,}: partial data" if "expected_questions" in entry else ""
     answered = [key for key in _ANSWERED if key in entry["chance"]]
-    scores = {score: found for score, found in entry["accuracy"].items() if found is not None}
-    return fold(
-        [
-            f"{name}, {entry['questions']:,} questions{of}",
-            *(_label(score, key) for score in scores for key in answered),
-        ],
-        list(_answers(entry, scores, answered)),
-    )
+    rows = list(_answers(entry, answered))
+    for title, rest in without_leaked(name, entry, "questions"):
+        rows += [Row([title], "head"), *_answers(rest, answered)]
+    labels = [_label(score, key) for score in _scores(entry) for key in answered]
+    return fold([f"{name}, {entry['questions']:,} questions{of}", *labels], rows)
+
+
+def _scores(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Accuracies by the name of the score; null ones, of a model without a part level, are left out."""
+    return {score: found for score, found in entry["accuracy"].items() if found is not None}
 
 
 def _label(score: str, key: str) -> str:
@@ -41,7 +44,8 @@ def _label(score: str, key: str) -> str:
     return shown if key == "text" else f"{shown}, {key}"
 
 
-def _answers(entry: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], answered: list[str]) -> Iterator[Row]:
+def _answers(entry: Mapping[str, Any], answered: list[str]) -> Iterator[Row]:
+    scores = _scores(entry)
     cells = [(found, key) for found in scores.values() for key in answered]
     yield Row(["all questions", *(wilson(found[key], entry["questions"]) for found, key in cells)])
     if any("text_macro" in found for found in scores.values()):
@@ -58,6 +62,7 @@ def _answers(entry: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], 
     if same := entry.get("same_captions"):
         yield Row([f"{same:,} questions have captions that the model reads alike"], "control")
     yield from (Row([line], "control") for line in left_out(entry))
+    yield from nothing_left(entry)
 
 
 def segmentation(grounding: Mapping[str, Mapping[str, Any]]) -> Folded:
@@ -69,7 +74,15 @@ def segmentation(grounding: Mapping[str, Mapping[str, Any]]) -> Folded:
 def _classes(name: str, entry: Mapping[str, Any]) -> Iterator[Row]:
     of = f" of {entry['expected_images']:,}: partial data" if "expected_images" in entry else ""
     yield Row([f"{name}, {entry['images']:,} images{of}, {entry['classes']:,} classes"], "head")
+    yield from _by_way(entry)
+    yield from (Row([line], "control") for line in left_out(entry))
+    yield from nothing_left(entry)
+    for title, rest in without_leaked(name, entry, "images"):
+        yield Row([title], "head")
+        yield from _by_way(rest)
+
+
+def _by_way(entry: Mapping[str, Any]) -> Iterator[Row]:
     for way, found in entry["segmentation"].items():
         miou = Interval(found["miou"], **found["miou_interval"])
         yield Row([_WAYS.get(way, way), miou, found["miou_one_class"], found["pixel_accuracy"]])
-    yield from (Row([line], "control") for line in left_out(entry))
