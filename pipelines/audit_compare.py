@@ -76,8 +76,8 @@ def _settings(arguments: argparse.Namespace, arm: str, seed: int, home: Path) ->
     values = ["init=null", *arguments.set, f"seed={seed}", f"corpora=[{CORPUS}]"]
     if arm != "clean":
         values.append(f"corpus.{CORPUS}.false_sentences={arguments.rate}")
-    if arm == "filtered":
-        values.append(f"data.exclude_unsupported={home / 'dirty/data/support'}")
+    left_out = home / "dirty/data/support" if arm == "filtered" else "null"  # whatever the settings leave out
+    values.append(f"data.exclude_unsupported={left_out}")
     overlays = (word for path in arguments.overlay for word in ("--overlay", str(Path(path).resolve())))
     return [
         "--params",

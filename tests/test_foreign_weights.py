@@ -20,7 +20,7 @@ from caft.errors import CheckpointError
 from caft.model.card import ModelCard
 from caft.params import load_params
 from caft.weights.authors import AUTHORS_MODEL
-from caft.weights.checkpoints import plain_names
+from caft.weights.checkpoints import plain_names, read_checkpoint
 from caft.weights.files import fill, save_model
 from caft.weights.load import from_release
 from caft.weights.sfcn import sfcn_from_checkpoint
@@ -530,3 +530,12 @@ def test_folders_say_what_in_them_to_give(tmp_path: Path) -> None:
             == f"{folder}: is a folder, not a file of weights; " + str(raised.value).partition("; ")[2]
         )
         assert message.format(folder) in str(raised.value)
+
+
+def test_of_a_file_with_parameters_nothing_stays_mapped(tmp_path: Path) -> None:
+    """A copy of a tensor that has a gradient keeps the tensor it was made of, and so the file."""
+    path = tmp_path / "parameters.pt"
+    torch.save({"a.weight": torch.nn.Parameter(torch.ones(3)), "a.bias": torch.nn.Parameter(torch.zeros(3))}, path)
+    state = read_checkpoint(path)
+    assert state.keys() == {"a.weight", "a.bias"} and not any(tensor.requires_grad for tensor in state.values())
+    assert str(path) not in Path("/proc/self/maps").read_text()

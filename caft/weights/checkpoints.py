@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for names in _parts(sizes) if zipfile.is_zipfile(path) else [list(sizes)]:
         held = _states(_content(path))[place][0]
-        state |= {name: held[name].clone() for name in names}
+        state |= {name: held[name].detach().clone() for name in names}  # a copy with a gradient would keep the mapping
         del held
     return plain_names(state, path)
 

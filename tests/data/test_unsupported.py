@@ -1,6 +1,8 @@
 """Sentences that an audit has flagged stay out of the index, are counted, and change the name of a run."""
 
+import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from caft.eval.analysis.corpus_support import Shard, choose_others, flag, score_
 from caft.model.support import least_support
 from caft.params import load_params
 from caft.train.inputs import Inputs, files_of
+from pipelines import audit_compare
 from pipelines import index as stage
 from tests.data.test_index import _corpus
 
@@ -237,3 +240,13 @@ def test_a_picture_that_cannot_be_read_is_counted_and_never_flagged(network, roo
     own = [entry for entry in rows if entry["row_id"] == first["row_id"]]
     assert own and all(entry["support"] is None and not entry["flagged"] for entry in own)
     assert found["without_support"] >= len(own)
+
+
+@pytest.mark.parametrize(("arm", "left_out"), [("dirty", None), ("filtered", "/h/dirty/data/support"), ("clean", None)])
+def test_of_a_comparison_one_arm_alone_leaves_sentences_out(arm: str, left_out: str | None) -> None:
+    """Also where the settings do, as after `dvc exp run -S data.exclude_unsupported=...`."""
+    given = ["data.exclude_unsupported=data/unsupported"]
+    arguments = argparse.Namespace(params=PROJECT / "params.yaml", overlay=[], set=given, rate=0.2)
+    words = audit_compare._settings(arguments, arm, 0, Path("/h"))
+    values = [value for word, value in pairwise(words) if word == "--set"]
+    assert load_params(PROJECT / "params.yaml", [], values).data.exclude_unsupported == left_out
