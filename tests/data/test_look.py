@@ -487,6 +487,8 @@ def test_whatever_reads_evaluation_sets_depends_on_those_that_dvc_does_not_watch
     for graph in GRAPHS:
         for name, entry in yaml.safe_load((PROJECT / graph).read_text())["stages"].items():
             deps = entry.get("do", entry).get("deps", [])
-            assert ("data/benchmarks" in deps) == ("data/seen/sets.json" in deps), (graph, name)
-            found += "data/benchmarks" in deps
+            # Scaling renders a corpus of its own, whose sets lie in its folder.
+            reads = any(path.startswith(("data/benchmarks", "scaling/data/benchmarks")) for path in deps)
+            assert reads == ("data/seen/sets.json" in deps), (graph, name)
+            found += reads
     assert found >= 8
