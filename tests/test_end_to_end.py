@@ -50,6 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 RECALLS = {f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)}
 GROUNDING = {
+    "leaked_images",
     "miou",
     "miou_by_level",
     "match",
@@ -64,9 +65,12 @@ GROUNDING = {
 
 def test_metrics_have_the_published_keys(finished: Path) -> None:
     retrieval = scored(finished / "metrics/retrieval.json")
-    assert set(retrieval) == {"random", "look_alike"}
+    assert set(retrieval) == {"random", "look_alike", "composition"}
+    assert retrieval.pop("composition")["chance"] == {"text": 50}
+    assert retrieval["look_alike"].pop("by_kind")
     for scores in retrieval.values():
         assert set(scores) == {
+            "leaked_images",
             "pairs",
             "tied_rows",
             "chunks_cut",
@@ -80,9 +84,11 @@ def test_metrics_have_the_published_keys(finished: Path) -> None:
         for kind in ("whole", "part", "blend_0.3", "blend_0.7"):
             assert set(scores[kind]) == RECALLS
     grounding = scored(finished / "metrics/grounding.json")
-    assert set(grounding) == {"phrase", "phrase_place", "sentence"}
-    for scores in grounding.values():
-        assert set(scores) == GROUNDING
+    assert set(grounding) == {"phrase", "phrase_place", "sentence", "colours", "shapes"}
+    for name, scores in grounding.items():
+        assert set(scores) == (
+            {"segmentation", "classes", "images", "leaked_images"} if "segmentation" in scores else GROUNDING
+        ), name
     assert set(read(finished / "metrics/regions.json")) >= {"hard", "medium", "easy", "trivial", "rows"}
     superpixels = read(finished / "metrics/superpixels.json")
     assert set(superpixels) == {"oracle_miou", "grid_oracle_miou", "boundary_recall", "live", "intervals"}
@@ -185,6 +191,7 @@ def _is_result(path: Path, folder: Path) -> bool:
     return path.is_file() and path.relative_to(folder).parts[0] in kept
 
 
+@pytest.mark.verify
 def test_an_experiment_copy_uses_the_images_of_the_main_checkout(finished: Path) -> None:
     """`dvc exp run --temp` starts in a copy without untracked files; nothing may be fetched again there."""
     manifest = read(finished / "data/images/scenes.json")

@@ -12,6 +12,7 @@ ROWS = 4_000  # four shards
 
 
 @pytest.mark.slow
+@pytest.mark.verify
 def test_rows_are_all_accounted_for_in_bounded_memory(tmp_path: Path) -> None:
     costs = scale.run(tmp_path, ROWS, images_per_shard=1000, memory_gb=1)
     print(scale.table({ROWS: costs}))

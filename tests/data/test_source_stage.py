@@ -63,6 +63,9 @@ def test_scenes_become_a_table_with_every_link_but_the_repetitions(params: Param
         "look_alike",
         "refer",
         "fg_ovd",
+        "composition",
+        "colours",
+        "shapes",
     }
 
 

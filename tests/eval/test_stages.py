@@ -195,7 +195,7 @@ def test_grounding_writes_the_agreed_keys(checkout, evaluated):
 
 def test_suites_beyond_the_papers_tables_are_scored_and_shown(checkout, evaluated):
     found = metrics(checkout, "retrieval")["composition"]
-    assert set(found) == {"accuracy", "chance", "questions"} and found["chance"] == {"text": 50}
+    assert set(found) == {"accuracy", "chance", "questions", "leaked_images"} and found["chance"] == {"text": 50}
     assert 16 * 3 <= found["questions"] <= 16 * 5
     assert set(found["accuracy"]) == {"whole", "part", "blend_0.3", "blend_0.7"}
     kinds = {"replace_obj", "replace_att", "replace_rel", "swap_obj", "swap_att"}
