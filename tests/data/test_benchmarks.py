@@ -12,11 +12,9 @@ from caft.data.sets import (
     ATTRIBUTE_FILES,
     REGION_FILES,
     Missing,
-    load_composition,
     load_referring,
     load_regions,
     load_retrieval,
-    load_segmentation,
     load_zero_shot,
     referring,
 )
@@ -24,6 +22,7 @@ from caft.data.sets.captions import head
 from caft.errors import DataError, ParamsError
 from caft.params import load_params
 from caft.params.sets import BenchmarkParams
+from pipelines.sets import LOADERS
 from tests.data import published
 from tests.data.published import picture, reference
 
@@ -589,14 +588,6 @@ SETS = {
     "fg_ovd": None, "coco_karpathy": 25000, "flickr30k_karpathy": 5000, "imagenet": None,
     "sugar_crepe": 7511, "winoground": 400, "vg_relation": 23937, "vg_attribution": 28748, "voc20": None, "ade20k": None,
 }  # fmt: skip
-LOADERS = {
-    "retrieval": load_retrieval,
-    "referring": load_referring,
-    "regions": load_regions,
-    "zero_shot": load_zero_shot,
-    "composition": load_composition,
-    "segmentation": load_segmentation,
-}
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from caft.data.sets import (
-    Missing,
-    load_composition,
-    load_referring,
-    load_regions,
-    load_retrieval,
-    load_segmentation,
-    load_zero_shot,
-)
+from caft.data.sets import Missing
 from caft.errors import DataError
+from pipelines.sets import LOADERS
 from tests.data import published
 from tests.data.published import reference
 from tests.data.test_benchmarks import KINDS, spec
@@ -47,14 +40,6 @@ MORE = {
     "sharegpt4v": {"first": 4},
     "refer": {"name": "refcoco", "split": "val"},
     "aro": {"name": "visual_genome_relation"},
-}
-LOADERS = {
-    "retrieval": load_retrieval,
-    "referring": load_referring,
-    "regions": load_regions,
-    "zero_shot": load_zero_shot,
-    "composition": load_composition,
-    "segmentation": load_segmentation,
 }
 
 
