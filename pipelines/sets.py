@@ -9,21 +9,16 @@ import logging
 from collections.abc import Sequence
 
 from caft.data.sets import (
+    LOADERS,
+    AnySet,
     BadItemsError,
     CompositionSet,
     Missing,
     ReferringSet,
     RegionSet,
-    RetrievalSet,
     SegmentationSet,
     ZeroShotSet,
     folder_of,
-    load_composition,
-    load_referring,
-    load_regions,
-    load_retrieval,
-    load_segmentation,
-    load_zero_shot,
 )
 from caft.data.sets.findings import BadItem, by_kind
 from caft.errors import DataError
@@ -31,15 +26,6 @@ from caft.params import Params
 from caft.params.sets import BenchmarkParams
 from pipelines.stage import run
 
-LOADERS = {
-    "retrieval": load_retrieval,
-    "referring": load_referring,
-    "regions": load_regions,
-    "zero_shot": load_zero_shot,
-    "composition": load_composition,
-    "segmentation": load_segmentation,
-}
-AnySet = RetrievalSet | ReferringSet | RegionSet | ZeroShotSet | CompositionSet | SegmentationSet
 # Bad items of a kind that are listed.
 SHOWN = 50
 

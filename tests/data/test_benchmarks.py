@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from caft.data.sets import (
     ATTRIBUTE_FILES,
+    LOADERS,
     REGION_FILES,
     Missing,
     load_referring,
@@ -22,7 +23,6 @@ from caft.data.sets.captions import head
 from caft.errors import DataError, ParamsError
 from caft.params import load_params
 from caft.params.sets import BenchmarkParams
-from pipelines.sets import LOADERS
 from tests.data import published
 from tests.data.published import picture, reference
 

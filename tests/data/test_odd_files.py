@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from caft.data.sets import Missing
+from caft.data.sets import LOADERS, Missing
 from caft.errors import DataError
-from pipelines.sets import LOADERS
 from tests.data import published
 from tests.data.published import reference
 from tests.data.test_benchmarks import KINDS, spec

@@ -17,16 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from caft.data.sets import (
-    Missing,
-    ReferringSet,
-    load_composition,
-    load_referring,
-    load_regions,
-    load_retrieval,
-    load_segmentation,
-    load_zero_shot,
-)
+from caft.data.sets import LOADERS, Missing, ReferringSet
 from caft.data.tables.cluster import ray_tasks
 from caft.data.training.reader import TrainingIndex
 from caft.errors import DataError
@@ -43,14 +34,6 @@ MOST_STEPS = 8.0
 # A hash with fewer bits that are set, or that are not, is of a picture of almost one colour, and like all of these.
 _FEWEST_BITS = 8
 _SIDE, _FREQUENCIES = 32, 8
-_LOADERS = {
-    "retrieval": load_retrieval,
-    "referring": load_referring,
-    "regions": load_regions,
-    "zero_shot": load_zero_shot,
-    "composition": load_composition,
-    "segmentation": load_segmentation,
-}
 _IMAGES_AT_ONCE, _FILES_AT_ONCE = 10_000, 1000
 _CANDIDATES_AT_ONCE = 1 << 22
 
@@ -211,7 +194,7 @@ def _hash_block(paths: Sequence[Path]) -> list[int]:
 
 def images_of(benchmark: BenchmarkParams) -> list[Path] | Missing:
     """The pictures of an evaluation set of any kind, each once."""
-    found = _LOADERS[benchmark.kind](benchmark)
+    found = LOADERS[benchmark.kind](benchmark)
     if isinstance(found, Missing):
         return found
     paths = [image.path for image in found.images] if isinstance(found, ReferringSet) else found.images
