@@ -16,9 +16,7 @@ from pipelines.train import trained
 
 def arguments_of_a_point(parser: argparse.ArgumentParser) -> None:
     """Arguments beyond those of every stage."""
-    parser.add_argument(
-        "name", help="of the point, as ablation/flair-0: folder under models/, file under metrics/ and plots/"
-    )
+    parser.add_argument("name", help="of the point, as ablation/flair-0: file under metrics/ and plots/")
     parser.add_argument("--rate-from", metavar="FILE", help="what pipelines.tune wrote: take its best learning rate")
     parser.add_argument(
         "--samples-of",
@@ -42,12 +40,10 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
     scores, hits = score_hits(params, model)
     log_scores(params, model.card, "retrieval", scores)
     referring, margins = score_margins(params, model)
-    with storage.replacing(Path("models") / arguments.name) as temporary:
-        temporary.mkdir()
-        for suffix in (".safetensors", ".json"):
-            (temporary / f"caft{suffix}").write_bytes((folder / f"final{suffix}").read_bytes())
     storage.write_json(Path("plots") / f"{arguments.name}.json", {"retrieval": hits, "referring": margins})
-    summary = {**description(params, folder), "scores": rounded(scores), "referring": rounded(referring)}
+    # The weights stay in the run's folder: what git keeps of a point then suffices to go on from in any clone.
+    summary = {**description(params, folder), "card": model.card.record()}
+    summary |= {"scores": rounded(scores), "referring": rounded(referring)}
     storage.write_json(Path("metrics") / f"{arguments.name}.json", summary)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from caft import storage
 from caft.errors import DataError
 from caft.eval.analysis.paired import Point, contrasts, differences, items_of, means
 from caft.eval.paper.compare import Cell, compare
@@ -16,7 +15,7 @@ from caft.params import Params
 from caft.train.tracking.origin import changes, commit
 
 GRAPH = "pipelines/ablation/dvc.yaml"
-FOLDER, ITEMS, MODELS = Path("metrics/ablation"), Path("plots/ablation"), Path("models/ablation")
+FOLDER, ITEMS = Path("metrics/ablation"), Path("plots/ablation")
 # The paper's part score is the mean over the chunks of the conditioned one.
 _PAPER = {"whole": "whole", "conditioned": "part"}
 COLUMNS = ("row", "set", "score", "compared", "direction", "value", "low", "high", "sd", "seeds")
@@ -56,12 +55,11 @@ def paper_cells(
     """Returns verdicts on the cells of Table 3, by the points of each row and what `summarize` made of them.
 
     Raises:
-        DataError: The card of a model is missing.
         TrackingError: The tracker cannot be reached.
     """
     rows = []
     for row, points in runs.items():
-        cards = [storage.read_json(MODELS / f"{row}-{point['seed']}/caft.json", GRAPH) for point in points]
+        cards = [point["card"] for point in points]
         rows.append(paper_model(params, cards[0], points, summary["rows"][row]["scores"], _tags(params, cards)))
     return table_3(rows)
 
