@@ -1,0 +1,30 @@
+"""The model in plain JavaScript, for pages without a server and without a request."""
+
+from pathlib import Path
+
+# Each builds on those before it.
+FILES = (
+    "tensors.js",  # rows of numbers: products, norms, attention, blocks
+    "convolutions.js",
+    "weights.js",  # the safetensors file, and how a page holds it
+    "pixels.js",  # Pillow's resizing
+    "words.js",  # characters as Python sees them
+    "cleaning.js",  # ftfy and entities
+    "tokenizer.js",  # CLIP's byte pairs
+    "sentences.js",
+    "superpixels.js",
+    "sampling.js",  # farthest points
+    "tower.js",  # the image tower
+    "text.js",  # both text transformers
+    "pool.js",  # texts that ask segments
+    "maps.js",  # enlarging, Otsu's threshold
+    "scores.js",  # CAFT++ and its shares
+    "caft.js",  # the model
+)
+
+
+def engine_source() -> str:
+    """A script that defines `Caft`; caft.js says what it has. It may stand in a `<script>` as it is."""
+    folder = Path(__file__).parent
+    parts = [f"// {name}\n{(folder / name).read_text(encoding='utf-8')}" for name in FILES]
+    return 'const Caft = (() => {\n"use strict";\n' + "\n".join(parts) + "\nreturn Caft;\n})();\n"
