@@ -1,0 +1,210 @@
+// The page: a picture, a caption, its sentences, and what a search by it finds. The model answers from a worker.
+
+const SIDE = 512, SMALL = 128; // pixels of a canvas
+const MOST_PIXELS = 4e6; // of a picture that the model is shown; larger ones are scaled down before
+const MAP_SIDE = 384; // of maps and masks; those of a smaller picture have its size
+const TYPING = 250, PAUSE = 500; // milliseconds until a caption is read, and until it is searched by
+const STRIP = 16; // scenes at a time
+const PLACES = [["top left", "top", "top right"], ["left", "middle", "right"], ["bottom left", "bottom", "bottom right"]];
+
+const element = id => document.getElementById(id);
+const scenes = JSON.parse(element("pictures").textContent).pictures;
+let model; // its size, and how many segments each stage has
+let picture = null; // canvas, name, scene (number in the set, or null), labels
+let answer = null; // what the caption's sentences are to the picture
+let chosen = 0; // sentence
+let turn = 0; // of questions, so that an answer that comes late is dropped
+
+// ---- the worker
+
+const waiting = new Map();
+let asked = 0;
+const source = new Blob([element("worker").textContent], {type: "text/javascript"});
+const worker = new Worker(URL.createObjectURL(source));
+worker.onmessage = ({data: {id, answer: found, error}}) => {
+  const {resolve, reject} = waiting.get(id);
+  waiting.delete(id);
+  error === undefined ? resolve(found) : reject(new Error(error));
+};
+worker.onerror = event => tell(`The model cannot run here (${event.message}); take a current Chrome, Edge, Firefox or Safari.`, true);
+
+function call(kind, content, moved = []) {
+  const id = ++asked;
+  return new Promise((resolve, reject) => {
+    waiting.set(id, {resolve, reject});
+    worker.postMessage({id, kind, ...content}, moved);
+  });
+}
+
+// ---- pictures
+
+async function openScene(number, withCaption) {
+  const scene = scenes[number];
+  const bytes = Uint8Array.from(atob(scene.data), letter => letter.charCodeAt(0));
+  if (withCaption && scene.caption) element("caption").value = scene.caption;
+  await open(new Blob([bytes], {type: scene.type}), scene.name, number);
+}
+
+async function openFile(file) {
+  if (!file) return;
+  for (const radio of document.querySelectorAll("#scenes input")) radio.checked = false;
+  await open(file, file.name, null);
+}
+
+async function open(blob, name, scene) {
+  const own = ++turn;
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(blob, {colorSpaceConversion: "none"});
+  } catch {
+    tell(`${name} is no picture that this browser opens; take a JPEG, PNG or WebP file.`, true);
+    return;
+  }
+  if (own !== turn) return;
+  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const context = canvas.getContext("2d", {willReadFrequently: true});
+  context.imageSmoothingQuality = "high";
+  context.fillStyle = "white"; // under transparent parts
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  const {data, width, height} = context.getImageData(0, 0, canvas.width, canvas.height);
+  const [mapWidth, mapHeight] = fitted(width, height, Math.min(MAP_SIDE, Math.max(width, height)));
+  picture = {canvas, name, scene, labels: null};
+  answer = null;
+  draw();
+  const {labels} = await call("see", {rgba: data, width, height, mapWidth, mapHeight}, [data.buffer]);
+  if (own !== turn) return;
+  picture.labels = labels;
+  await ask();
+  await search();
+}
+
+// ---- questions
+
+async function ask() {
+  if (!picture?.labels) return;
+  const own = ++turn, caption = element("caption").value;
+  const found = await call("ask", {caption});
+  if (own !== turn) return;
+  answer = found.sentences.length ? found : null;
+  chosen = Math.min(chosen, Math.max(0, found.sentences.length - 1));
+  showSentences();
+  draw();
+  const count = found.sentences.length, plural = count === 1 ? "" : "s";
+  tell(count ? `Asked ${count} sentence${plural} in ${Math.round(found.milliseconds)} ms.` : "The caption has no sentence yet.");
+}
+
+async function search() {
+  if (!scenes.length) return;
+  const own = turn, found = await call("search", {caption: element("caption").value, own: picture?.scene ?? null});
+  if (own === turn && found) showResults(found);
+}
+
+function tell(message, isProblem = false) {
+  element("status").textContent = message;
+  element("status").classList.toggle("problem", isProblem);
+}
+
+// ---- what is shown
+
+function draw() {
+  const canvas = element("picture"), view = document.querySelector("#views :checked").value, stage = Number(element("level").value);
+  const look = answer?.sentences[chosen], count = model.counts[stage];
+  element("count").textContent = `${count} segments`;
+  element("level").setAttribute("aria-valuetext", `${count} segments`);
+  if (!picture) return;
+  let words = picture.name;
+  if ((view === "lines" || view === "means") && picture.labels) {
+    drawSegments(canvas, picture.canvas, SIDE, picture.labels[stage], model.size, view === "means");
+    words += `: ${new Set(picture.labels[stage]).size} segments${view === "means" ? " in their mean colours" : ""}`;
+  } else if ((view === "map" || view === "mask") && look) {
+    drawLook(canvas, picture.canvas, SIDE, look, view === "map");
+    words += `: “${look.text}” looks ${placeOf(look)}; its mask covers ${shareOf(look.mask)} of the picture` +
+      (look.borneOut ? "" : ", which does not bear it out");
+  } else {
+    drawPicture(canvas, picture.canvas, SIDE);
+  }
+  canvas.setAttribute("aria-label", words);
+  element("seen").textContent = words;
+}
+
+// Where the largest values of a map lie, in words.
+function placeOf({map, mask, width, height}) {
+  const most = map.reduce((best, value) => Math.max(best, value), -Infinity);
+  let x = 0, y = 0, count = 0;
+  map.forEach((value, place) => {
+    if (value < most * (1 - 1e-6)) return;
+    x += place % width;
+    y += Math.floor(place / width);
+    count++;
+  });
+  const third = (sum, length) => Math.min(2, Math.floor(3 * (sum / count + 0.5) / length));
+  const row = third(y, height), column = third(x, width);
+  return row === 1 && column === 1 ? "at the middle" : `at the ${PLACES[row][column]}`;
+}
+
+function shareOf(mask) {
+  const count = mask.reduce((sum, inside) => sum + inside, 0);
+  return `${Math.round(100 * count / mask.length)} %`;
+}
+
+// ---- events
+
+function choose(number) {
+  chosen = number;
+  document.querySelectorAll(".row").forEach((row, place) => row.classList.toggle("chosen", place === number));
+  const view = document.querySelector("#views :checked").value;
+  if (view !== "mask") document.querySelector("#views [value=map]").checked = true;
+  draw();
+}
+
+let typing, pause;
+element("caption").addEventListener("input", () => {
+  clearTimeout(typing);
+  clearTimeout(pause);
+  typing = setTimeout(ask, TYPING);
+  pause = setTimeout(search, TYPING + PAUSE);
+});
+element("views").addEventListener("change", draw);
+element("level").addEventListener("input", () => {
+  const view = document.querySelector("#views :checked").value;
+  if (view !== "means") document.querySelector("#views [value=lines]").checked = true;
+  draw();
+});
+element("file").addEventListener("change", event => openFile(event.target.files[0]));
+addEventListener("dragover", event => {
+  event.preventDefault();
+  element("drop").classList.add("over");
+});
+addEventListener("dragleave", () => element("drop").classList.remove("over"));
+addEventListener("drop", event => {
+  event.preventDefault();
+  element("drop").classList.remove("over");
+  openFile(event.dataTransfer.files[0]);
+});
+element("earlier").addEventListener("click", () => showStrip(firstOfStrip - STRIP));
+element("later").addEventListener("click", () => showStrip(firstOfStrip + STRIP));
+
+async function begin() {
+  const [parts, features] = ["model", "features"].map(id => element(id).textContent);
+  try {
+    model = await call("open", {parts, features, pictures: scenes.length});
+  } catch (error) {
+    tell(`The model cannot run here (${error.message}); take a current Chrome, Edge, Firefox or Safari.`, true);
+    return;
+  }
+  element("level").max = model.counts.length - 1;
+  for (const name of ["model", "features", "worker"]) element(name).remove(); // megabytes of text
+  if (scenes.length) {
+    showStrip(0);
+    await openScene(0, true);
+  } else {
+    draw();
+    tell("Drop a picture here, or choose a file.");
+  }
+}
+
+begin();
