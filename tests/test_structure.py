@@ -35,7 +35,7 @@ LEVELS = [
     ("caft.network", "caft.loss", "caft.data"),
     ("caft.model",),
     ("caft.weights",),
-    ("caft.adapters", "caft.eval", "caft.train", "caft.export"),
+    ("caft.adapters", "caft.eval", "caft.train", "caft.export", "caft.demo"),
     ("slurm",),
     ("pipelines", "benchmarks", "caft.model.command", "caft.__main__"),
 ]

@@ -19,6 +19,7 @@ Use a trained CAFT model on your own pictures and texts.
   caft segment photo.jpg -o segments.png
   caft search photos/ "A cat sleeps on a wooden chair. A red lamp stands behind it." -o found.png
   caft audit captions.csv -o audit.csv --page worst.html
+  caft demo models/caft.safetensors photos/
   caft chunk "A cat. It sleeps. The chair is red."
   caft info models/caft.safetensors
   caft convert release.pt -o release.safetensors
@@ -89,6 +90,15 @@ def _audit(one: argparse.ArgumentParser) -> None:
     one.add_argument("--page", type=_path, help="also an .html file with the sentences that have the least support")
     one.add_argument("--share", type=_share, metavar="S", help="flag this share of the sentences (by Tukey's fence)")
     _model(one)
+
+
+def _demo(one: argparse.ArgumentParser) -> None:
+    one.add_argument("model", nargs="?", type=_name, default=MODEL, help=f"weights ({MODEL})")
+    one.add_argument(
+        "pictures", nargs="?", type=_path, help="folder of pictures to begin with (the rendered ones, if they are here)"
+    )
+    one.add_argument("--port", type=_port, default=0, help="of this machine alone (a free one)")
+    one.add_argument("-o", "--output", type=_path, help="write an .html file instead, which needs no server")
 
 
 def _chunk(one: argparse.ArgumentParser) -> None:
@@ -165,6 +175,15 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
         "what a picture gets that has nothing to do with it. Flagged is what lies 1.5 interquartile ranges below the lower\n"
         "quartile of all supports, or with --share the lowest share. docs/auditor.md says what this finds, and what not.\n"
         "example: caft audit captions.csv -o audit.parquet --page worst.html",
+    ),
+    "demo": (
+        _demo,
+        "Opens a model to a browser: drop a picture, type a caption, and see where each sentence looks.",
+        "Serves one page on this machine alone (127.0.0.1) and prints its address; Ctrl-C ends it. The model runs in the page,\n"
+        "and nothing leaves it: maps, masks and scores of sentences, nested segments, and search among the first 512\n"
+        "pictures of the folder. A text beside a picture, a.txt beside a.jpg, is its caption. For small models: the page has\n"
+        "at most 20 MB.\n"
+        "example: caft demo models/caft.safetensors photos/ --port 8000",
     ),
     "chunk": (
         _chunk,
@@ -259,6 +278,12 @@ def _names(word: str) -> list[str]:
 def _positive(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {word!r}")
+    return int(word)
+
+
+def _port(word: str) -> int:
+    if not word.isdecimal() or not 1 <= int(word) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, found {word!r}")
     return int(word)
 
 

@@ -85,7 +85,7 @@ function resultCard({place, both, reason}, rank) {
 
 function reasonInWords({number, text, gain, ofWhole, total}, rank) {
   const towards = rank ? "behind the first" : "ahead of the second";
-  return `${Math.abs(total).toFixed(2)} ${towards}. Sentence ${number} decided, ${signed(gain)}: “${text}”. ` +
+  return `${Math.abs(total).toFixed(2)} ${towards}. The sentence that decided: ${number} (${signed(gain)}), “${text}” ` +
     `The whole caption: ${signed(ofWhole)}.`;
 }
 
@@ -95,7 +95,7 @@ function reasonInWords({number, text, gain, ofWhole, total}, rank) {
 function showStrip(number) {
   const count = scenes.length;
   firstOfStrip = Math.max(0, Math.min(Math.floor(number / STRIP) * STRIP, count - 1));
-  element("scenes").hidden = false;
+  for (const id of ["scenes", "earlier", "later"]) element(id).hidden = false;
   element("earlier").disabled = firstOfStrip === 0;
   element("later").disabled = firstOfStrip + STRIP >= count;
   const shown = scenes.slice(firstOfStrip, firstOfStrip + STRIP);

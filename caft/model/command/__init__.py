@@ -21,6 +21,7 @@ from caft.weights.hub import fetch, is_hub_name
 _HOMES = {
     **dict.fromkeys(("ground", "segment", "search"), "pictures"),
     "audit": "audit",
+    "demo": "demo",
     "chunk": "captions",
     **dict.fromkeys(("info", "convert"), "weights"),
     "export": "export",
