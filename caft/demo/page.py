@@ -3,18 +3,18 @@
 import base64
 import hashlib
 import html
-import json
 import re
 import zlib
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from caft.demo.engine import engine_source
 from caft.demo.parts import page_parts, require_structure, script_text
-from caft.demo.scenes import Scenes, features
+from caft.demo.scenes import Scenes
 from caft.errors import CheckpointError
 from caft.model.match import GENERAL_SENTENCES
 from caft.model.model import Model
@@ -33,7 +33,7 @@ def demo_page(model: Model, scenes: Scenes) -> str:
     """A page that runs a model on pictures and captions of whoever opens it, and searches some pictures that it holds.
 
     Args:
-        model: The model, on the CPU. Its word embeddings are rounded to half precision, which moves a map by less than
+        model: The model. Its word embeddings are rounded to half precision, which moves a map by less than
             0.0001 and makes the page half as large.
         scenes: Pictures to begin with and to search.
 
@@ -57,12 +57,19 @@ def demo_page(model: Model, scenes: Scenes) -> str:
             "set": html.escape(scenes.title),
             "model": script_text(page_parts(_for_page(model))),
             "pictures": script_text({"pictures": pictures}),
-            "features": _base64(zlib.compress(features(model, scenes).tobytes())) if pictures else "",
+            "features": _base64(zlib.compress(_features(model, scenes))) if pictures else "",
         },
     )
     if (size := len(page.encode())) > LARGEST:
-        raise CheckpointError(f"the page would have {_megabytes(size)}, at most {_megabytes(LARGEST)}: give fewer pictures")
+        raise CheckpointError(
+            f"the page would have {_megabytes(size)}, at most {_megabytes(LARGEST)}: give fewer pictures"
+        )
     return page
+
+
+def absent_page(reason: str) -> str:
+    """A page that says why a model has none."""
+    return _filled(_static("absent.html"), {"reason": html.escape(reason)})
 
 
 def require_page(model: Model) -> None:
@@ -82,7 +89,7 @@ def require_page(model: Model) -> None:
 
 def _for_page(model: Model) -> Model:
     """With word embeddings that deflate to less, and with sentences to rank among where the card has none."""
-    network = deepcopy(model.network)
+    network = deepcopy(model.network).cpu()
     with torch.no_grad():
         embedding = network.sub_caption.embedding.weight
         embedding.copy_(embedding.half())
@@ -90,12 +97,20 @@ def _for_page(model: Model) -> Model:
     return Model(network, model.card.model_copy(update={"references": references}))
 
 
+def _features(model: Model, scenes: Scenes) -> bytes:
+    """What the model sees in the pictures: of each the whole-level feature in float32, then segments in half precision."""
+    encoded = model.encode_images([scene.content for scene in scenes.pictures])
+    assert encoded.part is not None, "pages run models with a part level"
+    rows = (encoded.whole.numpy(), encoded.part.half().numpy())
+    return np.concatenate([values.reshape(len(values), -1).view(np.uint8) for values in rows], axis=1).tobytes()
+
+
 def _about(model: Model) -> str:
     card = model.card
     count = sum(corpus.count for corpus in card.data)
     trained = f", trained on {count:,} pictures" if count else ""
-    shapes = "It has seen rendered shapes only: photographs, and texts about them, mean nothing to it. "
-    return f"Model {card.fingerprint or 'without a name'}{trained}. {shapes if card.is_of_rendered_shapes else ''}".strip()
+    only = " It has seen rendered shapes only: photographs, and texts about them, mean nothing to it."
+    return f"Model {card.fingerprint or 'without a name'}{trained}.{only if card.is_of_rendered_shapes else ''}"
 
 
 def _static(name: str) -> str:

@@ -1,18 +1,15 @@
 """Pictures that a page shows and searches, small enough to be held in it."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from caft.errors import DataError
 from caft.model.drawing.figures import fit, webp
 from caft.model.folder import list_pictures
-from caft.model.model import Model
 from caft.pictures.reading import read_rgb
 
 MOST = 512  # pictures
@@ -82,14 +79,6 @@ def of_folder(folder: Path) -> Scenes:
     return of_pairs(folder.name or str(folder), paths, list(map(_caption, paths)))
 
 
-def features(model: Model, scenes: Scenes) -> NDArray[np.uint8]:
-    """What a model sees in the pictures: a row each, the whole-level feature in float32, then segments in half precision."""
-    encoded = model.encode_images([scene.content for scene in scenes.pictures])
-    assert encoded.part is not None, "pages run models with a part level"
-    rows = (encoded.whole.numpy(), encoded.part.half().numpy())
-    return np.concatenate([values.reshape(len(values), -1).view(np.uint8) for values in rows], axis=1)
-
-
 def _in_order(path: Path) -> tuple[Path, int, str]:
     """Numbers as numbers: 2.jpg before 10.jpg."""
     return path.parent, int(path.stem) if path.stem.isdecimal() else -1, path.name
@@ -104,7 +93,9 @@ def _caption(picture: Path) -> str:
             try:
                 return place.read_text(encoding="utf-8-sig").strip()
             except (OSError, ValueError) as error:
-                raise DataError(f"{place}: cannot be read as a text in UTF-8 ({error}); give the caption there") from None
+                raise DataError(
+                    f"{place}: cannot be read as a text in UTF-8 ({error}); give the caption there"
+                ) from None
     return ""
 
 

@@ -74,6 +74,7 @@ def of_every_set(folder, card, long=False):
         notes={},
         origin=Origin({"cc3m": "pictures"}, [], "c" * 40, "d" * 16, "e" * 32, launch, None if given else "8 GPUs", "../"),
         intervals={n: {"miou": Interval(28.0, 27.0, 29.0)} for n in metrics["grounding"]},
+        live="" if given else "demo.html",
         boxes={"fg_ovd": dict.fromkeys(("hard", "medium", "easy", "trivial"), 4000)},
         paper=compare(TARGETS, [scored], {}),
         scored=[scored],
@@ -134,6 +135,13 @@ def test_the_first_screen_holds_pictures_scores_and_what_ran_where(seen, name):
     assert kinds.count("FIGURE") == 3 and kinds.count("tile") == 4 and kinds.count("lead") == kinds.count("facts") == 1
     low = SCREENS[width] * (1.5 if name == "long names" else 1)
     assert all(0 <= left < right <= width and 0 <= top < bottom <= low for _, left, top, right, bottom in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["every set", "given weights"])
+def test_the_first_screen_leads_to_the_live_page_where_there_is_one(pages, name):
+    first = pages[name][: pages[name].index('<nav aria-label="Sections">')]
+    assert first.count('<a href="demo.html">Try it live</a>') == (name == "every set")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ const scenes = JSON.parse(element("pictures").textContent).pictures;
 let model; // its size, and how many segments each stage has
 let picture = null; // canvas, name, scene (number in the set, or null), labels
 let answer = null; // what the caption's sentences are to the picture
-let chosen = 0; // sentence
+let chosen = null; // number of a sentence; null: the one that adds most to the score
 let turn = 0; // of questions, so that an answer that comes late is dropped
 
 // ---- the worker
@@ -41,7 +41,10 @@ function call(kind, content, moved = []) {
 async function openScene(number, withCaption) {
   const scene = scenes[number];
   const bytes = Uint8Array.from(atob(scene.data), letter => letter.charCodeAt(0));
-  if (withCaption && scene.caption) element("caption").value = scene.caption;
+  if (withCaption && scene.caption) {
+    element("caption").value = scene.caption;
+    chosen = null;
+  }
   await open(new Blob([bytes], {type: scene.type}), scene.name, number);
 }
 
@@ -90,7 +93,8 @@ async function ask() {
   const found = await call("ask", {caption});
   if (own !== turn) return;
   answer = found.sentences.length ? found : null;
-  chosen = Math.min(chosen, Math.max(0, found.sentences.length - 1));
+  const shares = found.sentences.map(({share}) => share);
+  chosen = answer && Math.min(chosen ?? shares.indexOf(Math.max(...shares)), shares.length - 1);
   showSentences();
   draw();
   const count = found.sentences.length, plural = count === 1 ? "" : "s";

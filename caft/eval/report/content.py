@@ -62,6 +62,7 @@ class Report:
     blend: Sequence[Mapping[str, Any]]  # rows of plots/blend.csv
     notes: Mapping[str, str]  # what to know about a benchmark, by its name
     origin: Origin = field(default_factory=Origin)
+    live: str = ""  # address of the page on which the model runs; empty without one
     intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)  # of referring sets, by score
     boxes: Mapping[str, Mapping[str, int]] = field(
         default_factory=dict

@@ -40,6 +40,7 @@ def first_screen(report: Report) -> dict[str, Any]:
         "absent": len(absent_sets(report)),
         "facts": list(_facts(report)),
         "overlays": _overlays(report),
+        "live": report.live,
         "has_masks": bool(report.segmented),
         "tiles": tiles(report),
     }

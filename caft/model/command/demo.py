@@ -37,7 +37,7 @@ def _page(arguments: argparse.Namespace) -> str:
     scenes = Scenes("") if folder is None else of_folder(folder)
     for reason in scenes.left_out:
         remark(f"left out: {reason}")
-    model = loaded(arguments.model).to("cpu")
+    model = loaded(arguments.model)
     with importing():
         from caft.demo.page import demo_page
     return demo_page(model, scenes)
