@@ -166,8 +166,7 @@ def test_a_result_shows_its_picture_with_the_same_caption(opened):
     opened.run("document.querySelectorAll('#results button')[1].click()")
     opened.wait(f"document.getElementById('seen').textContent.startsWith('{place}.png: “')")
     assert opened.run("document.getElementById('caption').value") == CAPTIONS[3]
-    opened.wait("document.querySelectorAll('#results .own').length === 1")
-    assert opened.run("document.querySelector('#results .own').textContent").startswith("2.")
+    opened.wait("document.querySelector('#results .own').textContent.startsWith('2.')")
 
 
 def test_another_scene_brings_its_own_caption(opened):
@@ -233,7 +232,7 @@ def test_all_of_it_is_reached_by_the_keys_and_has_a_name(opened):
         for node in nodes
         if not node.get("ignored", True)
     }
-    roles = ("button", "radio", "slider", "textbox", "image", "img", "canvas", "group", "region")
+    roles = ("button", "radio", "slider", "textbox", "image", "img", "canvas", "region")
     assert {role for role, _ in names} >= {"radio", "slider", "textbox", "button"}
     assert not [(role, name) for role, name in names if role in roles and not name.strip()]
     assert any(role == "radio" and "fits" in name and "part score" in name for role, name in names)
@@ -285,8 +284,8 @@ def test_the_page_is_small_enough_and_the_same_each_time(model, folder, page):
 
 
 def test_a_page_that_would_be_too_large_is_refused(model, folder, monkeypatch):
-    monkeypatch.setattr(pages, "LARGEST", 9_000_000)
-    with pytest.raises(CheckpointError, match=r"the page would have \d+\.\d MB, at most 9.0 MB: give fewer pictures"):
+    monkeypatch.setattr(pages, "LARGEST", 10_500_000)
+    with pytest.raises(CheckpointError, match=r"the page would have \d+\.\d MB, at most 10.5 MB: give fewer pictures"):
         demo_page(model, of_folder(folder))
 
 

@@ -253,6 +253,14 @@ def test_regions_writes_the_first_set_flat_and_others_by_name(checkout, evaluate
     assert "not found" in scores["fg_ovd"]["not_run"]
 
 
+def test_the_report_leads_to_a_page_on_which_the_model_runs(checkout, evaluated):
+    page = (checkout / "reports/demo.html").read_text(encoding="utf-8")
+    assert "Model 0123456789abcdef" in page and "random: 16 pictures" in page
+    captions = [path.read_text() for path in (checkout / "data/benchmarks/scenes/random/caption").iterdir()]
+    assert len(captions) == 16 and all(json.dumps(caption.strip())[1:-1] in page for caption in captions)
+    assert '<a href="demo.html">' in (checkout / "reports/index.html").read_text(encoding="utf-8")
+
+
 def test_scores_and_report_are_in_one_run_of_the_tracker(checkout, evaluated):
     client = MlflowClient(f"sqlite:///{checkout}/mlflow.db")
     experiment = client.get_experiment_by_name("caft")

@@ -26,7 +26,8 @@ worker.onmessage = ({data: {id, answer: found, error}}) => {
   waiting.delete(id);
   error === undefined ? resolve(found) : reject(new Error(error));
 };
-worker.onerror = event => tell(`The model cannot run here (${event.message}); take a current Chrome, Edge, Firefox or Safari.`, true);
+worker.onerror = event => tellUnable(event.message);
+addEventListener("unhandledrejection", event => tell(`The model stopped: ${event.reason.message}. Load the page again.`, true));
 
 function call(kind, content, moved = []) {
   const id = ++asked;
@@ -110,6 +111,10 @@ async function search() {
 function tell(message, isProblem = false) {
   element("status").textContent = message;
   element("status").classList.toggle("problem", isProblem);
+}
+
+function tellUnable(reason) {
+  tell(`The model cannot run here (${reason}); take a current Chrome, Edge, Firefox or Safari.`, true);
 }
 
 // ---- what is shown
@@ -197,7 +202,7 @@ async function begin() {
   try {
     model = await call("open", {parts, features, pictures: scenes.length});
   } catch (error) {
-    tell(`The model cannot run here (${error.message}); take a current Chrome, Edge, Firefox or Safari.`, true);
+    tellUnable(error.message);
     return;
   }
   element("level").max = model.counts.length - 1;
