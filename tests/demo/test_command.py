@@ -67,7 +67,7 @@ def test_who_asks_for_another_name_gets_nothing(served, host):
     assert status == 421 and b"a page" not in body
 
 
-@pytest.mark.parametrize("path", ["/index.html", "/?a=1", "/../caft", "//"])
+@pytest.mark.parametrize("path", ["/index.html", "/?a=1", "/../caft", "/%2e"])
 def test_nothing_else_is_served(served, path):
     status, _, body = ask(served, path=path)
     assert status == 404 and b"a page" not in body
