@@ -3,7 +3,6 @@
 import base64
 import json
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -75,8 +75,8 @@ class Model {
 
   /** Whether a picture bears sentences out, as Model.match: [{text, logit, probability, percentile, borneOut}]. */
   match(picture, sentences) {
-    const references = this.#references(), logits = texts => this.look(picture, texts).map(found => found.logit);
-    const others = logits(references);
+    const logits = texts => this.#asked(picture, texts).map(({cosine}) => this.scales.part * cosine + this.partBias);
+    const others = logits(this.#references());
     return logits(this.read(sentences).texts).map((logit, place) => {
       const found = {text: sentences[place], logit, probability: sigmoid(logit), percentile: percentile(logit, others)};
       return {...found, borneOut: found.probability >= LEAST_PROBABILITY && found.percentile >= LEAST_PERCENTILE};

@@ -9,7 +9,7 @@ const rounded = value => (Math.abs(value % 1) === 0.5 ? 2 * Math.round(value / 2
 function onWhite(rgba) {
   const rgb = new Uint8Array((rgba.length / 4) * 3);
   for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
-    const share = rgba[from + 3] * 255 * 128 / 255; // of 2^7 * 255, as Pillow's integers
+    const share = rgba[from + 3] * 128; // of 255 * 128, as Pillow's integers
     for (let channel = 0; channel < 3; channel++) {
       const mixed = rgba[from + channel] * share + 255 * (255 * 128 - share) + 128 * 128;
       rgb[to + channel] = ((mixed + (mixed >> 8)) >> 8) >> 7;
@@ -42,11 +42,14 @@ function cubic(x) {
   return size < 2 ? (((size - 5) * size + 8) * size - 4) * -0.5 : 0;
 }
 
-/** Resizes RGB bytes: first across, then down. */
+/** Resizes RGB bytes: first across and then down, but a side that is far too high down first, as Pillow 13. */
 function resized(rgb, width, height, toWidth, toHeight) {
-  const across = toWidth === width ? rgb : along(rgb, toWidth, height, 3, 3 * width, 3 * toWidth, 3, bicubicWeights(width, toWidth));
-  if (toHeight === height) return across;
-  return along(across, toHeight, toWidth, 3 * toWidth, 3, 3, 3 * toWidth, bicubicWeights(height, toHeight));
+  const across = (from, high) => toWidth === width ? from
+    : along(from, toWidth, high, 3, 3 * width, 3 * toWidth, 3, bicubicWeights(width, toWidth));
+  const down = (from, wide) => toHeight === height ? from
+    : along(from, toHeight, wide, 3 * wide, 3, 3, 3 * wide, bicubicWeights(height, toHeight));
+  const downFirst = height > toHeight && height - toHeight > 2 * (width - toWidth);
+  return downFirst ? across(down(rgb, width), toHeight) : down(across(rgb, height), toWidth);
 }
 
 /** One direction: `step` leads to the next pixel of a line, `line` and `toLine` to the next line, `toStep` to the next result. */

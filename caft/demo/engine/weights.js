@@ -39,7 +39,8 @@ async function unpack({card, weights, vocabulary}) {
 
 /** Base64 of zlib's format to bytes. */
 async function inflated(text) {
-  const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
+  const characters = atob(text), bytes = new Uint8Array(characters.length);
+  for (let place = 0; place < bytes.length; place++) bytes[place] = characters.charCodeAt(place);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
