@@ -179,10 +179,10 @@ _COMMANDS: Mapping[str, tuple[Callable[[argparse.ArgumentParser], None], str, st
     "demo": (
         _demo,
         "Opens a model to a browser: drop a picture, type a caption, and see where each sentence looks.",
-        "Serves one page on this machine alone (127.0.0.1) and prints its address; Ctrl-C ends it. The model runs in the page,\n"
-        "and nothing leaves it: maps, masks and scores of sentences, nested segments, and search among the first 512\n"
-        "pictures of the folder. A text beside a picture, a.txt beside a.jpg, is its caption. For small models: the page has\n"
-        "at most 20 MB.\n"
+        "Serves one page on this machine alone (127.0.0.1) and prints its address; Ctrl-C ends it. The model runs in the\n"
+        "page, and nothing leaves it: maps, masks and scores of sentences, nested segments, and search among the first 512\n"
+        "pictures of the folder. A text beside a picture, a.txt beside a.jpg, is its caption. For small models: the page\n"
+        "has at most 20 MB.\n"
         "example: caft demo models/caft.safetensors photos/ --port 8000",
     ),
     "chunk": (

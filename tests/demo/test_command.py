@@ -26,9 +26,9 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def weights(model, tmp_path_factory):
+def weights(small_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(model.network, path, model.card)
+    save_model(small_model.network, path, small_model.card)
     return path
 
 
