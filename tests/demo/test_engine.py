@@ -4,6 +4,7 @@ import base64
 import gzip
 import html
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_pairs_are_those_of_clips_file():
     """By their first and last, and by all ids that they give, below."""
     found = merges()
     assert len(found) == len(set(found)) == 48_894
-    assert found[:3] == [("i", "n"), ("t", "h"), ("a", "n")] and found[-1] == ("jeky", "ll</w>")
+    assert found[:3] == (("i", "n"), ("t", "h"), ("a", "n")) and found[-1] == ("jeky", "ll</w>")
 
 
 def test_ids_are_those_of_open_clip(read, texts):
@@ -341,7 +342,7 @@ def test_the_browser_refuses_what_it_cannot_run(in_browser, parts):
         {"parts": parts},
     )
     expected = [
-        "no levels of their own", "no superpixels and no a part level", "has 1 pairs, expected 48894", "no sizes",
+        "no levels of their own", "no superpixels and no part level", "has 1 pairs, expected 48894", "no sizes",
         "the weights have no vision.stages.0.1.", "a picture of 5 bytes, expected 3072", "has no sentence; give words",
     ]  # fmt: skip
     assert all(words in said for words, said in zip(expected, found, strict=True)), found
@@ -351,3 +352,12 @@ def test_every_script_of_the_engine_is_in_the_page():
     folder = Path(sys.modules[engine_source.__module__].__file__).parent
     assert sorted(FILES) == sorted(path.name for path in folder.glob("*.js"))
     assert "</script" not in engine_source()
+
+
+def test_the_engine_asks_for_nothing_that_a_worker_has_not():
+    assert not re.search(r"\b(document|window|fetch|XMLHttpRequest|import)\b", code_of(engine_source()))
+
+
+def code_of(script):
+    """Without comments."""
+    return re.sub(r"/[*].*?[*]/|//[^\n]*", "", script, flags=re.S)
