@@ -78,7 +78,8 @@ def read(in_browser, parts, texts):
           ids: given.texts.tokenized.map(text => model.tokenizer.encode(text)),
           spacy: [...given.texts.captions, ...given.texts.tokenized].map(split),
           dreamlip: [...given.texts.captions, ...given.texts.tokenized].map(cut),
-          endless: given.texts.endless.map(split), lone: split("A \\ud800 cat."), chunks: model.caption("One cat. Two dogs. Three."),
+          endless: given.texts.endless.map(split), lone: split("A \\ud800 cat."),
+          chunks: model.caption("One cat. Two dogs. Three."),
         };
         """,
         given,
