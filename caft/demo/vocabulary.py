@@ -1,5 +1,6 @@
 """CLIP's byte pairs, as a page needs them, from the tokenizer that is installed."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ _BEFORE = (b"", b"\xc3", b"\xe2", b"\xe2\x80", b"\xf0", b"\xf0\x9f", b"\xf0\x9f\
 _AFTER = (b"", b"\xa0", b"\x80", b"\xa0\x80", b"\x80\x80", b"\xa0\x80\x80", b"\x80\x80\x80")
 
 
-def merges() -> list[tuple[str, str]]:
+@functools.cache
+def merges() -> tuple[tuple[str, str], ...]:
     """The 48,894 pairs by rank, as CLIP's file writes them: bytes as printable characters, `</w>` at a word's end.
 
     Raises:
@@ -23,8 +25,8 @@ def merges() -> list[tuple[str, str]]:
     except ImportError:
         from open_clip.tokenizer import SimpleTokenizer  # type: ignore[import-not-found]
 
-        return list(SimpleTokenizer().bpe_ranks)
-    return list(_pairs(_tokens(Tokenizer())))
+        return tuple(SimpleTokenizer().bpe_ranks)
+    return tuple(_pairs(_tokens(Tokenizer())))
 
 
 def _tokens(tokenizer: Any) -> list[str]:

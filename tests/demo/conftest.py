@@ -30,15 +30,18 @@ InBrowser = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def in_browser(require_system, tmp_path_factory) -> InBrowser:
-    """A function that runs a script with the engine in Chromium: `script` is given `given`, and what it returns comes back."""
+    """A function that runs a script with the engine in Chromium: `script` is given `given`, and what it returns comes back.
+
+    With `waits` the page's own clock leaps until what is awaited has come; without, it is a clock, and nothing may be awaited.
+    """
     program = require_system("chromium")
 
-    def run(script: str, given: dict[str, Any]) -> Any:
+    def run(script: str, given: dict[str, Any], waits: bool = True) -> Any:
         folder = tmp_path_factory.mktemp("page")
         page = folder / "page.html"
         page.write_text(PAGE % (engine_source(), script_text(given), script), encoding="utf-8")
-        # The page's own clock goes on until what is awaited has come.
-        document, console = browse(program, page, folder / "profile", "--dump-dom", "--virtual-time-budget=600000")
+        flags = ["--dump-dom", *(["--virtual-time-budget=600000"] if waits else [])]
+        document, console = browse(program, page, folder / "profile", *flags)
         found = re.search(r'<pre id="found">(.*?)</pre>', document, re.S)
         assert found and found[1] and console == [], (document[-500:], console)
         answer = json.loads(html.unescape(found[1]))

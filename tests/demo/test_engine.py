@@ -4,6 +4,7 @@ import base64
 import gzip
 import html
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -73,13 +74,12 @@ def read(in_browser, parts, texts):
         const split = text => { try { return model.split(text); } catch (error) { return String(error.message); } };
         const dreamlip = Caft.open({...whole, card: {...whole.card, splitter: "dreamlip"}});
         const cut = text => { try { return dreamlip.split(text); } catch { return []; } };
-        const began = performance.now(), endless = given.texts.endless.map(split);
         return {
           ids: given.texts.tokenized.map(text => model.tokenizer.encode(text)),
           spacy: [...given.texts.captions, ...given.texts.tokenized].map(split),
           dreamlip: [...given.texts.captions, ...given.texts.tokenized].map(cut),
-          endless, seconds: (performance.now() - began) / 1000,
-          lone: split("A \\ud800 cat."), chunks: model.caption("One cat. Two dogs. Three."),
+          endless: given.texts.endless.map(split), lone: split("A \\ud800 cat."),
+          chunks: model.caption("One cat. Two dogs. Three."),
         };
         """,
         given,
@@ -90,7 +90,7 @@ def test_pairs_are_those_of_clips_file():
     """By their first and last, and by all ids that they give, below."""
     found = merges()
     assert len(found) == len(set(found)) == 48_894
-    assert found[:3] == [("i", "n"), ("t", "h"), ("a", "n")] and found[-1] == ("jeky", "ll</w>")
+    assert found[:3] == (("i", "n"), ("t", "h"), ("a", "n")) and found[-1] == ("jeky", "ll</w>")
 
 
 def test_ids_are_those_of_open_clip(read, texts):
@@ -135,9 +135,8 @@ def test_sentences_of_captions_are_those_of_spacy(read, texts):
     assert found == wanted and sum(map(len, wanted)) > 400
 
 
-def test_one_odd_caption_takes_no_time(read, texts, monkeypatch):
+def test_odd_captions_are_split_as_any_other_before_the_browser_is_given_up(read, texts, monkeypatch):
     assert read["endless"] == plainly(texts["endless"], monkeypatch)
-    assert read["seconds"] < 20
 
 
 def test_chunks_are_balanced(read):
@@ -341,7 +340,7 @@ def test_the_browser_refuses_what_it_cannot_run(in_browser, parts):
         {"parts": parts},
     )
     expected = [
-        "no levels of their own", "no superpixels and no a part level", "has 1 pairs, expected 48894", "no sizes",
+        "no levels of their own", "no superpixels and no part level", "has 1 pairs, expected 48894", "no sizes",
         "the weights have no vision.stages.0.1.", "a picture of 5 bytes, expected 3072", "has no sentence; give words",
     ]  # fmt: skip
     assert all(words in said for words, said in zip(expected, found, strict=True)), found
@@ -351,3 +350,12 @@ def test_every_script_of_the_engine_is_in_the_page():
     folder = Path(sys.modules[engine_source.__module__].__file__).parent
     assert sorted(FILES) == sorted(path.name for path in folder.glob("*.js"))
     assert "</script" not in engine_source()
+
+
+def test_the_engine_asks_for_nothing_that_a_worker_has_not():
+    assert not re.search(r"\b(document|window|fetch|XMLHttpRequest|import)\b", code_of(engine_source()))
+
+
+def code_of(script):
+    """Without comments."""
+    return re.sub(r"/[*].*?[*]/|//[^\n]*", "", script, flags=re.S)

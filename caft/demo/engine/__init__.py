@@ -1,5 +1,7 @@
 """The model in plain JavaScript, for pages without a server and without a request."""
 
+import html.entities
+import json
 from pathlib import Path
 
 # Each builds on those before it.
@@ -24,7 +26,9 @@ FILES = (
 
 
 def engine_source() -> str:
-    """A script that defines `Caft`; caft.js says what it has. It may stand in a `<script>` as it is."""
+    """A script that defines `Caft`; caft.js says what it has. It may stand in a `<script>` as it is, or run in a worker."""
     folder = Path(__file__).parent
+    entities = json.dumps(html.entities.html5).replace("<", "\\u003c")
     parts = [f"// {name}\n{(folder / name).read_text(encoding='utf-8')}" for name in FILES]
-    return 'const Caft = (() => {\n"use strict";\n' + "\n".join(parts) + "\nreturn Caft;\n})();\n"
+    begin = f'const Caft = (() => {{\n"use strict";\nconst ENTITIES = {{__proto__: null, ...{entities}}};\n'
+    return begin + "\n".join(parts) + "\nreturn Caft;\n})();\n"

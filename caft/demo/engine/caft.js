@@ -123,8 +123,8 @@ function requireStructure(card) {
   const sizes = card.model;
   if (!sizes) throw new Error("the card has no sizes (key model); give the card that came with the weights");
   const lacking = [
-    [sizes.superpixels && sizes.stem, "superpixels"], [sizes.grounding, "a part level"],
-    [sizes.levels === "separate", "levels of their own"], [sizes.text.whole_layers && sizes.text.adapter, "a whole-caption transformer"],
+    [sizes.superpixels && sizes.stem, "superpixels"], [sizes.grounding, "part level"],
+    [sizes.levels === "separate", "levels of their own"], [sizes.text.whole_layers && sizes.text.adapter, "whole-caption transformer"],
   ].filter(([there]) => !there).map(([, name]) => name);
   if (lacking.length) {
     throw new Error(`the model has no ${lacking.join(" and no ")}; in a page runs the structure of tiny and base alone`);

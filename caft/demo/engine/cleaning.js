@@ -5,6 +5,7 @@ const LIGATURES = new Map(Object.entries({
   "Ǉ": "LJ", "ǈ": "Lj", "ǉ": "lj", "Ǌ": "NJ", "ǋ": "Nj", "ǌ": "nj",
   "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ſt", "ﬆ": "st",
 }));
+// ENTITIES is HTML's table of names, a part of the engine that Python writes: a worker has no parser to ask.
 const WINDOWS = new TextDecoder("windows-1252");
 
 /** Repairs Unicode, resolves HTML entities, collapses white space, lowers case. */
@@ -38,9 +39,8 @@ function repaired(text) {
 /** An entity that ends in a semicolon and is one as it stands, or else in lower case; no other text is changed. */
 function certainEntity(text) {
   if (text[1] === "#") return unescaped(text).includes(";") ? text : unescaped(text);
-  const whole = spelt => (named(spelt).endsWith(";") ? undefined : named(spelt));
   const isUpper = text === text.toUpperCase() && named(text) === text;
-  return whole(text) ?? (isUpper ? whole(text.toLowerCase())?.toUpperCase() : undefined) ?? text;
+  return ENTITIES[text.slice(1)] ?? (isUpper ? ENTITIES[text.slice(1).toLowerCase()]?.toUpperCase() : undefined) ?? text;
 }
 
 /** As Python's html.unescape. */
@@ -53,9 +53,11 @@ const unescaped = text => text.replace(/&(?:#([0-9]+);?|#[xX]([0-9a-fA-F]+);?|[^
   return isControl || (code >= 0xfdd0 && code <= 0xfdef) || (code & 0xfffe) === 0xfffe ? "" : String.fromCodePoint(code);
 });
 
-/** A name of HTML's table, which every browser has. */
+/** The longest beginning that is a name, which without its semicolon only some are, and what is left. */
 function named(text) {
-  const holder = document.createElement("textarea");
-  holder.innerHTML = text;
-  return holder.value;
+  for (let end = text.length; end > 2; end--) {
+    const found = ENTITIES[text.slice(1, end)];
+    if (found !== undefined) return found + text.slice(end);
+  }
+  return text;
 }
