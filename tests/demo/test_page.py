@@ -186,6 +186,7 @@ def test_a_caption_may_be_empty_and_longer_than_the_model_reads(opened, model):
     opened.key("Delete", 46)
     opened.wait(f"{STATUS} === 'The caption has no sentence yet.'")
     assert rows(opened) == []
+    opened.wait("document.getElementById('search').hidden")
     text = "A red heart, " * 60 + "and a star. <b>It</b> & rains."
     write(opened, text)
     assert [words for words, *_ in rows(opened)] == model.sentences(text)

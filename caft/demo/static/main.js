@@ -13,7 +13,7 @@ let model; // its size, and how many segments each stage has
 let picture = null; // canvas, name, scene (number in the set, or null), labels
 let answer = null; // what the caption's sentences are to the picture
 let chosen = null; // number of a sentence; null: the one that adds most to the score
-let turn = 0; // of questions, so that an answer that comes late is dropped
+let openings = 0, turn = 0; // of pictures and of questions, so that an answer that comes late is dropped
 
 // ---- the worker
 
@@ -56,7 +56,7 @@ async function openFile(file) {
 }
 
 async function open(blob, name, scene) {
-  const own = ++turn;
+  const opening = ++openings;
   let bitmap;
   try {
     bitmap = await createImageBitmap(blob, {colorSpaceConversion: "none"});
@@ -64,7 +64,8 @@ async function open(blob, name, scene) {
     tell(`${name} is no picture that this browser opens; take a JPEG, PNG or WebP file.`, true);
     return;
   }
-  if (own !== turn) return;
+  if (opening !== openings) return;
+  const own = ++turn;
   const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
@@ -79,6 +80,7 @@ async function open(blob, name, scene) {
   picture = {canvas, name, scene, labels: null};
   answer = null;
   draw();
+  showBusy();
   const {labels} = await call("see", {rgba: data, width, height, mapWidth, mapHeight}, [data.buffer]);
   if (own !== turn) return;
   picture.labels = labels;
@@ -105,7 +107,9 @@ async function ask() {
 async function search() {
   if (!scenes.length) return;
   const own = turn, found = await call("search", {caption: element("caption").value, own: picture?.scene ?? null});
-  if (own === turn && found) showResults(found);
+  if (own !== turn || found === undefined) return; // another question has come, and its search
+  if (found) showResults(found);
+  else element("search").hidden = true;
 }
 
 function tell(message, isProblem = false) {
@@ -174,6 +178,7 @@ let typing, pause;
 element("caption").addEventListener("input", () => {
   clearTimeout(typing);
   clearTimeout(pause);
+  showBusy();
   typing = setTimeout(ask, TYPING);
   pause = setTimeout(search, TYPING + PAUSE);
 });

@@ -60,12 +60,18 @@ function scoreInWords({both, wholeShare, sentences}) {
 
 // ---- search
 
+// What was found is of another caption or picture.
+function showBusy() {
+  element("results").setAttribute("aria-busy", "true");
+}
+
 function showResults({results, pictures, rank}) {
   element("search").hidden = false;
   const own = rank === null ? "" : ` The picture above is on place ${rank}.`;
   element("found").textContent = `The best of ${pictures} pictures, and which sentence decided.${own}`;
   const list = element("results"), focused = [...list.querySelectorAll("button")].indexOf(document.activeElement);
   list.replaceChildren(...results.map((result, place) => node("li", {}, resultCard(result, place))));
+  list.removeAttribute("aria-busy");
   list.querySelectorAll("button")[focused]?.focus({preventScroll: true}); // by the keys, one goes on from there
 }
 

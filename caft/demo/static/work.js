@@ -45,7 +45,7 @@ const JOBS = {
       scores[place] = model.score(gallery[place], unshared).both;
       if (performance.now() - begun > SLICE) {
         await new Promise(resume => setTimeout(resume));
-        if (turn !== searches) return null; // another question has come
+        if (turn !== searches) return undefined; // another question has come
         begun = performance.now();
       }
     }
