@@ -4,7 +4,7 @@
 #        Python and numpy.
 # Seen:  `seed=` reaches the order of shards alone, and the shuffle of samples takes its seed from clock and process: no two runs are
 #        alike, whatever else is seeded. `shuffle(100, seed=5)` is alike in each run.
-# Here:  the order of samples is drawn from the run's seed by a sampler of our own (caft/data/training).
+# Here:  the order of rows is drawn from seed and epoch (caft/data/training/batch.py).
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/env"
