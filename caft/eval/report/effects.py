@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _WAYS = ("i2t", "t2i")
+_BASELINES = ("siglip", "softmax")  # rows that the paper's table does not have
 Summary = Mapping[str, Any]
 
 
@@ -36,8 +37,9 @@ def ablation(summary: Summary) -> str:
         for key in _keys(line for line in lines if line["score"] == "margin")
     ]
     samples, seeds, chance = first["samples"], len(first["seeds"]), -(-len(lines) // 20)
-    return f"""Each row of Table 3 and two baselines, `siglip` and `softmax`, at the better of the same learning rates, with
-{samples:,} samples and {seeds} seeds. R@1 in percent: mean, and the 95 % interval for other seeds and other queries at
+    baselines = " and ".join(f"`{row}`" for row in _BASELINES if row in rows)
+    return f"""Rows of Table 3{", and for comparison " if baselines else ""}{baselines}, each at the better of the same learning
+rates, with {samples:,} samples and {seeds} seeds. R@1 in percent: mean, and the 95 % interval for other seeds and other queries at
 once. The starred score is the one that is compared.
 
 {_table(["row, score", *heads, "rate"], scores)}
