@@ -39,8 +39,8 @@ def ablation(summary: Summary) -> str:
     samples, seeds, chance = first["samples"], len(first["seeds"]), -(-len(lines) // 20)
     baselines = " and ".join(f"`{row}`" for row in _BASELINES if row in rows)
     return f"""Rows of Table 3{", and for comparison " if baselines else ""}{baselines}, each at the better of the same learning
-rates, with {samples:,} samples and {seeds} seeds. R@1 in percent: mean, and the 95 % interval for other seeds and other queries at
-once. The starred score is the one that is compared.
+rates, with {samples:,} samples and {seeds} seeds. R@1 in percent: mean, and the 95 % interval for other seeds and other
+queries at once. The starred score is the one that is compared.
 
 {_table(["row, score", *heads, "rate"], scores)}
 
