@@ -113,6 +113,7 @@ def test_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.abs(stored - np.asarray(Image.fromarray(pixels(seed)).resize((12, 10)))).mean() < 20
 
 
+@pytest.mark.verify  # test_packed.py and test_look.py cover the most of it
 def test_packed_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = tmp_path / "packed"
     packed.mkdir()

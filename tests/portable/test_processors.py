@@ -78,12 +78,12 @@ def test_everything_is_computed(here: Computed) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_an_emulated_haswell_computes_the_same(
+def test_an_emulated_haswell_trains_the_same_weights(
     here: Computed, tmp_path: Path, require_system: Callable[[str], str]
 ) -> None:
-    """Intel without AVX-512; `make verify` has an AMD processor, and more steps."""
-    there = compute(tmp_path / "haswell", emulated(require_system, "Haswell"), "portable", STEPS)
-    assert differences(here, there) == []
+    """Intel without AVX-512; `make verify` has an AMD processor too, more steps, and all else that is computed."""
+    there = compute(tmp_path / "haswell", emulated(require_system, "Haswell"), "portable", STEPS, "weights")
+    assert [rank["weights over two ranks"] for rank in there] == [rank["weights over two ranks"] for rank in here]
 
 
 @pytest.mark.verify
