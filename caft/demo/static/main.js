@@ -15,6 +15,7 @@ let picture = null; // canvas, name, scene (number in the set, or null), labels
 let answer = null; // what the caption's sentences are to the picture
 let chosen = null; // number of a sentence; null: the one that adds most to the score
 let openings = 0, turn = 0; // of pictures and of questions, so that an answer that comes late is dropped
+let seeing = null; // what the model is doing with a picture
 
 // ---- the worker
 
@@ -83,7 +84,10 @@ async function open(blob, name, scene) {
   answer = null;
   draw();
   showBusy();
-  const {labels} = await call("see", {rgba: data, width, height, mapWidth, mapHeight}, [data.buffer]);
+  await Promise.allSettled([seeing]);
+  if (own !== turn) return; // of pictures that follow each other fast, the model sees the last
+  seeing = call("see", {rgba: data, width, height, mapWidth, mapHeight}, [data.buffer]);
+  const {labels} = await seeing;
   if (own !== turn) return;
   picture.labels = labels;
   await ask();
