@@ -35,6 +35,8 @@ PLUMBING = NO_RESULT | {
 }
 # Given weights, which `SCORE` alone has.
 GIVEN = {"caft/eval/given.py", "caft/weights/authors.py", "caft/weights/flair.py"}
+# Of the trained model, which `SCORE` alone has not.
+LIVE = {"caft/demo"}
 # What some stages import although their results do not depend on it.
 NOT_OF = {
     # puts lost images back, and verifies that they are the same
@@ -58,7 +60,8 @@ def code_of(graph: str, name: str, command: str) -> list[Path]:
     if words[:2] != ["python", "-m"]:
         raise ValueError(f"{graph}: stage {name} runs `{command}`; expected `python -m MODULE`, whose imports are read")
     left_out = set(PLUMBING) | {path for path, stages in NOT_OF.items() if name in stages}
-    return closure([words[2]], left_out - GIVEN if graph == SCORE else left_out | GIVEN, PACKAGES)
+    left_out = left_out - GIVEN | LIVE if graph == SCORE else left_out | GIVEN
+    return closure([words[2]], left_out, PACKAGES)
 
 
 def entries(files: Iterable[Path]) -> list[str]:

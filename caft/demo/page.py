@@ -16,7 +16,6 @@ from caft.demo.engine import engine_source
 from caft.demo.parts import page_parts, require_structure, script_text
 from caft.demo.scenes import Scenes
 from caft.errors import CheckpointError
-from caft.model.match import GENERAL_SENTENCES
 from caft.model.model import Model
 
 LARGEST = 20_000_000  # bytes of a page
@@ -54,7 +53,7 @@ def demo_page(model: Model, scenes: Scenes) -> str:
             "script": script,
             "worker": engine_source() + _wrapped(_static("work.js")),
             "about": html.escape(_about(model)),
-            "set": html.escape(scenes.title),
+            "set": html.escape(scenes.title.encode(errors="replace").decode()),  # a folder's name may be no text
             "model": script_text(page_parts(_for_page(model))),
             "pictures": script_text({"pictures": pictures}),
             "features": _base64(zlib.compress(_features(model, scenes))) if pictures else "",
@@ -88,13 +87,12 @@ def require_page(model: Model) -> None:
 
 
 def _for_page(model: Model) -> Model:
-    """With word embeddings that deflate to less, and with sentences to rank among where the card has none."""
+    """With word embeddings that deflate to less."""
     network = deepcopy(model.network).cpu()
     with torch.no_grad():
         embedding = network.sub_caption.embedding.weight
         embedding.copy_(embedding.half())
-    references = model.card.references or GENERAL_SENTENCES
-    return Model(network, model.card.model_copy(update={"references": references}))
+    return Model(network, model.card)
 
 
 def _features(model: Model, scenes: Scenes) -> bytes:

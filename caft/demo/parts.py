@@ -10,16 +10,21 @@ from safetensors.torch import save
 
 from caft.demo.vocabulary import merges
 from caft.errors import CheckpointError
+from caft.model.encoding import encode_sub_captions
+from caft.model.match import GENERAL_SENTENCES
 from caft.model.model import Model
 
 # Of the weights, what is for training alone.
 _UNUSED = ("num_batches_tracked",)
 # Of the card, what a page has no use for.
-_KEPT = ("splitter", "chunks", "balanced_rule", "model", "fingerprint", "references")
+_KEPT = ("splitter", "chunks", "balanced_rule", "model", "fingerprint")
 
 
 def page_parts(model: Model) -> dict[str, Any]:
     """The card, and as base64 the weights and the vocabulary, for `Caft.unpack`.
+
+    Among the weights is, as `references`, what the part level compares of the sentences that `Model.match` ranks among, so
+    that a page need not read them.
 
     Weights are a safetensors file whose bytes are sorted by their place in a word of four, deflated: a tenth smaller than
     as they come.
@@ -31,6 +36,7 @@ def page_parts(model: Model) -> dict[str, Any]:
     state = {
         name: tensor.contiguous() for name, tensor in model.network.state_dict().items() if not name.endswith(_UNUSED)
     }
+    state["references"] = encode_sub_captions(model.network, model.card.references or GENERAL_SENTENCES).cpu()
     planes = np.frombuffer(save(state), np.uint8).reshape(-1, 4).T
     record = model.card.record()
     return {

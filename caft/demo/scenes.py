@@ -61,7 +61,9 @@ def of_pairs(name: str, images: Sequence[Path], captions: Sequence[str]) -> Scen
             left_out.append(str(error))
     if not found:
         raise DataError(f"{name}: none of its {len(images)} pictures can be read; the first: {left_out[0]}")
-    part = f"the first {len(found)} of {len(images)} pictures" if len(found) < len(images) else f"{len(found)} pictures"
+    part = f"{len(found)} picture{'s' if len(found) > 1 else ''}"
+    if len(found) < len(images):
+        part = f"the first {len(found)} of {len(images)} pictures"
     return Scenes(f"{name}: {part}", found, left_out)
 
 

@@ -1,8 +1,10 @@
 """A page on loopback: one file to whoever asks this machine by its own name, and nothing else."""
 
 import errno
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from caft.errors import CaftError
 
@@ -51,6 +53,11 @@ class PageServer(ThreadingHTTPServer):
         """Answers with a page until Ctrl-C."""
         self.page = page.encode()
         self.serve_forever()
+
+    def handle_error(self, *asked: Any) -> None:
+        """Says nothing of a browser that leaves before it has the whole page."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*asked)
 
     @property
     def address(self) -> str:

@@ -78,6 +78,19 @@ def test_nothing_else_is_done(served, method):
     assert ask(served, method)[0] == 404
 
 
+def test_a_browser_that_leaves_early_is_nothing_to_speak_of(capfd):
+    with PageServer(0) as server:
+        thread = threading.Thread(target=server.serve, args=("x" * 50_000_000,))  # more than waits in between
+        thread.start()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as browser:
+            browser.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+            assert browser.recv(12) == b"HTTP/1.0 200"
+        status, _, page = ask(server)  # others are served
+        server.shutdown()
+        thread.join()
+    assert (status, len(page)) == (200, 50_000_000) and capfd.readouterr().err == ""
+
+
 def test_a_port_that_is_taken_is_said():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -74,12 +74,18 @@ def read(in_browser, parts, texts):
         const split = text => { try { return model.split(text); } catch (error) { return String(error.message); } };
         const dreamlip = Caft.open({...whole, card: {...whole.card, splitter: "dreamlip"}});
         const cut = text => { try { return dreamlip.split(text); } catch { return []; } };
+        const again = () => {
+          const fresh = Caft.open(whole), first = fresh.read(["One cat.", "It rains."]).texts, asked = [];
+          fresh.tokenizer.framed = text => { asked.push(text); return [49406, 320, 49407]; };
+          const second = fresh.read(["It rains.", "A tree.", "One cat."]).texts, dim = first.length / 2;
+          return {asked, alike: first.every((value, place) => value === second[(place + 2 * dim) % (3 * dim)])};
+        };
         return {
           ids: given.texts.tokenized.map(text => model.tokenizer.encode(text)),
           spacy: [...given.texts.captions, ...given.texts.tokenized].map(split),
           dreamlip: [...given.texts.captions, ...given.texts.tokenized].map(cut),
           endless: given.texts.endless.map(split), lone: split("A \\ud800 cat."),
-          chunks: model.caption("One cat. Two dogs. Three."),
+          chunks: model.caption("One cat. Two dogs. Three."), ...again(),
         };
         """,
         given,
@@ -142,6 +148,10 @@ def test_odd_captions_are_split_as_any_other_before_the_browser_is_given_up(read
 def test_chunks_are_balanced(read):
     assert read["chunks"]["chunks"] == ["One cat.", "Two dogs.", "Three.", "One cat."]
     assert read["chunks"]["sentences"] == balanced_chunks(3, 4)
+
+
+def test_a_sentence_is_read_once(read):
+    assert read["asked"] == ["A tree."] and read["alike"]
 
 
 # ---- pixels

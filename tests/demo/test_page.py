@@ -1,5 +1,6 @@
 """The live page in Chromium, by keys, files and clicks: it shows what the library gives, and asks nobody for anything."""
 
+import os
 import re
 from pathlib import Path
 
@@ -201,10 +202,34 @@ def test_own_pictures_are_taken_by_file_and_by_drop_in_any_shape(opened, model, 
     matches = model.match(own, "A red heart. A blue star.")
     assert [fits for _, fits, *_ in rows(opened)] == pytest.approx([m.probability for m in matches], abs=0.0151)
     assert opened.run("document.querySelectorAll('.strip :checked').length") == 0
+    # Whoever chooses the same file once more means it.
+    assert opened.run("""(() => { const file = document.getElementById("file"), before = file.value;
+      file.click(); return [before !== "", file.value]; })()""") == [True, ""]
     other = tmp_path / "dropped.png"
     Image.new("RGB", (40, 20), "teal").save(other)
     opened.drop(other, 600, 300)
     opened.wait("document.getElementById('seen').textContent.startsWith('dropped.png: “')")
+
+
+@pytest.mark.parametrize(("kind", "is_taken"), [("text", False), ("file", True)])
+def test_of_what_is_dragged_files_alone_are_taken(opened, kind, is_taken):
+    """A text may be dropped on the caption."""
+    script = """(kind => {
+      const dataTransfer = new DataTransfer();
+      kind === "file" ? dataTransfer.items.add(new File([], "a.png")) : dataTransfer.setData("text/plain", "A star.");
+      const event = new DragEvent("dragover", {dataTransfer, bubbles: true, cancelable: true});
+      const taken = !document.getElementById("caption").dispatchEvent(event);
+      document.getElementById("drop").classList.remove("over");
+      return taken;
+    })"""
+    taken = opened.run(f"{script}('{kind}')")
+    assert taken == is_taken
+
+
+def test_a_picture_longer_than_a_canvas_is_taken(opened, tmp_path):
+    Image.new("RGB", (70_000, 2), "teal").save(tmp_path / "long.png")
+    opened.choose_file("#file", tmp_path / "long.png")
+    opened.wait("document.getElementById('seen').textContent.startsWith('long.png: “')")
 
 
 def test_what_is_no_picture_is_said(opened, tmp_path):
@@ -213,6 +238,11 @@ def test_what_is_no_picture_is_said(opened, tmp_path):
     opened.choose_file("#file", tmp_path / "letter.txt")
     assert "letter.txt is no picture that this browser opens" in opened.wait(f"{STATUS}.includes('letter') && {STATUS}")
     assert opened.run("document.getElementById('seen').textContent") == before
+    opened.run("document.querySelectorAll('.strip input')[2].click()")
+    opened.wait("document.getElementById('seen').textContent.startsWith('2.png: “')")
+    opened.choose_file("#file", tmp_path / "letter.txt")
+    opened.wait(f"{STATUS}.includes('letter')")
+    assert opened.run("document.querySelector('.strip :checked').value") == "2"  # it is still the one shown
 
 
 def test_all_of_it_is_reached_by_the_keys_and_has_a_name(opened):
@@ -290,6 +320,15 @@ def test_the_page_is_small_enough_and_the_same_each_time(model, folder, page):
     text = page.read_text(encoding="utf-8")
     assert len(text.encode()) < LARGEST == 20_000_000
     assert demo_page(model, of_folder(folder)) == text
+    assert text.count(" inert") == 2  # until the model is there
+
+
+def test_names_that_are_no_text_are_shown_as_far_as_they_are(model, tmp_path):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff & co"))
+    place.mkdir()
+    Image.new("RGB", (9, 9)).save(os.fsdecode(os.fsencode(place) + b"/\xfe.png"))
+    page = demo_page(model, of_folder(place))
+    assert "<legend>? &amp; co: 1 picture</legend>" in page and page.encode()
 
 
 def test_a_page_that_would_be_too_large_is_refused(model, folder, page, monkeypatch):

@@ -1,6 +1,7 @@
 // The model: what a page calls. All of it is synchronous but `Caft.unpack`. Lengths: S image side, D embedding, N segments of
 // the part level, T texts, M chunks of a caption.
 const PART_WEIGHT = 0.3; // of CAFT++, as Model.similarity
+const MOST_READ = 1000; // sentences that are remembered
 
 class Model {
   constructor(card, bytes, vocabulary) {
@@ -9,6 +10,7 @@ class Model {
     this.sizes = card.model;
     this.weights = new Weights(bytes);
     this.tokenizer = new Tokenizer(vocabulary);
+    this.known = new Map(); // features of sentences
     this.size = this.sizes.image_size; // S
     this.stages = this.sizes.tokens; // segments of each stage, fine to coarse
     this.partStage = this.sizes.part_stage - 1; // place of the part level's stage in them
@@ -35,12 +37,10 @@ class Model {
     return encodeImage(this.weights, this.sizes, rgb);
   }
 
-  /** Encodes sentences, each as one text: {texts (T, D), for the part level; features (T, W)}. */
+  /** Encodes sentences, each as one text: {texts (T, D), for the part level; features (T, W)}. What was read before is known. */
   read(sentences) {
-    const {width, context} = this.sizes.text, features = new Float32Array(sentences.length * width);
-    sentences.forEach((sentence, place) => {
-      features.set(encodeSubCaption(this.weights, this.sizes, this.tokenizer.framed(sentence, context)), place * width);
-    });
+    const {width} = this.sizes.text, features = new Float32Array(sentences.length * width);
+    sentences.forEach((sentence, place) => features.set(this.#feature(sentence), place * width));
     return {texts: projectSubCaptions(this.weights, features), features};
   }
 
@@ -76,9 +76,9 @@ class Model {
   /** Whether a picture bears sentences out, as Model.match: [{text, logit, probability, percentile, borneOut}]. */
   match(picture, sentences) {
     const logits = texts => this.#asked(picture, texts).map(({cosine}) => this.scales.part * cosine + this.partBias);
-    const others = logits(this.#references());
+    picture.others ??= logits(this.weights.numbers("references"));
     return logits(this.read(sentences).texts).map((logit, place) => {
-      const found = {text: sentences[place], logit, probability: sigmoid(logit), percentile: percentile(logit, others)};
+      const found = {text: sentences[place], logit, probability: sigmoid(logit), percentile: percentile(logit, picture.others)};
       return {...found, borneOut: found.probability >= LEAST_PROBABILITY && found.percentile >= LEAST_PERCENTILE};
     });
   }
@@ -112,9 +112,14 @@ class Model {
       ask(this.weights, this.sizes.grounding.heads, picture.prepared, texts.slice(text * dim, (text + 1) * dim)));
   }
 
-  #references() {
-    this.referenceTexts ??= this.read(this.card.references).texts;
-    return this.referenceTexts;
+  #feature(sentence) {
+    let found = this.known.get(sentence);
+    if (found === undefined) {
+      found = encodeSubCaption(this.weights, this.sizes, this.tokenizer.framed(sentence, this.sizes.text.context));
+      if (this.known.size === MOST_READ) this.known.clear();
+      this.known.set(sentence, found);
+    }
+    return found;
   }
 }
 
@@ -132,7 +137,10 @@ function requireStructure(card) {
 }
 
 const Caft = {
-  /** Makes a model of its card, its weights as bytes of a safetensors file, and CLIP's pairs by rank, one a line. */
+  /**
+   * Makes a model of its card, its weights as bytes of a safetensors file, and CLIP's pairs by rank, one a line. Among the
+   * weights is what the part level compares of the reference sentences, (R, D), as `references`.
+   */
   open: ({card, weights, vocabulary}) => new Model(card, weights, vocabulary),
   unpack,
   squash,

@@ -7,6 +7,7 @@ class Weights {
     const start = 8 + Number(view.getBigUint64(0, true));
     this.header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
     this.content = bytes.slice(start).buffer; // a copy begins where numbers may begin
+    this.found = new Map(); // tensors that were asked for
   }
 
   has(name) {
@@ -14,6 +15,11 @@ class Weights {
   }
 
   tensor(name) {
+    if (!this.found.has(name)) this.found.set(name, this.#read(name));
+    return this.found.get(name);
+  }
+
+  #read(name) {
     const entry = this.header[name];
     if (entry === undefined) throw new Error(`the weights have no ${name}; give those of the card's model`);
     if (entry.dtype !== "F32") throw new Error(`${name} is of type ${entry.dtype}, expected F32`);

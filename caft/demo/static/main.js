@@ -2,6 +2,7 @@
 
 const SIDE = 512, SMALL = 128; // pixels of a canvas
 const MOST_PIXELS = 4e6; // of a picture that the model is shown; larger ones are scaled down before
+const LONGEST_SIDE = 16384; // of a canvas, in every browser
 const MAP_SIDE = 384; // of maps and masks; those of a smaller picture have its size
 const TYPING = 250, PAUSE = 500; // milliseconds until a caption is read, and until it is searched by
 const STRIP = 16; // scenes at a time
@@ -14,6 +15,7 @@ let picture = null; // canvas, name, scene (number in the set, or null), labels
 let answer = null; // what the caption's sentences are to the picture
 let chosen = null; // number of a sentence; null: the one that adds most to the score
 let openings = 0, turn = 0; // of pictures and of questions, so that an answer that comes late is dropped
+let seeing = null; // what the model is doing with a picture
 
 // ---- the worker
 
@@ -50,8 +52,7 @@ async function openScene(number, withCaption) {
 }
 
 async function openFile(file) {
-  if (!file) return;
-  for (const radio of document.querySelectorAll("#scenes input")) radio.checked = false;
+  if (!file || !model) return; // what is dropped is no file, or comes too early
   await open(file, file.name, null);
 }
 
@@ -66,7 +67,7 @@ async function open(blob, name, scene) {
   }
   if (opening !== openings) return;
   const own = ++turn;
-  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
+  const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)), LONGEST_SIDE / Math.max(bitmap.width, bitmap.height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
@@ -77,11 +78,16 @@ async function open(blob, name, scene) {
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   const {data, width, height} = context.getImageData(0, 0, canvas.width, canvas.height);
   const [mapWidth, mapHeight] = fitted(width, height, Math.min(MAP_SIDE, Math.max(width, height)));
-  picture = {canvas, name, scene, labels: null};
+  picture = {canvas: document.createElement("canvas"), name, scene, labels: null};
+  drawPicture(picture.canvas, canvas, Math.min(SIDE, Math.max(width, height))); // all that is shown of it
+  if (scene === null) for (const radio of document.querySelectorAll("#scenes input")) radio.checked = false;
   answer = null;
   draw();
   showBusy();
-  const {labels} = await call("see", {rgba: data, width, height, mapWidth, mapHeight}, [data.buffer]);
+  await Promise.allSettled([seeing]);
+  if (own !== turn) return; // of pictures that follow each other fast, the model sees the last
+  seeing = call("see", {rgba: data, width, height, mapWidth, mapHeight}, [data.buffer]);
+  const {labels} = await seeing;
   if (own !== turn) return;
   picture.labels = labels;
   await ask();
@@ -188,13 +194,16 @@ element("level").addEventListener("input", () => {
   if (view !== "means") document.querySelector("#views [value=lines]").checked = true;
   draw();
 });
+element("file").addEventListener("click", event => { event.target.value = ""; }); // so that the same file may be chosen again
 element("file").addEventListener("change", event => openFile(event.target.files[0]));
 addEventListener("dragover", event => {
+  if (!event.dataTransfer.types.includes("Files")) return; // a text, for the caption
   event.preventDefault();
   element("drop").classList.add("over");
 });
 addEventListener("dragleave", () => element("drop").classList.remove("over"));
 addEventListener("drop", event => {
+  if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
   element("drop").classList.remove("over");
   openFile(event.dataTransfer.files[0]);
@@ -212,6 +221,7 @@ async function begin() {
   }
   element("level").max = model.counts.length - 1;
   for (const name of ["model", "features", "worker"]) element(name).remove(); // megabytes of text
+  for (const part of document.querySelectorAll("[inert]")) part.inert = false; // nothing could be asked until now
   if (scenes.length) {
     showStrip(0);
     await openScene(0, true);

@@ -68,7 +68,7 @@ function showBusy() {
 function showResults({results, pictures, rank}) {
   element("search").hidden = false;
   const own = rank === null ? "" : ` The picture above is on place ${rank}.`;
-  element("found").textContent = `The best of ${pictures} pictures, and which sentence decided.${own}`;
+  element("found").textContent = pictures === 1 ? "The page has one picture." : `The best of ${pictures} pictures, and which sentence decided.${own}`;
   const list = element("results"), focused = [...list.querySelectorAll("button")].indexOf(document.activeElement);
   list.replaceChildren(...results.map((result, place) => node("li", {}, resultCard(result, place))));
   list.removeAttribute("aria-busy");

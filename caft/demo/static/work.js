@@ -107,7 +107,9 @@ function half(bits) {
 
 self.onmessage = async ({data: {id, kind, ...content}}) => {
   try {
-    self.postMessage({id, answer: await JOBS[kind](content)});
+    const answer = await JOBS[kind](content);
+    // Maps and masks of a long caption are megabytes: they are moved, not copied.
+    self.postMessage({id, answer}, kind === "ask" ? answer.sentences.flatMap(({map, mask}) => [map.buffer, mask.buffer]) : []);
   } catch (error) {
     self.postMessage({id, error: error.message});
   }
