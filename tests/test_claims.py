@@ -87,6 +87,9 @@ def test_a_claim_of_several_rules_and_one_that_was_not_run():
     assert judge(claim_of(first, second), numbers)[0] == "not supported"
     assert judge(claim_of(first, second), {**numbers, "ablation": {"rows": {}}}) == ("not run yet with this code", [])
     assert judge(claim_of(first), {})[0] == "not run yet with this code"
+    of_rows = Need(file="ablation", entries="contrasts", where={"row": ["a", "later"]}, lies="above")
+    half = {"ablation": {"rows": {"a": {}}, "contrasts": [{**entry(1.0, 2.0), "row": "a"}]}}
+    assert judge(claim_of(of_rows), half) == ("not run yet with this code", [])
     assert judge(claim_of(), {}) == ("cannot be tested here", [])
     assert judge(claim_of(Need(file="text", entries=["4x77"], lies="below")), {"text": {"4x77": 0.8}})[0] == "supported"
     absent = Need(file="ablation", entries="contrasts", where={"set": "none"}, lies="above")

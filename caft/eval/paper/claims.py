@@ -80,7 +80,7 @@ def judge(claim: Claim, numbers: Mapping[str, Mapping[str, Any]]) -> tuple[Statu
     for need in claim.needs:
         content = numbers.get(need.file, {})
         keys = [need.entries] if isinstance(need.entries, str) else need.entries
-        if any(key not in content for key in keys):
+        if any(key not in content for key in keys) or _rows(need) - set(content.get("rows", _rows(need))):
             return "not run yet with this code", []
         found = list(_found(need, content))
         if not found:
@@ -88,6 +88,12 @@ def judge(claim: Claim, numbers: Mapping[str, Mapping[str, Any]]) -> tuple[Statu
         held = held and all(_lies(low, high, need.lies) for _, low, high in found)
         figures += [text for text, _, _ in found]
     return "supported" if held else "not supported", figures
+
+
+def _rows(need: Need) -> set[str]:
+    """Rows of a study that a rule names; some may not have been trained yet."""
+    named = (need.where.get(key, []) for key in ("row", "first", "second"))
+    return {str(row) for value in named for row in (value if isinstance(value, list) else [value])}
 
 
 def _found(need: Need, content: Mapping[str, Any]) -> Iterator[tuple[str, float | None, float | None]]:
