@@ -77,7 +77,7 @@ def test_everything_is_computed(here: Computed) -> None:
     assert {*of_step} <= operations and len(operations) > 80
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_an_emulated_haswell_trains_the_same_weights(
     here: Computed, tmp_path: Path, require_system: Callable[[str], str]
 ) -> None:
