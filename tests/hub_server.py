@@ -101,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.stall is not None and "ETag" in given and len(body) >= self.hub.stall:
             self.wfile.write(body[: self.hub.stall])
             self.hub.stalled.set()
-            self.hub.resume.wait(60)
+            self.hub.resume.wait(300)
             self.close_connection = True
             return
         self.wfile.write(body)

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 def settings(port: int) -> dict[str, Any]:
     scenes = {"images": IMAGES, "evaluation_images": PAIRS, "regions": 24, "port": port, "faults": FAULTS}
     return {
-        "train": {"batch": 32, "samples": 9600},
+        "train": {"batch": 32, "samples": 6400},
         "superpixels": {"steps": 60},
         "corpus": {"scenes": {**scenes, "fetch": {"images_per_shard": 40}}},
         "benchmarks": {name: {"pairs": PAIRS} for name in ("random", "look_alike")},
@@ -108,8 +108,8 @@ def test_metrics_have_the_published_keys(finished: Path) -> None:
         "settings_digest",
         "weights",
     }
-    assert (training["steps"], training["samples"]) == (300, 9600)
-    assert "| samples | 9600 |" in (finished / "models/caft.md").read_text()
+    assert (training["steps"], training["samples"]) == (200, 6400)
+    assert "| samples | 6400 |" in (finished / "models/caft.md").read_text()
 
 
 def test_every_row_is_trained_on_or_counted_by_its_fault(finished: Path) -> None:

@@ -41,7 +41,7 @@ def executed(weights: Path, folder: Path) -> dict[str, Any]:
     manager = peer("jupyter_client").AsyncKernelManager(kernel_name="caft", kernel_spec_manager=specs)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(folder / "notebooks")}}
-    client = nbclient.NotebookClient(notebook, km=manager, timeout=120, record_timing=False, resources=resources)
+    client = nbclient.NotebookClient(notebook, km=manager, timeout=600, record_timing=False, resources=resources)
     client.execute()
     return dict(notebook)
 

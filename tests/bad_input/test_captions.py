@@ -29,7 +29,7 @@ def test_an_image_without_a_sentence_is_left_out_and_counted(corpus: Corpus, spl
     assert index.row_ids.tolist() == [101, 106]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("splitter", SPLITTERS)
 def test_a_caption_of_100_kb_trains_like_any_other(corpus: Corpus, splitter: Splitter) -> None:
     index, without = index_of(corpus([LONG, WORD]), splitter)

@@ -121,7 +121,6 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return load_params(ROOT / "params.yaml")
 
 
-@pytest.mark.timeout(120)
 def test_any_table_is_read_right_or_refused_in_one_line(params: Params) -> None:
     rng = np.random.default_rng(19)
     kept_rows, ends = 0, {"read": 0, "refused": 0}

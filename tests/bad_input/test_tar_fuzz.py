@@ -249,7 +249,6 @@ def spoiled(rng: np.random.Generator, content: bytes, planted: Planted) -> tuple
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_any_tar_gives_the_planted_pictures_or_is_refused_in_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

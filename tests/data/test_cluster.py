@@ -179,7 +179,7 @@ def test_sigterm_ends_a_stage_with_ray_in_its_own_way(when: str) -> None:
             assert program.poll() is None
         time.sleep(2)
     program.terminate()
-    _, said = program.communicate(timeout=120)
+    _, said = program.communicate(timeout=800)
     assert program.returncode == 128 + signal.SIGTERM, said
     assert said.splitlines()[-1] == "ended by SIGTERM: run it again, and it goes on"
     wait_until(lambda: not any(_is_of(process, program.pid) for process in psutil.process_iter()), 30)

@@ -197,7 +197,7 @@ def test_two_fetches_at_once_and_rows_in_another_order_give_the_same_pictures(
     order = list(range(fetched.manifest.rows))[::-1]
     pq.write_table(url_table(web, order), tmp_path / "urls.parquet")
     processes = [start(tmp_path / "urls.parquet", tmp_path / "images") for _ in range(2)]
-    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    first, second = (process.communicate(timeout=800)[0] for process in processes)
     assert first == second and b'"successes": 34' in first
     assert set(web.requests.values()) == {1}  # the second has waited, and found all there
     pictures = [

@@ -23,7 +23,7 @@ def behind_a_proxy(code: str, *arguments: object, **variables: str) -> str:
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

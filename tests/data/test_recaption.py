@@ -160,7 +160,7 @@ def test_killed_join_is_completed_by_the_next(fetched: Fetched, joined: Path, tm
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], start_new_session=True)
     others = [work / f"{name}.parquet" for name in ("00000", "00001", "00003")]
     try:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 800
         while not all(path.exists() for path in others):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)

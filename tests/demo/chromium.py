@@ -39,7 +39,7 @@ class Chromium:
         # Workers too: a request of theirs is one of the page.
         self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
 
-    def call(self, method, _timeout=60, **parameters):
+    def call(self, method, _timeout=300, **parameters):
         """Result of a method of the protocol; what happens meanwhile is kept."""
         self._last += 1
         self._send(self._last, method, parameters, self._session)
@@ -96,7 +96,7 @@ class Chromium:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, script, seconds=60):
+    def wait(self, script, seconds=300):
         """Waits until an expression is true, and returns its value."""
         until = time.monotonic() + seconds
         while not (value := self.run(script)):

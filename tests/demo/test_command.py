@@ -45,7 +45,7 @@ def served():
 
 def ask(server, method="GET", path="/", **headers):
     """Status, headers and body of an answer; `Host` is as a browser would send it unless it is given."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=120)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     found = answer.status, dict(answer.getheaders()), answer.read()
@@ -117,14 +117,14 @@ def test_it_prints_its_address_serves_and_ends_at_ctrl_c(weights, pictures, tmp_
     try:
         address = process.stdout.readline()
         assert address == f"http://127.0.0.1:{port}/\n", process.stderr.read()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         connection.request("GET", "/")
         answer = connection.getresponse()
         page = answer.read().decode()
         assert answer.status == 200 and page.endswith("</html>\n") and "6 pictures" in page
         connection.close()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert (process.returncode, output) == (130, "") and errors.splitlines()[-1] == "interrupted"

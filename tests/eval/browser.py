@@ -48,7 +48,7 @@ FRAME = '<iframe srcdoc="%s" style="display:block;border:0;width:%dpx;height:%dp
 
 def browse(program, page, profile, *flags):
     command = [program, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return done.stdout, console
 

@@ -83,6 +83,8 @@ class Finished:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Waits for what an idle machine does within these seconds; a busy or slow one has more time."""
+    seconds *= stages.PATIENCE
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"still not so after {seconds} seconds"

@@ -227,7 +227,7 @@ def test_a_killed_command_leaves_no_half_of_its_masks(run, model_file, tmp_path)
     command = [sys.executable, "-m", "caft", "ground", "large.png", text, "--model", model_file, "--masks", "masks"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not any(path.name.startswith(".tmp-") and list(path.glob("*.png")) for path in Path().iterdir()):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)

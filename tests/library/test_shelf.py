@@ -129,7 +129,7 @@ def test_a_second_process_waits_and_takes_what_the_first_has_encoded(model, fold
 
     def slowly(network, paths, batch):
         begun.set()
-        waiting.wait(20)
+        waiting.wait(120)
         return counted(network, paths, batch)
 
     waiting = threading.Event()
@@ -137,7 +137,7 @@ def test_a_second_process_waits_and_takes_what_the_first_has_encoded(model, fold
     first = threading.Thread(target=lambda: results.append(read_gallery(model.network, "m", folder)))
     second = threading.Thread(target=lambda: results.append(read_gallery(model.network, "m", folder)))
     first.start()
-    assert begun.wait(20)
+    assert begun.wait(120)
     second.start()
     for _ in range(200):
         if "waiting for it to end" in caplog.text:

@@ -13,7 +13,7 @@ from tests.ports import free_port
 
 SCRIPT = Path(__file__).with_name("computed.py")
 Computed = list[dict[str, str]]
-STEPS = "2"
+STEPS = "1"
 
 
 def compute(folder: Path, command: list[str], arithmetic: str, *arguments: str) -> Computed:

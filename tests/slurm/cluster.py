@@ -96,12 +96,12 @@ def start(root: Path, find: Callable[[str], str]) -> Cluster:
         nodes.append([find("slurmd"), "-N", f"n{node}"])
     with (root / "start.log").open("w") as log:
         for command in (munged, [find("slurmctld"), "-c"], *nodes):
-            subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=30)
-    end = time.monotonic() + 30
+            subprocess.run(command, env=environment, stdout=log, stderr=log, check=True, timeout=180)
+    end = time.monotonic() + 180
     while cluster.call("sinfo", "--noheader", "--Node", "--states=idle", "--format=%N").split() != ["n1", "n2"]:
         if time.monotonic() > end:
             cluster.stop()
-            raise AssertionError(f"the nodes are not idle after 30 seconds\n{cluster.logs()}")
+            raise AssertionError(f"the nodes are not idle after 180 seconds\n{cluster.logs()}")
         time.sleep(0.1)
     return cluster
 

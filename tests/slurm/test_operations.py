@@ -64,7 +64,7 @@ def test_a_job_that_waited_while_its_code_was_edited_ends_with_what_changed(
         trainer.write_text(before.replace('loss = terms["loss"]\n', 'loss = terms["loss"] * 100\n'))
         assert trainer.read_text() != before
         cluster.call("scontrol", "update", f"JobId={identity}", "StartTime=now")
-        _, said = stage.communicate(timeout=180)
+        _, said = stage.communicate(timeout=800)
     finally:
         stage.kill()
         if identity := job():

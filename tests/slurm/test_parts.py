@@ -61,7 +61,7 @@ def test_nodes_share_the_shards_and_a_cancelled_part_is_taken_up(cluster: Cluste
     wait_until(lambda: bool(web.requests), 60)
     cancelled = parts()["1-of-2"]
     cluster.call("scancel", cancelled)
-    _, log = first.communicate(timeout=240)
+    _, log = first.communicate(timeout=800)
     assert first.returncode == 2, log
     assert f"error: fetch's job {cancelled} failed (CANCELLED" in log and "what is left of each part" in log
     assert not (tmp_path / "data/images").exists()
@@ -71,7 +71,7 @@ def test_nodes_share_the_shards_and_a_cancelled_part_is_taken_up(cluster: Cluste
     assert half == {"00000.tar", "00002.tar"}  # of the part that was left alone
     asked = sum(web.requests.values())
     second = start()
-    _, log = second.communicate(timeout=240)
+    _, log = second.communicate(timeout=800)
     assert second.returncode == 0, log
     manifest = json.loads((tmp_path / "data/images/cc3m.json").read_text())
     # What the other part has fetched is not fetched again: at most its own two shards and what had stalled.

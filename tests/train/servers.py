@@ -24,7 +24,7 @@ def start_server(folder: Path, port: int, *options: str) -> subprocess.Popen[byt
             command, stdout=log, stderr=log, start_new_session=True, cwd=folder, env=dict(os.environ)
         )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while True:
         try:
             opener.open(f"http://127.0.0.1:{port}/health", timeout=2).close()
