@@ -17,8 +17,9 @@ import yaml
 
 from caft.data.training.subsets import describe, nested, split_validation
 from caft.errors import DataError, ParamsError
-from caft.eval.analysis.ablation import paper_model, summarize, table, table_3
+from caft.eval.analysis.ablation import FOLDER, GRAPH, ITEMS, paper_model, summarize, table, table_3
 from caft.eval.analysis.batches import summarize as summarize_batches
+from caft.eval.analysis.paired import read_points
 from caft.eval.analysis.point import budget
 from caft.eval.analysis.scaling import flat_after, residual_weights, slope_weights, weighted
 from caft.eval.analysis.scaling import summarize as summarize_scaling
@@ -385,6 +386,47 @@ def test_pages_and_tables_have_every_pair_in_a_sentence() -> None:
     assert f"| `textual_hierarchy` against `visual_hierarchy` | {own} | not separated |" in effects.ablation_in_short(
         summary
     )
+
+
+def test_a_summary_of_some_rows_names_the_others_and_opens_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In another clone, whose tracker has none of the runs: on two points of two rows that are committed."""
+    for folder in ("metrics/ablation/rates", "plots/ablation"):
+        (tmp_path / folder).mkdir(parents=True)
+    committed = ["flair-0", "flair-1", "hierarchical_loss-0", "hierarchical_loss-1", "hierarchical_loss-2"]
+    files = [f"{kind}/ablation/{name}.json" for kind in ("metrics", "plots") for name in committed]
+    for name in (*files, *(f"metrics/ablation/rates/{row}.json" for row in ("flair", "hierarchical_loss"))):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    (tmp_path / "pipelines").symlink_to(PROJECT / "pipelines")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAFT_STORAGE", str(tmp_path / "storage"))
+    module = importlib.import_module("pipelines.summarize_ablation")
+    rows = [("flair", "conditioned"), ("hierarchical_loss", "whole")]
+    arguments = argparse.Namespace(rows=rows, pairs=["hierarchical_loss-flair"])
+    module.main(load_params(PROJECT / "params.yaml"), arguments)
+    assert not (tmp_path / "storage").exists()
+    assert "hierarchical_loss against flair, " in capsys.readouterr().out
+    page = " ".join((tmp_path / "reports/ablation/index.html").read_text().split())
+    assert (
+        "<b>Not run yet:</b> the rows siglip, visual_hierarchy, textual_hierarchy, no_part, softmax; seeds 2, 3, 4 of flair; "
+        "seeds 3, 4 of hierarchical_loss. <code>dvc repro pipelines/ablation/dvc.yaml</code> trains them"
+    ) in page
+    cells = json.loads((tmp_path / "reports/ablation/paper.json").read_text())
+    assert {(cell["status"], cell["mlflow_run"]) for cell in cells} == {("not run", None)}
+    # Where a row fills cells, its runs are known by the fingerprints that the points' cards have.
+    points = read_points("flair", FOLDER, ITEMS, GRAPH)
+    scores = json.loads((tmp_path / "metrics/ablation.json").read_text())["rows"]["flair"]["scores"]
+    tags = module._paper_row(load_params(PROJECT / "params.yaml"), points, scores).tags
+    cards = [json.loads((PROJECT / f"metrics/ablation/flair-{seed}.json").read_text())["card"] for seed in (0, 1)]
+    assert tags["fingerprint"] == " ".join(card["fingerprint"] for card in cards) and "mlflow_run" not in tags
+
+
+def test_a_page_of_the_whole_graph_says_nothing_of_rows_that_were_not_run() -> None:
+    summary = summarize(rows(), COMPARED, NEIGHBOURS)
+    assert "Not run yet" not in ablation_page(summary, table_3([]), {})
+    assert "Not run yet:</b> the row siglip. <code>" in ablation_page(summary, table_3([]), {"siglip": [0, 1, 2, 3, 4]})
+    assert "Not run yet:</b> seed 4 of no_part. <code>" in ablation_page(summary, table_3([]), {"no_part": [4]})
 
 
 def test_only_seeds_that_both_rows_have_are_paired() -> None:

@@ -20,8 +20,8 @@ class Chromium:
     def __init__(self, program, profile):
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
-        # It reads at 3 and writes at 4; first to numbers that are neither.
-        command = 'exec 8<&"$0" 9>&"$1"; shift; exec 3<&8 4>&9; exec "$@"'
+        # It reads at 3 and writes at 4; first to free numbers, since the pipes may have these.
+        command = 'exec {from}<&"$0" {to}>&"$1"; shift; exec 3<&"$from" 4>&"$to"; exec "$@"'
         flags = ["--remote-debugging-pipe", f"--user-data-dir={profile}", *FLAGS, "about:blank"]
         self._process = subprocess.Popen(
             ["bash", "-c", command, str(to_read), str(to_write), program, *flags],

@@ -1,8 +1,12 @@
-"""The default run's model in a browser: 20 pictures with 5 sentences each, and how long a sentence takes."""
+"""The default run's model in a browser against torch: maps, masks' segments, scores and ranks; how long a sentence takes.
+
+Of 20 pictures, 5 sentences each and 20 captions, with the word embeddings as they are and as a page rounds them.
+"""
 
 import base64
 import zlib
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ pytestmark = [pytest.mark.verify, pytest.mark.slow]
 
 PROJECT = Path(__file__).parents[2]
 PICTURES, SENTENCES = 20, 5
+# Most that values of a map and a CAFT++ score may differ from torch's. The second is what docs/demo.md says of a page.
+MAP, SCORE = 1e-4, {"exact": 1e-4, "rounded": 2e-3}
 SCRIPT = """
 const model = Caft.open({...given, weights: bytes(given.weights)});
 const found = given.pictures.map(({rgba, width, height, sentences, caption}) => {
@@ -34,12 +40,16 @@ const found = given.pictures.map(({rgba, width, height, sentences, caption}) => 
     return look;
   });
   const cropped = width === height ? picture : model.see(Caft.centre(bytes(rgba), width, height, model.size));
-  const score = model.score(cropped, model.caption(caption));
   return {
-    seconds, maps: looks.map(look => [...look.map]), logits: looks.map(look => look.logit),
-    labels: picture.labels.map(labels => [...labels]), score,
+    seconds, cropped, maps: looks.map(look => [...look.map]), logits: looks.map(look => look.logit),
+    labels: picture.labels.map(labels => [...labels]),
   };
 });
+const captions = given.pictures.map(({caption}) => model.caption(caption));
+for (const one of found) {
+  one.scores = captions.map(caption => model.score(one.cropped, caption).both);
+  delete one.cropped;
+}
 return {found, requests: performance.getEntriesByType("resource").length};
 """
 
@@ -94,20 +104,30 @@ def test_maps_picks_and_scores_are_those_of_torch(form, in_browser, monkeypatch)
     }
     answer = in_browser(SCRIPT, given, waits=False)
     assert answer["requests"] == 0
-    size, alike, scale, worst = model.network.image_size, 0, 0.0, 0.0
-    for picture, sentences, caption, found in zip(pictures, asked, captions, answer["found"], strict=True):
-        maps = model.ground(picture, sentences, size=(size, size)).reshape(SENTENCES, -1)
-        np.testing.assert_allclose(found["maps"], maps, atol=1e-3)
-        alike += int((np.argmax(found["maps"], axis=1) == maps.argmax(1)).sum())
+    size, scale, worst = model.network.image_size, 0.0, 0.0
+    for picture, sentences, found in zip(pictures, asked, answer["found"], strict=True):
+        matches, maps = model.look(picture, sentences, size=(size, size))
+        maps = maps.reshape(SENTENCES, -1)
+        np.testing.assert_allclose(found["maps"], maps, atol=MAP, rtol=0)
+        assert np.argmax(found["maps"], axis=1).tolist() == maps.argmax(1).tolist()
+        assert found["logits"] == pytest.approx([match.logit for match in matches], abs=SCORE[form])
         features = next(encode_squashed(model.network, [picture]))
         assert found["labels"] == [labels.flatten().tolist() for labels in model.network.stage_labels(features)]
-        wanted = float(model.similarity(picture, caption))
-        assert found["score"]["both"] == pytest.approx(wanted, rel=1e-4 if form == "exact" else 1e-3)
+        for fine, coarse in pairwise(found["labels"]):
+            assert len(set(zip(fine, coarse, strict=True))) == len(set(fine)) > len(set(coarse))
         worst = max(worst, float(np.abs(found["maps"] - maps).max()))
         scale = max(scale, float(np.ptp(maps)))
-    assert alike >= 99 and scale > 0.5
+    assert scale > 0.5
+    scores = np.array([found["scores"] for found in answer["found"]])
+    wanted = model.similarity(pictures, captions).numpy()
+    np.testing.assert_allclose(scores, wanted, atol=SCORE[form], rtol=0)
+    assert (np.ptp(wanted, axis=0) > 1).all() and np.array_equal(scores.argmax(0), wanted.argmax(0))
+    # Pictures change places only where torch's scores are nearer to each other than both may be off.
+    ranked = np.take_along_axis(wanted, np.argsort(-scores, axis=0), axis=0)
+    assert np.diff(ranked, axis=0).max() <= 2 * SCORE[form]
     seconds = np.array([found["seconds"] for found in answer["found"]])
-    assert np.median(seconds[:, 1:]) < 0.3 and np.median(seconds[:, 0]) < 2
     print(
-        f"{form}: {alike} of 100; picture {np.median(seconds[:, 0]):.3f} s, sentence {np.median(seconds[:, 1:]):.4f} s"
+        f"{form}: maps within {worst:.1e}, scores within {np.abs(scores - wanted).max():.1e}; "
+        f"picture {np.median(seconds[:, 0]):.3f} s, sentence {np.median(seconds[:, 1:]):.4f} s"
     )
+    assert np.median(seconds[:, 1:]) < 0.3 and np.median(seconds[:, 0]) < 2

@@ -84,6 +84,7 @@ def read(in_browser, parts, texts):
           ids: given.texts.tokenized.map(text => model.tokenizer.encode(text)),
           spacy: [...given.texts.captions, ...given.texts.tokenized].map(split),
           dreamlip: [...given.texts.captions, ...given.texts.tokenized].map(cut),
+          misread: given.texts.tokenized.map(Caft.misread), captionsMisread: given.texts.captions.filter(Caft.misread),
           endless: given.texts.endless.map(split), lone: split("A \\ud800 cat."),
           chunks: model.caption("One cat. Two dogs. Three."), ...again(),
         };
@@ -110,6 +111,15 @@ def test_ids_are_those_of_open_clip(read, texts):
         if found != wanted:
             wrong.append((text, wanted, found))
     assert wrong == [] and broken == 92 and len(texts["ids"]) == 1782
+
+
+def test_texts_that_the_command_line_reads_otherwise_are_told(read, texts):
+    rows = zip(texts["tokenized"], texts["ids"], read["ids"], strict=True)
+    differ = {text for text, wanted, found in rows if not wanted == found == tokenizer.encode(text)}
+    told = {text for text, misread in zip(texts["tokenized"], read["misread"], strict=True) if misread}
+    # For some, such as rows of odd letters, ftfy then finds no table; no caption is among them.
+    assert differ < told <= {text for text in texts["tokenized"] if ftfy.is_bad(text) or ftfy.is_bad(html.unescape(text))}
+    assert (len(differ), len(told)) == (92, 135) and read["captionsMisread"] == []
 
 
 def plainly(texts, monkeypatch, splitter="spacy"):
@@ -238,7 +248,8 @@ def seen(in_browser, parts, small_model, pictures):
               maps: looks.map(look => plain(look.map)), logits: looks.map(look => look.logit),
               masks: looks.map(look => plain(model.mask(look.map, height, width))),
               enlarged: looks.map(look => plain(Caft.enlarged(look.map, model.size, height, width))),
-              matches: model.match(whole, sentences), scores: captions.map(caption => model.score(cropped, caption)),
+              matches: looks.map(({map, attention, ...match}) => match),
+              scores: captions.map(caption => model.score(cropped, caption)),
             };
           }),
         };
@@ -297,7 +308,7 @@ def test_maps_and_masks_are_those_of_ground(seen, small_model, pictures):
 def test_matches_are_those_of_the_model(seen, small_model, pictures):
     for one, found in zip(pictures, seen["pictures"], strict=True):
         for wanted, match in zip(small_model.match(one, CAPTIONS[0]), found["matches"], strict=True):
-            assert match["text"] == wanted.text and match["borneOut"] == wanted.borne_out
+            assert match["borneOut"] == wanted.borne_out
             assert match["logit"] == pytest.approx(wanted.logit, abs=1e-4)
             assert match["probability"] == pytest.approx(wanted.probability, abs=1e-4)
             assert match["percentile"] == pytest.approx(wanted.percentile)

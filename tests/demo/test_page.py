@@ -1,5 +1,6 @@
 """The live page in Chromium, by keys, files and clicks: it shows what the library gives, and asks nobody for anything."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,9 @@ from PIL import Image
 
 from caft.demo import page as pages
 from caft.demo import scenes
+from caft.demo.engine import engine_source
 from caft.demo.page import LARGEST, absent_page, demo_page
+from caft.demo.parts import page_parts, script_text
 from caft.demo.scenes import Scenes, of_folder
 from caft.errors import CheckpointError, DataError
 from caft.model.maps import label_maps
@@ -173,6 +176,7 @@ def test_a_result_shows_its_picture_with_the_same_caption(opened):
     opened.wait(f"document.getElementById('seen').textContent.startsWith('{place}.png: “')")
     assert opened.run("document.getElementById('caption').value") == CAPTIONS[3]
     opened.wait("document.querySelector('#results .own').textContent.startsWith('2.')")
+    assert opened.run("document.querySelector('.strip :checked').value") == place
 
 
 def test_another_scene_brings_its_own_caption(opened):
@@ -277,6 +281,78 @@ def test_all_of_it_is_reached_by_the_keys_and_has_a_name(opened):
     )
 
 
+def accessible(browser):
+    """What a screen reader is given, in its order: of each node role, name, properties and the element's id."""
+    found, nodes = [], browser.call("Accessibility.getFullAXTree")["nodes"]
+    known, todo = {node["nodeId"]: node for node in nodes}, [nodes[0]["nodeId"]]
+    while todo:
+        node = known[todo.pop()]
+        todo += reversed(node.get("childIds", []))
+        if not node["ignored"] and "backendDOMNodeId" in node:
+            element = browser.call("DOM.describeNode", backendNodeId=node["backendDOMNodeId"])["node"]
+            pairs = element.get("attributes", [])
+            states = {entry["name"]: entry["value"].get("value") for entry in node.get("properties", [])}
+            states |= {key: node[key]["value"] for key in ("value", "description") if "value" in node.get(key, {})}
+            attributes = dict(zip(pairs[::2], pairs[1::2], strict=True))
+            found.append((node["role"]["value"], node.get("name", {}).get("value", ""), states, attributes.get("id")))
+    return found
+
+
+def test_a_screen_reader_is_given_names_states_and_changes(opened):
+    opened.run("document.querySelectorAll('.strip input')[0].click()")
+    opened.wait(
+        "document.getElementById('caption').value.startsWith('A red') && document.querySelector('.row') !== null"
+    )
+    write(opened, CAPTIONS[0])
+    opened.run("document.querySelectorAll('.row input')[0].click()")
+    tree = accessible(opened)
+    title = opened.run("document.querySelector('#scenes legend').textContent")
+    groups = [
+        name for role, name, *_ in tree if role in ("region", "group") and name
+    ]  # <details> is a group without one
+    assert groups == ["Pick a picture", title, "Picture", "Show", "Caption", "Sentences", "Search by this caption"]
+    headings = [(name, states["level"]) for role, name, states, _ in tree if role == "heading"]
+    assert headings == [("CAFT, live", 1), ("Picture", 2), ("Caption", 2), ("Search by this caption", 2)]
+    radios = [name for role, name, *_ in tree if role == "radio"]
+    assert radios[:7] == [f"Picture {number}.png" for number in range(7)]
+    shown = ["map and mask", "mask", "segments", "segments in their mean colours", "picture"]
+    assert radios[7:12] == shown and all(re.match(r"A |The |It ", name) for name in radios[12:]) and len(radios) == 16
+    checked = [name for role, name, states, _ in tree if role == "radio" and states["checked"] == "true"]
+    assert checked == ["Picture 0.png", "map and mask", radios[12]]
+    by_id = {identity: (role, name, states) for role, name, states, identity in tree if identity}
+    role, name, states = by_id["caption"]
+    assert (role, name, states["value"]) == ("textbox", "Caption", CAPTIONS[0])
+    assert states["description"] == "Choose a sentence below to see where it looks."
+    assert by_id["level"][:2] == ("slider", "Segments, nested")
+    assert by_id["file"][1].startswith("A picture of your own") and by_id["earlier"][2]["disabled"]
+    assert by_id["picture"][1].startswith("0.png: “A red square is at the left.” looks at ")
+    results = [name for role, name, *_ in tree if role == "button"][-6:]
+    assert all(re.match(rf"\d\.png {place}\. score ", name) for place, name in enumerate(results, 1)), results
+    # What changes by itself is read out: the state, what is seen, the count of segments, what was found.
+    assert {identity for identity, (*_, states) in by_id.items() if states.get("live") == "polite"} == {
+        "status", "seen", "count", "found"
+    }  # fmt: skip
+    opened.run("document.querySelector('.row input').focus()")
+    opened.key("ArrowDown", 40)
+    assert opened.run("document.getElementById('seen').textContent").startswith(
+        "0.png: “A striped star is at the top.” looks"
+    )
+
+
+def test_the_keys_go_through_the_page_in_the_order_in_which_it_is_read(opened):
+    opened.run("document.activeElement.blur(); scrollTo(0, 0); getSelection().removeAllRanges()")
+    opened.run("document.querySelector('h1').tabIndex = -1; document.querySelector('h1').focus()")
+    reached = []
+    for _ in range(13):
+        opened.key("Tab", 9)
+        reached.append(
+            opened.run("document.activeElement.name || document.activeElement.id || document.activeElement.tagName")
+        )
+    assert reached == ["scene", "file", "view", "level", "caption", "sentence", "SUMMARY", *["BUTTON"] * 6]
+    opened.key("Tab", 9, modifiers=8)  # back
+    assert opened.run("[...document.querySelectorAll('#results button')].indexOf(document.activeElement)") == 4
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_is_as_wide_as_the_screen(opened, width):
     opened.size(width, 844)
@@ -307,6 +383,78 @@ def test_a_request_would_be_stopped(opened):
     assert all(
         value.startswith("'sha256-") for name, value in directives.items() if name in ("script-src", "style-src")
     )
+
+
+@pytest.fixture(scope="module")
+def half_captioned(browser, model, folder, tmp_path_factory):
+    """A page of three pictures of which the first alone has a caption; the others come after it."""
+    place = tmp_path_factory.mktemp("half")
+    for number in range(3):
+        (place / f"{number}.png").write_bytes((folder / f"{number}.png").read_bytes())
+    (place / "0.txt").write_text(CAPTIONS[0])
+    path = place / "demo.html"
+    path.write_text(demo_page(model, of_folder(place)), encoding="utf-8")
+    browser.open(path.as_uri())
+    browser.wait(RESULTS)
+    return browser
+
+
+def pick(browser, number):
+    browser.run(f"document.querySelectorAll('.strip input')[{number}].click()")
+    browser.wait(f"document.getElementById('seen').textContent.startsWith('{number}.png')")
+    return browser.run("document.getElementById('caption').value")
+
+
+def test_a_scene_without_a_caption_takes_away_that_of_another_and_no_words_of_ones_own(half_captioned):
+    assert pick(half_captioned, 1) == ""
+    half_captioned.wait(f"{STATUS} === 'The caption has no sentence yet.'")
+    assert rows(half_captioned) == [] and half_captioned.run("document.getElementById('score').textContent") == ""
+    assert pick(half_captioned, 0) == CAPTIONS[0] and pick(half_captioned, 2) == ""
+    write(half_captioned, "It rains.")
+    assert pick(half_captioned, 1) == "It rains."
+    half_captioned.wait("document.querySelectorAll('.row').length === 1")
+    assert pick(half_captioned, 0) == CAPTIONS[0]
+
+
+def test_text_that_the_command_line_would_repair_is_told(half_captioned):
+    write(half_captioned, "A red cafÃ© is at the left.")
+    assert "the command caft repairs that" in half_captioned.run(STATUS)
+    write(half_captioned, "A red café is at the left.")
+    assert half_captioned.run(STATUS).startswith("Asked 1 sentence in ") and half_captioned.run(STATUS).endswith(" ms.")
+
+
+def test_a_question_asks_the_part_level_once_for_each_text(half_captioned, model):
+    """The worker, with a count of the queries of its pooling."""
+    counting = """
+      let queries = 0;
+      const {open} = Caft, post = self.postMessage.bind(self);
+      Caft.open = whole => {
+        const model = open(whole), tensor = model.weights.tensor.bind(model.weights);
+        model.weights.tensor = name => { queries += name === "pool.query.weight"; return tensor(name); };
+        return model;
+      };
+      self.postMessage = (message, moved) => post({...message, queries}, moved);
+    """
+    source = engine_source() + counting + (PROJECT / "caft/demo/static/work.js").read_text(encoding="utf-8")
+    given = {"source": source, "parts": script_text(page_parts(model)), "captions": [CAPTIONS[0], CAPTIONS[1]]}
+    script = """(async ({source, parts, captions}) => {
+      const worker = new Worker(URL.createObjectURL(new Blob([source], {type: "text/javascript"})));
+      const call = (kind, content) => new Promise(resolve => {
+        worker.onmessage = ({data}) => resolve(data);
+        worker.postMessage({id: 0, kind, ...content});
+      });
+      await call("open", {parts, pictures: 0});
+      const rgba = Uint8ClampedArray.from({length: 4 * 48 * 32}, (_, place) => place % 251);
+      await call("see", {rgba, width: 48, height: 32, mapWidth: 48, mapHeight: 32});
+      const counts = [];
+      for (const caption of captions) counts.push(await call("ask", {caption}));
+      worker.terminate();
+      return counts.map(({answer, queries, error}) => error ?? [answer.sentences.length, queries]);
+    })"""
+    (sentences, first), (_, both) = half_captioned.run(f"{script}({json.dumps(given)})")
+    # The sentences for their maps and matches; chunks and sentences for CAFT++; the references once for a picture.
+    once = sentences + model.card.chunks + sentences
+    assert (sentences, first, both) == (4, once + len(model.card.references), 2 * once + len(model.card.references))
 
 
 def page_text(browser):

@@ -106,7 +106,7 @@ def pages(tmp_path_factory):
         ),
         "no set": report_page(Report(GIVEN, metrics_of(set()), [], [], {})),
         "nothing": report_page(Report({}, {}, [], [], {})),
-        "ablation": ablation_page(summary, compare(TARGETS, [scored], {})[:30]),
+        "ablation": ablation_page(summary, compare(TARGETS, [scored], {})[:30], {"siglip": [0, 1], "flair": [3, 4]}),
         "scaling": scaling_page(curves, points),
     }
 

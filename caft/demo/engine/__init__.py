@@ -2,7 +2,10 @@
 
 import html.entities
 import json
+import re
 from pathlib import Path
+
+from ftfy.badness import BADNESS_RE
 
 # Each builds on those before it.
 FILES = (
@@ -28,7 +31,13 @@ FILES = (
 def engine_source() -> str:
     """A script that defines `Caft`; caft.js says what it has. It may stand in a `<script>` as it is, or run in a worker."""
     folder = Path(__file__).parent
-    entities = json.dumps(html.entities.html5).replace("<", "\\u003c")
+    tables = {"ENTITIES": {"__proto__": None, **html.entities.html5}, "MISREAD": _plain(BADNESS_RE.pattern)}
+    given = "".join(f"const {name} = {json.dumps(table)};\n" for name, table in tables.items()).replace("<", "\\u003c")
     parts = [f"// {name}\n{(folder / name).read_text(encoding='utf-8')}" for name in FILES]
-    begin = f'const Caft = (() => {{\n"use strict";\nconst ENTITIES = {{__proto__: null, ...{entities}}};\n'
-    return begin + "\n".join(parts) + "\nreturn Caft;\n})();\n"
+    return f'const Caft = (() => {{\n"use strict";\n{given}' + "\n".join(parts) + "\nreturn Caft;\n})();\n"
+
+
+def _plain(pattern: str) -> str:
+    """A verbose pattern of Python without its comments and spaces; those of classes stay."""
+    kept = re.findall(r"\[[^\]]*\]|\\.|#.*|\s+|.", pattern)
+    return "".join(part for part in kept if not part.startswith("#") and not part.isspace())

@@ -59,28 +59,22 @@ class Model {
     return {whole, chunks, texts, sentences, spoken, alone: this.read(spoken).texts};
   }
 
-  /** Where each of some texts (T, D) looks in a picture, and how well it fits: {map (S, S), logit, probability, attention (N)}. */
+  /**
+   * Where each of some texts (T, D) looks in a picture, and whether it bears them out, as Model.look: {map (S, S), attention
+   * (N), logit, probability, percentile among the reference sentences, borneOut}.
+   */
   look(picture, texts) {
+    const logit = cosine => this.scales.part * cosine + this.partBias;
+    picture.others ??= this.#asked(picture, this.weights.numbers("references")).map(({cosine}) => logit(cosine));
     return this.#asked(picture, texts).map(({cosine, attention}) => {
-      const logit = this.scales.part * cosine + this.partBias;
       const map = Float32Array.from(picture.labels[this.partStage], label => attention[label]);
-      return {map, logit, probability: sigmoid(logit), attention};
+      return {map, attention, ...match(logit(cosine), picture.others)};
     });
   }
 
   /** Foreground of a map (S, S), 1 or 0, at the picture's height and width, as masks of Model.ground; at S x S without them. */
   mask(map, height = this.size, width = this.size) {
     return otsuMask(enlarged(map, this.size, height, width));
-  }
-
-  /** Whether a picture bears sentences out, as Model.match: [{text, logit, probability, percentile, borneOut}]. */
-  match(picture, sentences) {
-    const logits = texts => this.#asked(picture, texts).map(({cosine}) => this.scales.part * cosine + this.partBias);
-    picture.others ??= logits(this.weights.numbers("references"));
-    return logits(this.read(sentences).texts).map((logit, place) => {
-      const found = {text: sentences[place], logit, probability: sigmoid(logit), percentile: percentile(logit, picture.others)};
-      return {...found, borneOut: found.probability >= LEAST_PROBABILITY && found.percentile >= LEAST_PERCENTILE};
-    });
   }
 
   /**
@@ -146,4 +140,5 @@ const Caft = {
   squash,
   centre,
   enlarged,
+  misread,
 };

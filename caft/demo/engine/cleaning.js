@@ -1,11 +1,13 @@
 // A text as CLIP's tokenizer takes it, as caft.captions.tokenizer.clean: of ftfy's repairs all but one, that of text which
-// was decoded by the wrong table ("cafÃ©"), whose rules are larger than this engine.
+// was decoded by the wrong table ("cafÃ©"). Its rules are larger than this engine, which only tells such text.
 const LIGATURES = new Map(Object.entries({
   "Ĳ": "IJ", "ĳ": "ij", "ŉ": "ʼn", "Ǳ": "DZ", "ǲ": "Dz", "ǳ": "dz", "Ǆ": "DŽ", "ǅ": "Dž", "ǆ": "dž",
   "Ǉ": "LJ", "ǈ": "Lj", "ǉ": "lj", "Ǌ": "NJ", "ǋ": "Nj", "ǌ": "nj",
   "ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ſt", "ﬆ": "st",
 }));
-// ENTITIES is HTML's table of names, a part of the engine that Python writes: a worker has no parser to ask.
+// Python writes parts of the engine: ENTITIES, HTML's table of names, since a worker has no parser to ask, and MISREAD, the
+// pattern by which ftfy tells text to repair; its classes of letters and spaces are Python's.
+const MISREAD_TEXT = new RegExp(MISREAD.replaceAll("\\w", `[${WORD_LETTER}]`).replaceAll("\\s", `[${SPACE}]`), "u");
 const WINDOWS = new TextDecoder("windows-1252");
 
 /** Repairs Unicode, resolves HTML entities, collapses white space, lowers case. */
@@ -14,14 +16,22 @@ function clean(text) {
   return strip(text).replace(SPACES, " ").toLowerCase();
 }
 
+/** Whether ftfy would look for the table by which a text was meant to be decoded; mostly it finds one, and changes the text. */
+function misread(text) {
+  let found = false;
+  repaired(text, line => { found ||= MISREAD_TEXT.test(line); });
+  return found;
+}
+
 /** As ftfy.fix_text, line by line; from a line with "<" on, entities are left to who reads the tags. */
-function repaired(text) {
+function repaired(text, look = () => {}) {
   let entities = true;
   return (text.match(/[^\n]*\n|[^\n]+$/g) ?? []).map(line => {
     entities &&= !line.includes("<");
     for (;;) {
       const before = line;
       if (entities) line = line.replace(/&#?[0-9A-Za-z]{1,24};/g, certainEntity);
+      look(line); // here ftfy repairs what was misread
       line = line
         .replace(/[\x80-\x9f]/g, control => WINDOWS.decode(Uint8Array.of(control.charCodeAt(0))))
         .replace(/[Ĳĳŉ\u01c4-\u01cc\u01f1-\u01f3\ufb00-\ufb06]/g, ligature => LIGATURES.get(ligature))

@@ -7,6 +7,12 @@ const sigmoid = logit => 1 / (1 + Math.exp(-logit));
 const percentile = (value, references) =>
   references.reduce((total, other) => total + (other < value ? 100 : other === value ? 50 : 0), 0) / references.length;
 
+/** What a logit says of whether a picture bears a text out, beside those of the reference sentences. */
+function match(logit, others) {
+  const found = {logit, probability: sigmoid(logit), percentile: percentile(logit, others)};
+  return {...found, borneOut: found.probability >= LEAST_PROBABILITY && found.percentile >= LEAST_PERCENTILE};
+}
+
 /**
  * A score taken apart. `groups` are the sentence numbers of each chunk, `ofChunks` and `alone` part-level logits without
  * bias, of chunks and of sentences as chunks by themselves; a sentence's share of its chunk is by the equal-surplus division.

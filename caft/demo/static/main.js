@@ -6,6 +6,8 @@ const LONGEST_SIDE = 16384; // of a canvas, in every browser
 const MAP_SIDE = 384; // of maps and masks; those of a smaller picture have its size
 const TYPING = 250, PAUSE = 500; // milliseconds until a caption is read, and until it is searched by
 const STRIP = 16; // scenes at a time
+const WRONG_TABLE = "The text looks as if it was decoded by the wrong table, as “cafÃ©” for “café”: the command caft repairs that before " +
+  "it reads a text, this page does not, so their numbers may differ.";
 const PLACES = [["top left", "top", "top right"], ["left", "middle", "right"], ["bottom left", "bottom", "bottom right"]];
 
 const element = id => document.getElementById(id);
@@ -14,6 +16,7 @@ let model; // its size, and how many segments each stage has
 let picture = null; // canvas, name, scene (number in the set, or null), labels
 let answer = null; // what the caption's sentences are to the picture
 let chosen = null; // number of a sentence; null: the one that adds most to the score
+let brought = ""; // the caption that a scene put into the field
 let openings = 0, turn = 0; // of pictures and of questions, so that an answer that comes late is dropped
 let seeing = null; // what the model is doing with a picture
 
@@ -44,8 +47,9 @@ function call(kind, content, moved = []) {
 async function openScene(number, withCaption) {
   const scene = scenes[number];
   const bytes = Uint8Array.from(atob(scene.data), letter => letter.charCodeAt(0));
-  if (withCaption && scene.caption) {
-    element("caption").value = scene.caption;
+  if (withCaption && (scene.caption || element("caption").value === brought)) {
+    // A scene without a caption takes away that of another; what was typed stays.
+    element("caption").value = brought = scene.caption;
     chosen = null;
   }
   await open(new Blob([bytes], {type: scene.type}), scene.name, number);
@@ -80,7 +84,7 @@ async function open(blob, name, scene) {
   const [mapWidth, mapHeight] = fitted(width, height, Math.min(MAP_SIDE, Math.max(width, height)));
   picture = {canvas: document.createElement("canvas"), name, scene, labels: null};
   drawPicture(picture.canvas, canvas, Math.min(SIDE, Math.max(width, height))); // all that is shown of it
-  if (scene === null) for (const radio of document.querySelectorAll("#scenes input")) radio.checked = false;
+  for (const radio of document.querySelectorAll("#scenes input")) radio.checked = Number(radio.value) === scene; // none of an own file
   answer = null;
   draw();
   showBusy();
@@ -107,7 +111,8 @@ async function ask() {
   showSentences();
   draw();
   const count = found.sentences.length, plural = count === 1 ? "" : "s";
-  tell(count ? `Asked ${count} sentence${plural} in ${Math.round(found.milliseconds)} ms.` : "The caption has no sentence yet.");
+  const words = count ? `Asked ${count} sentence${plural} in ${Math.round(found.milliseconds)} ms.` : "The caption has no sentence yet.";
+  tell(found.misread ? `${words} ${WRONG_TABLE}` : words);
 }
 
 async function search() {

@@ -78,7 +78,7 @@ function showResults({results, pictures, rank}) {
 function resultCard({place, both, reason}, rank) {
   const scene = scenes[place], isShown = place === picture.scene;
   const card = node("button", {type: "button", value: String(place), title: "Show this picture with the same caption"},
-    node("img", {src: `data:${scene.type};base64,${scene.data}`, alt: ""}),
+    node("img", {src: `data:${scene.type};base64,${scene.data}`, alt: scene.name}),
     node("p", {class: isShown ? "own" : ""}, node("b", {text: `${rank + 1}.`}), ` score ${plain(both)}`, isShown ? ", the picture above" : ""),
     node("p", {class: "soft", text: reason ? reasonInWords(reason, rank) : ""}));
   card.addEventListener("click", async () => {

@@ -25,13 +25,13 @@ const JOBS = {
   ask({caption}) {
     const begun = performance.now(), texts = sentencesOf(caption);
     if (!texts.length) return {sentences: []};
-    const looks = model.look(whole, model.read(texts).texts), fits = model.match(whole, texts);
-    const score = model.score(cropped, model.caption(caption));
+    const looks = model.look(whole, model.read(texts).texts), asked = model.caption(caption);
+    const score = model.score(cropped, asked), misread = [...asked.chunks, ...asked.spoken].some(Caft.misread);
     const sentences = texts.map((text, place) => ({
-      text, ...fits[place], ...worth(score, text), height: mapSize[0], width: mapSize[1],
+      text, ...looks[place], ...worth(score, text), height: mapSize[0], width: mapSize[1],
       map: Caft.enlarged(looks[place].map, model.size, ...mapSize), mask: model.mask(looks[place].map, ...mapSize),
     }));
-    return {sentences, both: score.both, wholeShare: score.wholeShare, milliseconds: performance.now() - begun};
+    return {sentences, both: score.both, wholeShare: score.wholeShare, misread, milliseconds: performance.now() - begun};
   },
 
   // The pictures that fit a caption best, and which sentence decided between each and the first, or the first and the second.
