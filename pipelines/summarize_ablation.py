@@ -1,19 +1,15 @@
 """Stage summary of pipelines/ablation: scores of the rows over seeds, and paired differences with their intervals."""
 
 import argparse
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from caft import storage
 from caft.errors import ParamsError
-from caft.eval.analysis.ablation import COLUMNS, FOLDER, GRAPH, ITEMS, paper_model, summarize, table, table_3
-from caft.eval.analysis.paired import Point, read_points
-from caft.eval.paper.models import PaperModel
+from caft.eval.analysis.ablation import COLUMNS, FOLDER, GRAPH, ITEMS, paper_cells, summarize, table
+from caft.eval.analysis.paired import read_points
 from caft.eval.report.ablation import ablation_page
 from caft.params import Params
 from caft.params.file import read
-from caft.train.tracking.origin import changes, commit
 from pipelines.stage import row_and_score, run
 
 
@@ -47,7 +43,7 @@ def main(params: Params, arguments: argparse.Namespace) -> None:
         entry["held_out"] = storage.read_json(FOLDER / f"rates/{row}.json", "tune")["validation"]
     storage.write_json("metrics/ablation.json", summary)
     storage.write_csv("plots/ablation/rows.csv", COLUMNS, table(summary))
-    cells = table_3([_paper_row(params, runs[row], entry["scores"]) for row, entry in summary["rows"].items()])
+    cells = paper_cells(params, runs, summary)
     storage.write_json("reports/ablation/paper.json", [cell.record() for cell in cells])
     storage.write_text("reports/ablation/index.html", ablation_page(summary, cells, seeds_not_run()))
     for line in summary["differences"]:
@@ -61,17 +57,6 @@ def seeds_not_run() -> dict[str, list[int]]:
         if not (FOLDER / f"{name}.json").exists():
             found.setdefault(item["row"], []).append(item["seed"])
     return found
-
-
-def _paper_row(params: Params, points: Sequence[Point], over: Mapping[str, Mapping[str, Any]]) -> PaperModel:
-    """A row as a model that may fill cells of the paper.
-
-    Its runs are named by their fingerprints, which the runs in MLflow have as a tag, and none is opened: this clone's
-    tracker may have none of them.
-    """
-    fingerprints = " ".join(point["card"]["fingerprint"] for point in points)
-    tags = {"commit": commit(), "changes": changes(), "recipe": params.recipe, "fingerprint": fingerprints}
-    return paper_model(params, points[0]["card"], points, over, tags)
 
 
 if __name__ == "__main__":

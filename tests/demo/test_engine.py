@@ -118,7 +118,9 @@ def test_texts_that_the_command_line_reads_otherwise_are_told(read, texts):
     differ = {text for text, wanted, found in rows if not wanted == found == tokenizer.encode(text)}
     told = {text for text, misread in zip(texts["tokenized"], read["misread"], strict=True) if misread}
     # For some, such as rows of odd letters, ftfy then finds no table; no caption is among them.
-    assert differ < told <= {text for text in texts["tokenized"] if ftfy.is_bad(text) or ftfy.is_bad(html.unescape(text))}
+    assert (
+        differ < told <= {text for text in texts["tokenized"] if ftfy.is_bad(text) or ftfy.is_bad(html.unescape(text))}
+    )
     assert (len(differ), len(told)) == (92, 135) and read["captionsMisread"] == []
 
 
