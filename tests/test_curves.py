@@ -17,7 +17,7 @@ import yaml
 
 from caft.data.training.subsets import describe, nested, split_validation
 from caft.errors import DataError, ParamsError
-from caft.eval.analysis.ablation import FOLDER, GRAPH, ITEMS, paper_model, summarize, table, table_3
+from caft.eval.analysis.ablation import FOLDER, GRAPH, ITEMS, paper_model, summarize, table, table_3, tags
 from caft.eval.analysis.batches import summarize as summarize_batches
 from caft.eval.analysis.paired import read_points
 from caft.eval.analysis.point import budget
@@ -416,10 +416,9 @@ def test_a_summary_of_some_rows_names_the_others_and_opens_no_run(
     assert {(cell["status"], cell["mlflow_run"]) for cell in cells} == {("not run", None)}
     # Where a row fills cells, its runs are known by the fingerprints that the points' cards have.
     points = read_points("flair", FOLDER, ITEMS, GRAPH)
-    scores = json.loads((tmp_path / "metrics/ablation.json").read_text())["rows"]["flair"]["scores"]
-    tags = module._paper_row(load_params(PROJECT / "params.yaml"), points, scores).tags
+    found = tags(load_params(PROJECT / "params.yaml"), points)
     cards = [json.loads((PROJECT / f"metrics/ablation/flair-{seed}.json").read_text())["card"] for seed in (0, 1)]
-    assert tags["fingerprint"] == " ".join(card["fingerprint"] for card in cards) and "mlflow_run" not in tags
+    assert found["fingerprint"] == " ".join(card["fingerprint"] for card in cards) and "mlflow_run" not in found
 
 
 def test_a_page_of_the_whole_graph_says_nothing_of_rows_that_were_not_run() -> None:

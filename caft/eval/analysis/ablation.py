@@ -50,17 +50,23 @@ def summarize(
 def paper_cells(
     params: Params, runs: Mapping[str, Sequence[Mapping[str, Any]]], summary: Mapping[str, Any]
 ) -> list[Cell]:
-    """Returns verdicts on the cells of Table 3, by the points of each row and what `summarize` made of them.
+    """Returns verdicts on the cells of Table 3, by the points of each row and what `summarize` made of them."""
+    return table_3(
+        [
+            paper_model(params, points[0]["card"], points, summary["rows"][row]["scores"], tags(params, points))
+            for row, points in runs.items()
+        ]
+    )
 
-    The runs of a row are named by their fingerprints, which the runs in MLflow have as a tag. None is opened there: this
-    clone's tracker may have none of them.
+
+def tags(params: Params, points: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Tags of the cells that a row fills.
+
+    Its runs are named by their fingerprints, which the runs in MLflow have as a tag. None is opened there: this clone's
+    tracker may have none of them.
     """
-    rows = []
-    for row, points in runs.items():
-        fingerprints = " ".join(point["card"]["fingerprint"] for point in points)
-        tags = {"commit": commit(), "changes": changes(), "recipe": params.recipe, "fingerprint": fingerprints}
-        rows.append(paper_model(params, points[0]["card"], points, summary["rows"][row]["scores"], tags))
-    return table_3(rows)
+    fingerprints = " ".join(point["card"]["fingerprint"] for point in points)
+    return {"commit": commit(), "changes": changes(), "recipe": params.recipe, "fingerprint": fingerprints}
 
 
 def paper_model(
