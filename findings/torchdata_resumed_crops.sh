@@ -56,7 +56,7 @@ if __name__ == "__main__":
         rows = [rows for rows, _ in after] == [rows for rows, _ in whole[4:]]
         crops = [crops for _, crops in after] == [crops for _, crops in whole[4:]]
         again = [crops for _, crops in after] == [crops for _, crops in whole[:4]]
-        print(f"{workers} workers, resumed after 4 of 8 batches: the rows without a stop: {rows}, the crops: {crops}, the first crops: {again}")
+        print(f"{workers} workers, resumed after 4 of 8 batches: rows right: {rows}, crops right: {crops}, first crops again: {again}")
         assert rows and not crops and again
 P
 "$work/env/bin/python" "$work/resumed.py"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# wids 0.1.11, torch 2.13.0 (build for CPUs) on Python 3.11.
+# wids 0.1.11, torch 2.13.0 (build for CPUs) on Python 3.11. (Pillow is imported by wids, though not asked for by it.)
 # Guess: two data sets whose shards have the same names (cc3m/00000.tar, cc12m/00000.tar), as img2dataset's always have, are kept apart in
 #        one cache folder.
 # Seen:  in a `cache_dir` that is given a shard is known by the last part of its address alone, so the second set gives the first one's
@@ -9,7 +9,7 @@
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/env"
-"$work/env/bin/pip" install --quiet --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy==2.4.6 wids==0.1.11
+"$work/env/bin/pip" install --quiet --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy==2.4.6 Pillow==12.0.0 wids==0.1.11
 cat > "$work/names.py" <<'P'
 import io
 import sys
