@@ -12,7 +12,7 @@ set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/env"
 "$work/env/bin/pip" install --quiet --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy==2.4.6 Pillow==12.0.0 \
-  lightning-utilities==0.15.3 filelock boto3 requests tifffile obstore
+  lightning-utilities==0.15.3 filelock==4.3.1 boto3==1.44.8 requests==2.34.2 tifffile==2026.3.3 obstore==0.12.1
 "$work/env/bin/pip" install --quiet --no-deps litdata==0.2.76
 export DATA_OPTIMIZER_CACHE_FOLDER=$work/cache DATA_OPTIMIZER_DATA_CACHE_FOLDER=$work/data
 cd "$work"
