@@ -3,8 +3,8 @@
 # Guess: a picture that was opened, painted over and made smaller in place (`paste`, `thumbnail`) is stored as it then is.
 # Seen:  what Pillow opened still carries its file's name, and datasets takes a picture with a name for that file: the data set holds
 #        the original, in full size and with what was painted over, by `from_list`, `map` and `from_generator` alike, and so does the
-#        Parquet file that is published of it. A `copy()` has no name and is stored as it is. (mosaicml-streaming 0.13.0 and litdata
-#        0.2.76 do the same with JPEG: findings/litdata_first_type.sh; webdataset's TarWriter stores what it is given.)
+#        Parquet file that is published of it. A `copy()` has no name and is stored as it is. (Seen too: mosaicml-streaming 0.13.0 and
+#        litdata 0.2.76 do so with JPEG; webdataset 1.0.2 stores what it is given.)
 # Here:  exported pictures are the bytes that were fetched, or a PNG of what the model sees (caft/data/export/pictures.py).
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
