@@ -428,6 +428,15 @@ def test_a_page_of_the_whole_graph_says_nothing_of_rows_that_were_not_run() -> N
     assert "Not run yet:</b> seed 4 of no_part. <code>" in ablation_page(summary, table_3([]), {"no_part": [4]})
 
 
+def test_a_table_says_from_how_few_seeds_to_how_many() -> None:
+    runs = rows()
+    most = len(runs["flair"])
+    assert f" over {most} seeds" in effects.ablation_in_short(summarize(runs, COMPARED, NEIGHBOURS))
+    fewer = {**runs, "flair": runs["flair"][:2]}
+    assert f" over 2 to {most} seeds" in effects.ablation_in_short(summarize(fewer, COMPARED, NEIGHBOURS))
+    assert f" samples and 2 to {most} seeds" in effects.ablation(summarize(fewer, COMPARED, NEIGHBOURS))
+
+
 def test_only_seeds_that_both_rows_have_are_paired() -> None:
     runs = rows()
     fewer = {"flair": runs["flair"][:2], "visual_hierarchy": runs["visual_hierarchy"][1:]}

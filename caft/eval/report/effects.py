@@ -36,7 +36,7 @@ def ablation(summary: Summary) -> str:
         [_pair(key), *(_claim(lines, key, name, "") for name in sets)]
         for key in _keys(line for line in lines if line["score"] == "margin")
     ]
-    samples, seeds, chance = first["samples"], len(first["seeds"]), -(-len(lines) // 20)
+    samples, seeds, chance = first["samples"], _seeds(rows), -(-len(lines) // 20)
     baselines = " and ".join(f"`{row}`" for row in _BASELINES if row in rows)
     return f"""Rows of Table 3{", and for comparison " if baselines else ""}{baselines}, each at the better of the same learning
 rates, with {samples:,} samples and {seeds} seeds. R@1 in percent: mean, and the 95 % interval for other seeds and other
@@ -72,12 +72,18 @@ def ablation_in_short(summary: Summary) -> str:
         found.append(_claim(lines, (first, second, "margin"), margin or "", ""))
         table.append([_pair((first, second)), *found])
     heads = [*(f"`{name}` T2I" for name in sets), f"referring, `{margin}`"]
-    seeds = len(next(iter(summary["rows"].values()))["seeds"])
+    seeds = _seeds(summary["rows"])
     where = "docs/results.md#ablation-and-scaling"
     return f"""Rows of Table 3 over {seeds} seeds, by the score that is compared; [all scores]({where}):
 
 {_table(["row against row", *heads], table)}
 """
+
+
+def _seeds(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """How many seeds the rows have; of a study that is not at its end, from the fewest to the most."""
+    fewest, *_, most = sorted([len(entry["seeds"]) for entry in rows.values()] * 2)
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def scaling(summary: Summary) -> str:
