@@ -291,7 +291,7 @@ def test_a_parquet_file_is_one_whatever_its_name(source: Source, name: str) -> N
     ("content", "words"),
     [
         (CSV, "does not begin as Parquet does"),
-        (gzip.compress(CSV), "compressed by gzip"),
+        (gzip.compress(CSV, mtime=0), "compressed by gzip"),
         (b"PK\x03\x04" + bytes(60), "a workbook of Excel"),
         (b"", "does not begin as Parquet does"),
         (b"PAR1", "is no whole Parquet file"),
@@ -316,7 +316,7 @@ def test_a_damaged_parquet_file_is_one_error(source: Source, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(CSV), "compressed by gzip"),
+        (gzip.compress(CSV, mtime=0), "compressed by gzip"),
         (b"PK\x03\x04" + bytes(60), "a workbook of Excel"),
         (b'{"path": "a.jpg"}\n', "is JSON"),
         (b'\xef\xbb\xbf [{"path": "a.jpg"}]\n', "is JSON"),
