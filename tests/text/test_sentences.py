@@ -270,6 +270,7 @@ def test_without_spacy_a_plain_rule_finds_the_same_sentences_of_prose(monkeypatc
     with_spacy = many_spans(texts, "spacy")
     assert sum(map(len, with_spacy)) > 2 * len(texts)
     sentences._sentencizer.cache_clear()
+    sentences._warn_without_spacy.cache_clear()  # another test of this process may have been warned
     monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
     try:
         assert many_spans(texts, "spacy") == with_spacy
