@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout, stages_run, would_run
-from tests.faults.conftest import wait_until
 from tests.ports import free_port, port_is_free
+from tests.waiting import wait_until
 
 IMAGES, PAIRS = 320, 64
 FAULTS = {"missing": 6, "server_error": 2, "stalled": 1, "corrupt": 3, "opt_out": 3, "duplicate": 4}

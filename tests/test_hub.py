@@ -31,6 +31,7 @@ from caft.weights.start import path_of, start
 from tests.hub_server import Hub, serving
 from tests.peers import FOLDER, peer
 from tests.test_pretrained import TINY, released_state
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parents[1]
 
@@ -321,10 +322,7 @@ def test_half_a_download_is_never_used(hub: Hub, ours: dict[str, bytes], model: 
     given = {**os.environ, **environment(hub, tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", script], env=given, cwd=PROJECT, stderr=subprocess.DEVNULL)
     assert hub.stalled.wait(300)
-    deadline = time.monotonic() + 300
-    while not (parts := list((tmp_path / "home").rglob("*.incomplete"))) or not max(p.stat().st_size for p in parts):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: any(part.stat().st_size for part in (tmp_path / "home").rglob("*.incomplete")), 50, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     hub.stall = None

@@ -1,7 +1,6 @@
 """What is edited while a stage runs: DVC would write it into dvc.lock as what made the stage's result."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from caft.errors import CaftError
 from pipelines import recorded
 from tests.faults import stages
 from tests.faults.checkout import DVC, ENVIRONMENT, make_checkout
+from tests.waiting import wait_until
 
 GRAPH = """
 stages:
@@ -100,10 +100,7 @@ def test_dvc_itself_records_nothing_of_a_stage_whose_settings_changed_meanwhile(
     subprocess.run([*DVC, "repro", "look"], cwd=checkout, env=environment, capture_output=True, check=True)
     command = [*DVC, "repro", "--single-item", "source@scenes"]
     running = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    end = time.monotonic() + 600
-    while not (checkout / "begun").exists():
-        assert running.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
+    wait_until((checkout / "begun").exists, 100, running)
     settings = checkout / "params.yaml"
     before = settings.read_text()
     settings.write_text(before.replace("    regions: 4\n", "    regions: 5\n"))

@@ -12,7 +12,7 @@ import pytest
 from caft.data.tables import cluster
 from caft.data.tables.cluster import ray_started, ray_tasks
 from caft.errors import LaunchError, SchemaError
-from tests.faults.conftest import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,6 +35,7 @@ from caft.storage import read_json, write_json
 from caft.transforms import open_image
 from tests.data.test_fetch import PROGRAM
 from tests.data.web import SETTINGS, Web, with_captions
+from tests.waiting import wait_until
 
 Row = tuple[int, str, str | None, bytes | None]
 
@@ -280,10 +280,7 @@ def test_a_round_that_was_killed_is_completed_as_it_was_begun(host: Host, tmp_pa
     host.web.delay = 0.1
     arguments = [str(urls), str(host.images), json.dumps(host.settings.model_dump())]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 600
-    while not list(host.images.glob("round-1/about/0*.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: list(host.images.glob("round-1/about/0*.json")), 90, process)
     process.kill()
     process.communicate()
     host.web.delay = 0.0

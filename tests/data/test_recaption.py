@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import psutil
@@ -26,6 +25,7 @@ from caft.params import load_params
 from pipelines import captions as captions_stage
 from pipelines import export_wds as export_stage
 from tests.data.web import GOOD, SETTINGS, Fetched, colour
+from tests.waiting import wait_until
 
 PROGRAM = """
 import json, sys
@@ -160,10 +160,7 @@ def test_killed_join_is_completed_by_the_next(fetched: Fetched, joined: Path, tm
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], start_new_session=True)
     others = [work / f"{name}.parquet" for name in ("00000", "00001", "00003")]
     try:
-        deadline = time.monotonic() + 800
-        while not all(path.exists() for path in others):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: all(path.exists() for path in others), 130, process)
         family = psutil.Process(process.pid).children(recursive=True)
     finally:
         os.killpg(process.pid, 9)

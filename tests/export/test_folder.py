@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from caft.export.graphs import graphs
 from caft.model.command import main
 from tests.export.conftest import PROJECT, environment
 from tests.peers import peer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 PAGE = PROJECT / "docs/export.md"
@@ -176,10 +176,7 @@ def test_a_killed_export_leaves_nothing_that_looks_whole_and_the_next_tidies_up(
         command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        until = time.monotonic() + 300
-        while not any(tmp_path.rglob("image.pt2")):
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.005)
+        wait_until(lambda: any(tmp_path.rglob("image.pt2")), 50, process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -4,7 +4,6 @@ import functools
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from caft.train.tracking import moved
 from tests.data.conftest import web, web_server  # noqa: F401
 from tests.faults import stages
 from tests.ports import free_port, port_is_free
+from tests.waiting import wait_until
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -80,15 +80,6 @@ class Finished:
     def wait_for_port(self) -> None:
         """Waits until the picture server of a killed fetch has noticed its parent's death."""
         wait_until(lambda: port_is_free(self.port), 20)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Waits for what an idle machine does within these seconds; a busy or slow one has more time."""
-    seconds *= stages.PATIENCE
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"still not so after {seconds} seconds"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,7 @@ from typing import Any
 
 import yaml
 
-# Tests say what an idle machine of two cores needs; a busy or slow one waits this many times longer before it gives up.
-PATIENCE = 6
+from tests.waiting import PATIENCE
 
 PROJECT = Path(__file__).parents[2]
 GRAPH = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]

@@ -17,9 +17,10 @@ from mlflow import MlflowClient
 from caft.locking import locked
 from tests.faults import stages
 from tests.faults.checks import is_whole, refused
-from tests.faults.conftest import Finished, wait_until
+from tests.faults.conftest import Finished
 from tests.ports import free_port
 from tests.train.servers import start_server, stop_server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from pycocotools import mask as coco
 from caft.data.run_lengths import compressed, run_lengths
 from caft.model.command import main
 from caft.model.otsu import otsu_mask
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 TEXT = "A cat with green eyes. Its nose is pink. A red lamp."
@@ -227,10 +227,7 @@ def test_a_killed_command_leaves_no_half_of_its_masks(run, model_file, tmp_path)
     command = [sys.executable, "-m", "caft", "ground", "large.png", text, "--model", model_file, "--masks", "masks"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 600
-        while not any(path.name.startswith(".tmp-") and list(path.glob("*.png")) for path in Path().iterdir()):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: [path for path in Path().glob(".tmp-*") if list(path.glob("*.png"))], 100, process)
         process.send_signal(signal.SIGKILL)
     assert not Path("masks").exists() and temporary()
     assert run("--masks", "masks")[0] == 0

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 from tests.faults import stages
-from tests.faults.conftest import merge, wait_until
+from tests.faults.conftest import merge
 from tests.slurm.cluster import Cluster
+from tests.waiting import wait_until
 
 SLURM = {"partition": "gpu", "memory_gb": 8, "notice_seconds": 30, "time_limits": 2, "deadline_hours": 1}
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.faults import stages
 from tests.faults.checkout import DVC, ENVIRONMENT, make_checkout
-from tests.faults.conftest import Finished, wait_until
+from tests.faults.conftest import Finished
 from tests.slurm.cluster import Cluster
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 LAUNCHER = {

@@ -8,8 +8,9 @@ import psutil
 import pytest
 
 from tests.faults.checks import is_whole, refused
-from tests.faults.conftest import Finished, wait_until
+from tests.faults.conftest import Finished
 from tests.slurm.project import SLURM, Project
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 ONE_NODE, TWO_NODES = {"nodes": 1, "tasks_per_node": 2}, {"nodes": 2, "tasks_per_node": 1}

@@ -13,9 +13,10 @@ import pytest
 from tests.faults import stages
 from tests.faults.checkout import ENVIRONMENT, make_checkout
 from tests.faults.checks import is_whole, refused
-from tests.faults.conftest import Finished, wait_until
+from tests.faults.conftest import Finished
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import SLURM, Project
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -15,10 +15,10 @@ import yaml
 from caft.data.crawl.fetch import fetch_images
 from tests.data.conftest import web, web_server  # noqa: F401
 from tests.data.web import SETTINGS, Web, url_table
-from tests.faults.conftest import wait_until
 from tests.faults.stages import PROJECT
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import SLURM
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 # Of 48 addresses, so four shards and two for each node. What stalled is tried once more when both are done.

@@ -10,8 +10,8 @@ from caft.params import load_params
 from slurm import queue
 from slurm import submit as submission
 from slurm.submit import executor
-from tests.faults.conftest import wait_until
 from tests.slurm.cluster import Cluster
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checks import is_whole, refused
-from tests.faults.conftest import Finished, wait_until
+from tests.faults.conftest import Finished
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import Project
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 ONE_RANK = {"nodes": 1, "tasks_per_node": 1}

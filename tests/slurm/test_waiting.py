@@ -15,8 +15,8 @@ from caft.errors import LaunchError, UnderWayError
 from caft.params import load_params
 from caft.params.settings import LauncherParams
 from slurm import queue, submit
-from tests.faults.conftest import wait_until
 from tests.slurm.cluster import Cluster
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]

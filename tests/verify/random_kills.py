@@ -27,9 +27,10 @@ from mlflow import MlflowClient
 
 from caft.train.tracking.names import curve_name
 from tests.faults.checkout import DVC, ENVIRONMENT, dvc, make_checkout, would_run
-from tests.faults.conftest import merge, wait_until
+from tests.faults.conftest import merge
 from tests.faults.stages import STAGES, content, leftovers, outs
 from tests.ports import free_port, port_is_free
+from tests.waiting import wait_until
 
 # Not compared by their bytes: a report of speeds, among other things.
 SPEEDS = ("report",)

@@ -82,8 +82,8 @@ def ablation_in_short(summary: Summary) -> str:
 
 def _seeds(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """How many seeds the rows have; of a study that is not at its end, from the fewest to the most."""
-    fewest, *_, most = sorted([len(entry["seeds"]) for entry in rows.values()] * 2)
-    return str(most) if fewest == most else f"{fewest} to {most}"
+    counts = {len(entry["seeds"]) for entry in rows.values()}
+    return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
 
 
 def scaling(summary: Summary) -> str:
